@@ -1,0 +1,45 @@
+"""Time, from one place, so that tests can move it."""
+
+import asyncio
+import time
+from collections.abc import Awaitable
+from datetime import UTC, datetime
+from typing import Protocol, TypeVar
+
+T = TypeVar("T")
+
+
+class Clock(Protocol):
+    """Wall time for records, monotonic time for durations, and the only way to wait for time to pass."""
+
+    def now(self) -> datetime:
+        """The wall time, aware, in UTC."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds that never run backwards; only differences mean anything."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Return after `seconds`; 0 yields to other tasks once."""
+        ...
+
+    async def within(self, seconds: float, work: Awaitable[T]) -> T:
+        """The result of `work`, or TimeoutError after `seconds`; `work` is then cancelled and has ended."""
+        ...
+
+
+class SystemClock:
+    """The machine's own time."""
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    async def within(self, seconds: float, work: Awaitable[T]) -> T:
+        return await asyncio.wait_for(work, seconds)

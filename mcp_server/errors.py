@@ -1,0 +1,88 @@
+"""Every error a front may show. The tree:
+
+OrchestratorError                 one sentence for people, fields and `reason` for programs
+├── BadInput                      an argument that cannot be used; names it and what it may be
+├── NotFound                      a build, project or file that is not there
+├── Conflict                      the state of a build forbids the operation
+├── ConfigError                   config.yaml: where and what would be right
+├── StoreError                    the database: newer than this version, corrupt, not on a local disk
+├── HostError                     a host could not do what was asked
+│   ├── HostUnreachable           nothing is known of its jobs now
+│   ├── HostFull                  no space for the job's records; nothing was started
+│   └── JobConflict               the job id is taken by another specification
+└── EnvironmentMissing            a tool, an installation or an extra is absent; says what brings it
+"""
+
+
+class OrchestratorError(Exception):
+    """Base of all errors that a front shows as one sentence, without a traceback."""
+
+    reason = "error"
+
+
+class BadInput(OrchestratorError):
+    """An argument cannot be used. `argument` is its name as the user wrote it."""
+
+    reason = "bad_input"
+
+    def __init__(self, argument: str, sentence: str) -> None:
+        self.argument = argument
+        super().__init__(f"{argument}: {sentence}")
+
+
+class NotFound(OrchestratorError):
+    """What was named does not exist."""
+
+    reason = "not_found"
+
+
+class Conflict(OrchestratorError):
+    """The state of things forbids the operation, e.g. the retry of a build that succeeded."""
+
+    reason = "conflict"
+
+
+class ConfigError(OrchestratorError):
+    """config.yaml cannot be used; the message carries file, line and column."""
+
+    reason = "config"
+
+
+class StoreError(OrchestratorError):
+    """The database cannot be used."""
+
+    reason = "store"
+
+
+class HostError(OrchestratorError):
+    """A host could not do what was asked. `host` is its name."""
+
+    reason = "host"
+
+    def __init__(self, host: str, sentence: str) -> None:
+        self.host = host
+        super().__init__(f"host {host}: {sentence}")
+
+
+class HostUnreachable(HostError):
+    """Nothing is known of the host's jobs now; they may be running."""
+
+    reason = "unreachable"
+
+
+class HostFull(HostError):
+    """No space for the job's own records: nothing was started."""
+
+    reason = "disk_full"
+
+
+class JobConflict(HostError):
+    """The job's directory was made for another specification."""
+
+    reason = "job_conflict"
+
+
+class EnvironmentMissing(OrchestratorError):
+    """A tool, an installation or an extra is absent."""
+
+    reason = "environment"

@@ -1,0 +1,131 @@
+"""The Host port: what every machine that runs jobs can do."""
+
+import hashlib
+import re
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+from mcp_server.errors import BadInput
+
+JobId = str
+"""`<store uuid, 8 hex>-<build>-<stage>-<round>-<attempt>`; letters, digits, dot, dash and underscore only."""
+
+_JOB_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}")
+
+
+class JobState(StrEnum):
+    """What the host knows of a job at this moment."""
+
+    ABSENT = "absent"
+    STARTING = "starting"
+    RUNNING = "running"
+    ENDED = "ended"
+    LOST = "lost"
+
+
+class ExitReason(StrEnum):
+    """Why a job is over."""
+
+    EXIT = "exit"
+    TIMEOUT = "timeout"
+    CANCELLED = "cancelled"
+    DISK_FULL = "disk_full"
+    LOST = "lost"
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """A job's end. `code` is exact (128+n for a signal) and None only where reason is LOST; times are Unix seconds."""
+
+    reason: ExitReason
+    code: int | None
+    started_at: float | None = None
+    ended_at: float | None = None
+    log_size: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobSpec:
+    """One command on one host. The environment is whole: nothing is inherited from whoever starts the job.
+
+    `lock` names a folder (made where absent) that the job and all its children hold under an exclusive kernel lock;
+    the job waits for it before it runs. Zero `timeout_s` means none; `grace_s` lies between TERM and KILL.
+    """
+
+    id: JobId
+    argv: Sequence[str]
+    cwd: str
+    env: Mapping[str, str] = field(default_factory=dict[str, str])
+    timeout_s: float = 0
+    grace_s: float = 5
+    lock: str | None = None
+
+    def __post_init__(self) -> None:
+        if not _JOB_ID.fullmatch(self.id):
+            raise BadInput("job id", f"{self.id[:60]!r} may hold letters, digits, '.', '_' and '-' only, 200 at most")
+
+    def sha256(self) -> str:
+        """Identity of the specification: the same id with another value is an error, never a join."""
+        parts = [self.cwd, str(self.timeout_s), str(self.grace_s), self.lock or "", *self.argv]
+        parts += [f"{key}={value}" for key, value in sorted(self.env.items())]
+        return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class JobStatus:
+    """State of a job, the spec hash its directory was made for (None where absent), its exit where it has ended."""
+
+    state: JobState
+    spec_sha256: str | None = None
+    exit: Exit | None = None
+
+
+class Host(Protocol):
+    """A machine that runs detached jobs: this one, or one behind SSH. Many tasks may call it at once."""
+
+    name: str
+
+    async def start(self, job: JobSpec) -> bool:
+        """Start `job`; return once its directory exists, not when it ends. True if this call started it.
+
+        The same id and spec again joins the running (or ended) job and returns False. JobConflict: the id is taken by
+        another spec. HostFull: no space for its records, nothing runs. HostUnreachable: it may be running or not, so
+        ask `status`, never start another.
+        """
+        ...
+
+    async def status(self, job_id: JobId) -> JobStatus:
+        """What the host knows now. Raises HostUnreachable, never guesses."""
+        ...
+
+    async def wait(self, job_id: JobId) -> Exit:
+        """The exit record, once it exists; reason LOST where the job can never write one.
+
+        Woken by the end of the job, not by a poll. Cancelling the wait leaves the job running. An absent job: NotFound.
+        """
+        ...
+
+    async def read_log(self, job_id: JobId, offset: int, max_bytes: int = 65_536) -> bytes:
+        """Log bytes from `offset` (bytes, not lines); a negative offset counts from the end. b"" means none yet, not the end."""
+        ...
+
+    def follow(self, job_id: JobId, offset: int = 0) -> AsyncIterator[bytes]:
+        """Every log byte from `offset`, once each and in order, until the job is over and the last byte was given."""
+        ...
+
+    async def kill(self, job_id: JobId, grace_s: float = 1) -> JobStatus:
+        """End the job's whole process tree: TERM, after `grace_s` KILL, until none is left; then its status.
+
+        A job that has not started is prevented from ever starting. A lost job's survivors are ended and LOST is answered.
+        """
+        ...
+
+    async def remove(self, job_id: JobId) -> None:
+        """Delete the directory of a job that is over; a running one is left alone and Conflict raised."""
+        ...
+
+    async def aclose(self) -> None:
+        """Let go of channels and helper processes. Jobs run on."""
+        ...

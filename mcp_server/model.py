@@ -1,0 +1,209 @@
+"""The project's words as models: project, build, stage, lease, event, artifact, verdict, diagnostic."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Model(BaseModel):
+    """Closed and unchanging: an unknown key is a mistake, a change is a copy."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class BuildStatus(StrEnum):
+    """pending → running → success, failed or cancelled; an end state is never left."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    SUCCESS = "success"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_open(self) -> bool:
+        return self in (BuildStatus.PENDING, BuildStatus.RUNNING)
+
+
+class StageStatus(StrEnum):
+    """State of one attempt at a stage. `waiting` holds no host slot or build directory yet."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    SUCCESS = "success"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    SKIPPED = "skipped"
+
+    @property
+    def is_open(self) -> bool:
+        return self in (StageStatus.WAITING, StageStatus.RUNNING)
+
+
+class Diagnostic(Model):
+    """One cause, as a tool reported it. `file` is relative to the project where it lies inside it.
+
+    `source` is the offending source line without its number and caret; `count` how often the same cause was printed;
+    `notes` are the tool's own follow-up lines worth a reader's time, e.g. the place of an earlier definition.
+    """
+
+    severity: Literal["error", "warning", "note"]
+    kind: str
+    message: str
+    file: str | None = None
+    line: int | None = None
+    column: int | None = None
+    source: str | None = None
+    notes: tuple[str, ...] = ()
+    count: int = 1
+
+
+class Diagnosis(Model):
+    """What a log says, in the order of causes. `errors` is bounded; `error_count` is not.
+
+    `hints` are ESP-IDF's own or ours, each once. `more_may_follow`: the tool stopped at the first broken step.
+    """
+
+    errors: tuple[Diagnostic, ...] = ()
+    error_count: int = 0
+    warning_count: int = 0
+    hints: tuple[str, ...] = ()
+    more_may_follow: bool = False
+
+
+class Progress(Model):
+    """How far a stage is: `done` of `total` steps, and what is being done now."""
+
+    done: int = 0
+    total: int = 0
+    message: str = ""
+
+
+class Artifact(Model):
+    """A file that a stage left. `path` is relative to the build directory; `offset` is its flash address, if any."""
+
+    path: str
+    size: int
+    sha256: str
+    kind: str = "file"
+    offset: str | None = None
+
+
+class Verdict(Model):
+    """What a stage came to, with the evidence: what a person or a model needs, never a raw log."""
+
+    result: Literal["pass", "fail", "timeout", "cancelled", "unknown"]
+    summary: str = ""
+    diagnosis: Diagnosis | None = None
+    artifacts: tuple[Artifact, ...] = ()
+    details: Mapping[str, Any] = Field(default_factory=dict[str, Any])
+
+
+class StageSpec(Model):
+    """One node of a build's graph: what to run, where, after what. `kind` names a stage maker, `params` are its own.
+
+    `directory` is leased for the whole build, so that two builds never share it. `timeout_s` 0 means none.
+    """
+
+    name: str
+    kind: str
+    params: Mapping[str, Any] = Field(default_factory=dict[str, Any])
+    depends_on: tuple[str, ...] = ()
+    host: str = "local"
+    directory: str | None = None
+    timeout_s: float = 7200  # 2 h, `defaults.timeout` of config.yaml
+    attempts: int = 1
+
+
+class Plan(Model):
+    """What a build runs: a graph of stages, walked once a round; `fix` is tried between two rounds."""
+
+    stages: tuple[StageSpec, ...]
+    fix: StageSpec | None = None
+    max_rounds: int = 1
+
+
+class Project(Model):
+    """A source tree that builds are made of."""
+
+    id: str
+    name: str
+    path: str
+    status: Literal["pending", "active", "error"] = "active"
+    target: str | None = None
+    branch: str | None = None
+    created_at: datetime
+
+
+class Build(Model):
+    """One run of a plan. The columns up to `created_at` carry the names of the seeds' table."""
+
+    id: int
+    project_id: str
+    commit_sha: str = ""
+    commit_message: str | None = None
+    commit_author: str | None = None
+    branch: str | None = None
+    triggered_by: str = "manual"
+    status: BuildStatus
+    started_at: datetime | None = None
+    completed_at: datetime | None = None
+    duration: float | None = None
+    build_output: str | None = None
+    test_results: Mapping[str, Any] | None = None
+    artifacts_path: str | None = None
+    created_at: datetime
+    task_id: str
+    name: str
+    target: str | None = None
+    plan: Plan
+    args_key: str
+    priority: int = 10
+    reason: str | None = None
+    cancel_requested: bool = False
+    retry_of: int | None = None
+    round: int = 1
+
+
+class Stage(Model):
+    """One attempt at a stage of a build."""
+
+    build: int
+    stage: str
+    round: int = 1
+    attempt: int = 1
+    kind: str
+    host: str
+    status: StageStatus
+    reason: str | None = None
+    exit_code: int | None = None
+    job_id: str | None = None
+    spec_sha256: str | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    progress: Progress | None = None
+    verdict: Verdict | None = None
+
+
+class Event(Model):
+    """One appended fact. `id` only grows, and no event with a smaller id appears after a greater one was seen."""
+
+    id: int
+    type: str
+    build: int | None
+    ts: datetime
+    data: Mapping[str, Any] = Field(default_factory=dict[str, Any])
+
+
+class Lease(Model):
+    """Who holds what and why; it ends with its job, never by the clock alone."""
+
+    resource: str
+    slot: int
+    build: int
+    stage: str | None
+    reason: str
+    taken_at: datetime

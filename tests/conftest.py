@@ -1,0 +1,42 @@
+"""Closes every test off from the user's machine: its own HOME, a short environment, no network but loopback."""
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+KEEP = ("PATH", "LANG", "TERM", "TMPDIR", "VIRTUAL_ENV", "CI", "PYTHONDONTWRITEBYTECODE")
+
+_connect = socket.socket.connect
+
+
+def _connect_to_loopback_only(self: socket.socket, address: Any) -> None:
+    host = address[0] if isinstance(address, tuple) else ""
+    if self.family in (socket.AF_INET, socket.AF_INET6) and not str(host).startswith(("127.", "::1", "localhost")):
+        raise AssertionError(f"a test dialled {address!r}")
+    _connect(self, address)
+
+
+@pytest.fixture(autouse=True)
+def closed_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """HOME and BUILD_ORCHESTRATOR_HOME lie in the test's folder; of the environment only `KEEP` is left."""
+    for name in list(os.environ):
+        if name not in KEEP and not name.startswith(("PYTEST_", "COV_")):
+            monkeypatch.delenv(name)
+    user_home = tmp_path / "user"
+    user_home.mkdir()
+    monkeypatch.setenv("HOME", str(user_home))
+    monkeypatch.setenv("BUILD_ORCHESTRATOR_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(socket.socket, "connect", _connect_to_loopback_only)
+    yield
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """BUILD_ORCHESTRATOR_HOME of this test; made where a test wants it there already."""
+    path = tmp_path / "home"
+    path.mkdir(exist_ok=True)
+    return path

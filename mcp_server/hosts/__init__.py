@@ -1,1 +1,4 @@
-"""Runs detached jobs on this machine or over SSH. May import: model, config, clock, errors. Never: store, engine, orchestrator, a front."""
+"""Runs detached jobs on this machine or over SSH.
+
+May import: model, config, clock, errors. Never: store, engine, orchestrator, a front.
+"""

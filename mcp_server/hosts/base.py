@@ -108,7 +108,7 @@ class Host(Protocol):
         ...
 
     async def read_log(self, job_id: JobId, offset: int, max_bytes: int = 65_536) -> bytes:
-        """Log bytes from `offset` (bytes, not lines); a negative offset counts from the end. b"" means none yet, not the end."""
+        """Log bytes from `offset` (bytes, not lines; negative: from the end). b"" means none yet, not the end."""
         ...
 
     def follow(self, job_id: JobId, offset: int = 0) -> AsyncIterator[bytes]:
@@ -118,7 +118,7 @@ class Host(Protocol):
     async def kill(self, job_id: JobId, grace_s: float = 1) -> JobStatus:
         """End the job's whole process tree: TERM, after `grace_s` KILL, until none is left; then its status.
 
-        A job that has not started is prevented from ever starting. A lost job's survivors are ended and LOST is answered.
+        A job that has not started is prevented from ever starting. A lost job's survivors are ended, too: LOST.
         """
         ...
 

@@ -169,7 +169,7 @@ class Build(Model):
 
 
 class Stage(Model):
-    """One attempt at a stage of a build."""
+    """One attempt at a stage of a build. `resolved` is what its maker decided at the start, e.g. ninja or idf.py."""
 
     build: int
     stage: str
@@ -182,6 +182,7 @@ class Stage(Model):
     exit_code: int | None = None
     job_id: str | None = None
     spec_sha256: str | None = None
+    resolved: Mapping[str, Any] | None = None
     started_at: datetime | None = None
     ended_at: datetime | None = None
     progress: Progress | None = None

@@ -1,1 +1,6 @@
-"""TODO"""
+"""The worker: takes open builds, walks their stage graphs, runs the fix loop.
+
+`signals` and `start` are all that a front needs of it.
+
+May import: model, config, clock, errors, store, hosts, idf, agents, demo. Never: orchestrator, a front.
+"""

@@ -1,1 +1,4 @@
-"""TODO"""
+"""What is remembered: projects, builds, stages, events, leases, artifacts. Only orchestrator and engine use it.
+
+May import: model, config, clock, errors. Never: hosts, idf, agents, demo, engine, orchestrator, a front.
+"""

@@ -1,0 +1,95 @@
+"""What a front does to have its rows worked on: wake the worker of this home, or start one. Imports no engine."""
+
+import contextlib
+import fcntl
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from mcp_server import __version__
+from mcp_server.engine.signals import WAKE, write_signal
+from mcp_server.errors import StoreError
+from mcp_server.store.database import Store
+from mcp_server.store.tables import SCHEMA_VERSION
+
+LOCK = "worker.lock"
+LOG_BYTES = 4_000_000  # the worker's own log is cut to half of this when a worker starts
+HANDOVER_S = 10  # an older worker leaves within milliseconds; a stopped one never does
+
+_started: list[subprocess.Popen[bytes]] = []
+
+
+def poke(home: Path, store: Store) -> None:
+    """Wake this home's worker, or start one, the schema brought up to date. Blocks for milliseconds: call it in a thread.
+
+    The lock is taken here and handed down, not released in between: with a gap, every front that looks into it would
+    start a worker of its own.
+    """
+    _started[:] = [child for child in _started if child.poll() is None]
+    lock = os.open(home / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            write_signal(home / WAKE, f"{__version__}\n".encode())
+            return
+        store.migrate()
+        _start_worker(home, lock)
+    finally:
+        os.close(lock)
+
+
+def make_ready(home: Path, store: Store) -> None:
+    """Return once the schema is this version's. A worker of an older version is asked to leave first. Blocks."""
+    deadline = time.monotonic() + HANDOVER_S
+    while store.schema_version() < SCHEMA_VERSION:
+        poke(home, store)
+        if store.schema_version() == SCHEMA_VERSION:
+            return
+        if time.monotonic() > deadline:
+            raise StoreError(f"an older worker {lock_holder(home) or ''} keeps {home} busy: end it and try again")
+        time.sleep(0.02)  # a lock that another process lets go of gives no other sign
+
+
+def lock_holder(home: Path) -> str | None:
+    """`pid version` of the worker that holds the lock, None where none does."""
+    with contextlib.suppress(OSError):
+        lock = os.open(home / LOCK, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return os.read(lock, 100).decode("ascii", "replace").strip() or "starting"
+        finally:
+            os.close(lock)
+    return None
+
+
+def newer(version: str, than: str) -> bool:
+    """Whether one dotted version is above another; what is no number counts as 0."""
+
+    def key(text: str) -> list[int]:
+        return [int(part) if part.isdigit() else 0 for part in text.split(".")]
+
+    return key(version) > key(than)
+
+
+def _start_worker(home: Path, lock: int) -> None:
+    logs = home / "logs"
+    logs.mkdir(mode=0o700, exist_ok=True)
+    path = logs / "worker.log"
+    if path.exists() and path.stat().st_size > LOG_BYTES:
+        path.write_bytes(path.read_bytes()[-LOG_BYTES // 2 :])
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    try:
+        # -P and cwd: a project's own folder named mcp_server must not be imported in place of ours
+        argv = [sys.executable, "-P", "-m", "mcp_server.engine.worker", "--lock-fd", str(lock)]
+        environment = {**os.environ, "BUILD_ORCHESTRATOR_HOME": str(home)}
+        null = subprocess.DEVNULL
+        child = subprocess.Popen(
+            argv, stdin=null, stdout=log, stderr=log, start_new_session=True, pass_fds=[lock], cwd="/", env=environment
+        )
+        _started.append(child)
+    finally:
+        os.close(log)

@@ -1,0 +1,142 @@
+"""Slices of a job's log: by offset, from the end, around a line, or the lines that match. Bounded in memory and answer."""
+
+import re
+from collections import deque
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
+
+from mcp_server.errors import BadInput
+from mcp_server.hosts.base import Host, JobId
+
+PIECE_BYTES = 262_144
+LINE_BYTES = 2_000  # what is shown of a longer line; a compiler's command line is about 4 kB
+MOST_BYTES = 200_000
+MOST_LINES = 5_000
+AROUND_LINES = 12
+
+_ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-_])")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+
+
+@dataclass(frozen=True, slots=True)
+class LogSlice:
+    """Text of a stage's log. `next_offset` goes on where the slice ended, None at the log's end (as it is now)."""
+
+    stage: str
+    text: str
+    next_offset: int | None = None
+    note: str = ""
+
+
+async def slice_log(
+    host: Host,
+    job_id: JobId,
+    stage: str,
+    *,
+    grep: str | None = None,
+    around: int | None = None,
+    tail: int | None = None,
+    offset: int | None = None,
+    max_bytes: int = 4000,
+) -> LogSlice:
+    """One slice. Of grep, around (a line's number), tail (lines) and offset (bytes) at most one; none: the end.
+
+    BadInput: two ways at once, a number out of range, a pattern that is no regular expression.
+    """
+    given = [
+        name
+        for name, value in (("grep", grep), ("around", around), ("tail", tail), ("offset", offset))
+        if value is not None
+    ]
+    if len(given) > 1:
+        raise BadInput(given[1], f"cannot be combined with {given[0]}: give one of grep, around, tail, offset")
+    max_bytes = _in_range("max_bytes", max_bytes, 1, MOST_BYTES)
+    if grep is not None:
+        return await _matching(_lines(host, job_id), stage, _pattern(grep), max_bytes)
+    if around is not None:
+        return await _around(_lines(host, job_id), stage, _in_range("around", around, 1, 10**9), max_bytes)
+    if offset is not None:
+        start = _in_range("offset", offset, 0, 2**62)
+        piece = await host.read_log(job_id, start, max_bytes)
+        return LogSlice(stage, clean(piece), next_offset=start + len(piece) if len(piece) == max_bytes else None)
+    count = _in_range("tail", tail if tail is not None else MOST_LINES, 1, MOST_LINES)
+    piece = await host.read_log(job_id, -max_bytes, max_bytes)
+    lines = piece.removesuffix(b"\n").split(b"\n")[-count:]
+    return LogSlice(stage, clean(b"\n".join(lines)))
+
+
+def clean(data: bytes) -> str:
+    """Readable text of raw log bytes: no colours, no control characters, of a rewritten line its last state."""
+    text = _ANSI.sub("", data.decode("utf-8", "replace")).replace("\r\n", "\n")
+    lines = (line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n"))
+    return _CONTROL.sub("", "\n".join(lines))
+
+
+async def _lines(host: Host, job_id: JobId) -> AsyncIterator[str]:
+    offset, rest = 0, b""
+    while piece := await host.read_log(job_id, offset, PIECE_BYTES):
+        offset += len(piece)
+        *whole, rest = (rest + piece).split(b"\n")
+        rest = rest[:PIECE_BYTES]
+        for line in whole:
+            yield clean(line[:LINE_BYTES])
+    if rest:
+        yield clean(rest[:LINE_BYTES])
+
+
+async def _matching(lines: AsyncIterator[str], stage: str, pattern: re.Pattern[str], max_bytes: int) -> LogSlice:
+    kept: list[str] = []
+    size = hits = number = 0
+    async for line in lines:
+        number += 1
+        if not pattern.search(line):
+            continue
+        hits += 1
+        shown = f"{number}: {line}"
+        if size + len(shown.encode()) < max_bytes:
+            kept.append(shown)
+            size += len(shown.encode()) + 1
+    note = f"{hits} of {number} lines match" + (f", the first {len(kept)} shown" if len(kept) < hits else "")
+    return LogSlice(stage, "\n".join(kept), note=note)
+
+
+async def _around(lines: AsyncIterator[str], stage: str, wanted: int, max_bytes: int) -> LogSlice:
+    window: deque[tuple[int, str]] = deque(maxlen=2 * AROUND_LINES + 1)
+    number = 0
+    async for line in lines:
+        number += 1
+        window.append((number, line))
+        if number >= wanted + AROUND_LINES:
+            break
+    if number < wanted:
+        raise BadInput("around", f"{wanted} is past the log's end: it has {number} lines")
+    near = [(n, line) for n, line in window if abs(n - wanted) <= AROUND_LINES]
+    return LogSlice(stage, "\n".join(_nearest(near, wanted, max_bytes)))
+
+
+def _nearest(lines: Iterable[tuple[int, str]], wanted: int, max_bytes: int) -> list[str]:
+    """As many lines as fit, those next to the wanted one first, in their order."""
+    chosen: list[tuple[int, str]] = []
+    size = 0
+    for number, line in sorted(lines, key=lambda item: abs(item[0] - wanted)):
+        shown = f"{number}: {line}"
+        size += len(shown.encode()) + 1
+        if size > max_bytes and chosen:
+            break
+        chosen.append((number, shown[:max_bytes]))
+    return [shown for _, shown in sorted(chosen)]
+
+
+def _in_range(argument: str, value: int, least: int, most: int) -> int:
+    if not least <= value <= most:
+        raise BadInput(argument, f"{value} is out of range: {least} to {most}")
+    return value
+
+
+def _pattern(text: str) -> re.Pattern[str]:
+    if len(text) > 500:
+        raise BadInput("grep", "is longer than 500 characters")
+    try:
+        return re.compile(text)
+    except re.error as error:
+        raise BadInput("grep", f"{text[:60]!r} is no regular expression: {error}") from error

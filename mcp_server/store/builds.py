@@ -1,0 +1,251 @@
+"""Builds, their stages and their projects: statements to run inside `Store.read` or `Store.write`."""
+
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from mcp_server.model import Build, BuildStatus, Plan, Project, Stage, StageStatus
+from mcp_server.store.events import append
+from mcp_server.store.tables import BUILDS, PROJECTS, STAGES
+
+MOST_DIAGNOSTIC_EVENTS = 10  # the rest is in the stage's verdict
+
+OPEN = (BuildStatus.PENDING, BuildStatus.RUNNING)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenBuild:
+    """What a worker must know each second of a build that is not over."""
+
+    id: int
+    cancel_requested: bool
+
+
+def ensure_project(c: sa.Connection, path: str, name: str, now: datetime, target: str | None = None) -> Project:
+    """The project of a folder; made on first use."""
+    row = c.execute(sa.select(PROJECTS).where(PROJECTS.c.path == path)).mappings().first()
+    if row is None:
+        values = {"id": str(uuid.uuid4()), "name": name, "path": path, "target": target, "created_at": now}
+        c.execute(sa.insert(PROJECTS).values(values))
+        row = c.execute(sa.select(PROJECTS).where(PROJECTS.c.path == path)).mappings().one()
+    return Project(**row)
+
+
+def get_project(c: sa.Connection, project_id: str) -> Project:
+    """The project with this id; it exists as long as a build of it does."""
+    return Project(**c.execute(sa.select(PROJECTS).where(PROJECTS.c.id == project_id)).mappings().one())
+
+
+def find_projects(c: sa.Connection, text: str) -> list[Project]:
+    """Projects whose id, name or path is `text`."""
+    known = sa.or_(PROJECTS.c.id == text, PROJECTS.c.name == text, PROJECTS.c.path == text)
+    return [Project(**row) for row in c.execute(sa.select(PROJECTS).where(known)).mappings()]
+
+
+def insert_build(
+    c: sa.Connection,
+    project: Project,
+    plan: Plan,
+    *,
+    name: str,
+    args_key: str,
+    now: datetime,
+    target: str | None = None,
+    triggered_by: str = "manual",
+    priority: int = 10,
+    retry_of: int | None = None,
+) -> tuple[Build, bool]:
+    """A new pending build and False; or the one pending already for the same directory and arguments, and True."""
+    same = sa.select(BUILDS).where(
+        BUILDS.c.args_key == args_key, BUILDS.c.status == BuildStatus.PENDING, BUILDS.c.cancel_requested.is_(False)
+    )
+    if (row := c.execute(same.order_by(BUILDS.c.id)).mappings().first()) is not None:
+        return _build(row), True
+    values = {
+        "project_id": project.id,
+        "triggered_by": triggered_by,
+        "status": BuildStatus.PENDING,
+        "created_at": now,
+        "task_id": str(uuid.uuid4()),
+        "name": name,
+        "target": target,
+        "plan": plan.model_dump(mode="json"),
+        "args_key": args_key,
+        "priority": priority,
+        "cancel_requested": False,
+        "retry_of": retry_of,
+        "round": 1,
+    }
+    (build_id,) = c.execute(sa.insert(BUILDS).values(values)).inserted_primary_key or (0,)
+    append(c, "build.status", build_id, now, {"status": BuildStatus.PENDING, "retry_of": retry_of})
+    return get_build(c, build_id), False
+
+
+def find_build(c: sa.Connection, reference: int | str) -> Build | None:
+    """The build with this number or task UUID, None where there is none."""
+    column = BUILDS.c.id if isinstance(reference, int) else BUILDS.c.task_id
+    row = c.execute(sa.select(BUILDS).where(column == reference)).mappings().first()
+    return None if row is None else _build(row)
+
+
+def get_build(c: sa.Connection, build_id: int) -> Build:
+    """The build with this number, which exists."""
+    return _build(c.execute(sa.select(BUILDS).where(BUILDS.c.id == build_id)).mappings().one())
+
+
+def list_builds(
+    c: sa.Connection, *, project_id: str | None = None, status: str | None = None, limit: int = 10
+) -> list[Build]:
+    """The newest builds first."""
+    query = sa.select(BUILDS).order_by(BUILDS.c.id.desc()).limit(limit)
+    if project_id is not None:
+        query = query.where(BUILDS.c.project_id == project_id)
+    if status is not None:
+        query = query.where(BUILDS.c.status == status)
+    return [_build(row) for row in c.execute(query).mappings()]
+
+
+def open_builds(c: sa.Connection) -> list[OpenBuild]:
+    """Pending and running builds: running ones first, then by priority, then the oldest."""
+    pending = sa.case((BUILDS.c.status == BuildStatus.RUNNING, 0), else_=1)
+    query = sa.select(BUILDS.c.id, BUILDS.c.cancel_requested).where(BUILDS.c.status.in_(OPEN))
+    rows = c.execute(query.order_by(pending, BUILDS.c.priority, BUILDS.c.id))
+    return [OpenBuild(row.id, row.cancel_requested) for row in rows]
+
+
+def recent_durations(c: sa.Connection, args_key: str, limit: int = 5) -> list[float]:
+    """Seconds that the last successful builds with the same arguments took, newest first."""
+    query = sa.select(BUILDS.c.duration).where(BUILDS.c.args_key == args_key, BUILDS.c.status == BuildStatus.SUCCESS)
+    return [seconds for seconds in c.scalars(query.order_by(BUILDS.c.id.desc()).limit(limit)) if seconds is not None]
+
+
+def set_running(c: sa.Connection, build_id: int, now: datetime) -> bool:
+    """pending → running; True if this call did it. `workflow.started` is appended with it."""
+    changed = _change(c, build_id, (BuildStatus.PENDING,), status=BuildStatus.RUNNING, started_at=now)
+    if changed:
+        append(c, "build.status", build_id, now, {"status": BuildStatus.RUNNING})
+        project = get_project(c, get_build(c, build_id).project_id)
+        data = {"job_id": build_id, "project_path": project.path, "timestamp": now.isoformat()}
+        append(c, "workflow.started", build_id, now, data)
+    return changed
+
+
+def set_facts(c: sa.Connection, build_id: int, **facts: str | int | None) -> None:
+    """Fill columns of an open build that say what is built: commit, branch, round."""
+    _change(c, build_id, OPEN, **facts)
+
+
+def end_build(c: sa.Connection, build_id: int, status: BuildStatus, reason: str, now: datetime, **columns: Any) -> bool:
+    """Bring an open build to its end state, once; True if this call did it."""
+    build = get_build(c, build_id)
+    seconds = (now - (build.started_at or now)).total_seconds()
+    values = {"status": status, "reason": reason, "completed_at": now, "duration": round(seconds, 3), **columns}
+    changed = _change(c, build_id, OPEN, **values)
+    if changed:
+        append(c, "build.status", build_id, now, {"status": status, "reason": reason})
+        data = {
+            "job_id": build_id,
+            "success": status == BuildStatus.SUCCESS,
+            "duration": values["duration"],
+            "result": {"status": status, "reason": reason},
+        }
+        append(c, "workflow.completed", build_id, now, data)
+    return changed
+
+
+def request_cancel(c: sa.Connection, build_id: int, now: datetime) -> bool:
+    """Mark an open build for cancelling; True if it was open."""
+    changed = _change(c, build_id, OPEN, cancel_requested=True)
+    if changed:
+        append(c, "build.status", build_id, now, {"cancel_requested": True})
+    return changed
+
+
+def stages_of(c: sa.Connection, build_id: int) -> list[Stage]:
+    """Every attempt at every stage of a build, in the order they began."""
+    order = (STAGES.c.round, STAGES.c.started_at.is_(None), STAGES.c.started_at, STAGES.c.stage, STAGES.c.attempt)
+    query = sa.select(STAGES).where(STAGES.c.build == build_id).order_by(*order)
+    return [_stage(row) for row in c.execute(query).mappings()]
+
+
+def put_stage(c: sa.Connection, stage: Stage, now: datetime) -> None:
+    """Write one attempt, new or changed; a change of its status is an event."""
+    key = [STAGES.c[name] == getattr(stage, name) for name in ("build", "stage", "round", "attempt")]
+    values = stage.model_dump(mode="python")
+    values["progress"] = stage.progress and stage.progress.model_dump(mode="json")
+    values["verdict"] = stage.verdict and stage.verdict.model_dump(mode="json")
+    before = c.execute(sa.select(STAGES.c.status).where(*key)).scalar()
+    if before is None:
+        c.execute(sa.insert(STAGES).values(values))
+    else:
+        c.execute(sa.update(STAGES).where(*key).values(values))
+    if before != stage.status:
+        append(c, "stage.status", stage.build, now, _stage_event(stage))
+
+
+def put_progress(c: sa.Connection, stage: Stage, now: datetime) -> None:
+    """Write the progress of a running attempt; of its progress events only this last one is kept."""
+    if stage.progress is None:
+        return
+    key = [STAGES.c[name] == getattr(stage, name) for name in ("build", "stage", "round", "attempt")]
+    c.execute(sa.update(STAGES).where(*key).values(progress=stage.progress.model_dump(mode="json")))
+    done, total = stage.progress.done, stage.progress.total
+    data = {
+        "job_id": stage.build,
+        "phase": phase_of(stage.kind),
+        "stage": stage.stage,
+        "progress": round(100 * done / total) if total else 0,
+        "message": stage.progress.message,
+    }
+    append(c, "workflow.progress", stage.build, now, data, replaces=stage.stage)
+
+
+def put_diagnostics(c: sa.Connection, stage: Stage, now: datetime) -> None:
+    """Append the first causes that a stage's diagnosis names as events."""
+    if stage.verdict is None or stage.verdict.diagnosis is None:
+        return
+    for diagnostic in stage.verdict.diagnosis.errors[:MOST_DIAGNOSTIC_EVENTS]:
+        data = {"stage": stage.stage, "round": stage.round, **diagnostic.model_dump(mode="json", exclude_defaults=True)}
+        append(c, "stage.diagnostic", stage.build, now, data)
+
+
+def close_open_stages(c: sa.Connection, build_id: int, reason: str, now: datetime) -> None:
+    """Mark what still waits or runs as cancelled: its build is over."""
+    for stage in stages_of(c, build_id):
+        if stage.status.is_open:
+            ended = {"status": StageStatus.CANCELLED, "reason": reason, "ended_at": now}
+            put_stage(c, stage.model_copy(update=ended), now)
+
+
+def phase_of(kind: str) -> str:
+    """The seeds' phase (setup, build, test, validation, feedback) that a kind of stage belongs to."""
+    phases = {"idf.build": "build", "command": "build", "idf.run": "test", "agent.patch": "feedback"}
+    return phases.get(kind, "build")
+
+
+def _stage_event(stage: Stage) -> dict[str, Any]:
+    return {
+        "stage": stage.stage,
+        "round": stage.round,
+        "attempt": stage.attempt,
+        "status": stage.status,
+        "reason": stage.reason,
+        "exit_code": stage.exit_code,
+    }
+
+
+def _change(c: sa.Connection, build_id: int, only_from: Iterable[BuildStatus], **values: Any) -> bool:
+    statement = sa.update(BUILDS).where(BUILDS.c.id == build_id, BUILDS.c.status.in_(tuple(only_from)))
+    return c.execute(statement.values(values)).rowcount == 1
+
+
+def _build(row: Mapping[str, Any] | sa.RowMapping) -> Build:
+    return Build(**row)
+
+
+def _stage(row: Mapping[str, Any] | sa.RowMapping) -> Stage:
+    return Stage(**row)

@@ -1,0 +1,166 @@
+"""The database: opened, checked, migrated; short transactions in threads, never one over an await."""
+
+import asyncio
+import sqlite3
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy import event, exc
+
+from mcp_server.errors import StoreError
+from mcp_server.store.tables import AUDIT_VIEW, META, SCHEMA_VERSION, SQLITE_GUARDS, metadata
+
+T = TypeVar("T")
+Statements = Callable[[sa.Connection], T]
+
+BUSY_TIMEOUT_MS = 10_000  # another process holds the write lock for a commit, a few ms each
+
+
+class Store:
+    """One database. What is asked of `write` while a commit runs goes into the next; `read` sees committed rows only.
+
+    Both run in threads and raise StoreError with one sentence; nothing of a failed group is kept.
+    """
+
+    def __init__(self, url: str, home: Path) -> None:
+        self.home = home
+        self.engine = make_engine(url)
+        self._waiting: list[tuple[Statements[Any], asyncio.Future[Any]]] = []
+        self._flusher: asyncio.Task[None] | None = None
+        self._uuid: str | None = None
+
+    async def read(self, statements: Statements[T]) -> T:
+        """Run reading `statements` in one transaction and return their result."""
+        return await asyncio.to_thread(self._run, statements, False)
+
+    async def write(self, statements: Statements[T]) -> T:
+        """Run `statements`, commit, return their result. Cancelling the caller does not undo the commit."""
+        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._waiting.append((statements, done))
+        if self._flusher is None or self._flusher.done():
+            self._flusher = asyncio.create_task(self._flush())
+        return await done
+
+    async def aclose(self) -> None:
+        """Commit what waits and let the database go."""
+        if self._flusher is not None:
+            await asyncio.wait({self._flusher})
+        await asyncio.to_thread(self.engine.dispose)
+
+    def schema_version(self) -> int:
+        """The schema on disk, 0 for an empty database. StoreError: newer than this version, damaged, unreadable."""
+        found = self._run(_schema_version, False)
+        if found > SCHEMA_VERSION:
+            raise StoreError(
+                f"the database in {self.home} is of a newer build-orchestrator (schema {found}, this one knows "
+                f"{SCHEMA_VERSION}): install that one, or set BUILD_ORCHESTRATOR_HOME to another folder"
+            )
+        return found
+
+    def migrate(self) -> None:
+        """Bring the schema up to date. Only the holder of the worker lock may call this."""
+        if self.schema_version() < SCHEMA_VERSION:
+            self._run(_create_schema, True)
+
+    def look(self, statements: Statements[T]) -> T:
+        """`read` for code without an event loop: the last and the first steps of a process."""
+        return self._run(statements, False)
+
+    async def uuid(self) -> str:
+        """Eight hex digits that tell this database's job ids from any other's."""
+        if self._uuid is None:
+            self._uuid = await self.read(lambda c: _meta(c, "uuid"))
+        return self._uuid
+
+    async def _flush(self) -> None:
+        while self._waiting:
+            group, self._waiting = self._waiting, []
+            try:
+                results = await asyncio.to_thread(self._run, lambda c, g=group: [work(c) for work, _ in g], True)
+                outcomes: list[tuple[Any, Exception | None]] = [(result, None) for result in results]
+            except Exception:  # one of them is to blame: each alone, so that the others are kept
+                outcomes = [await asyncio.to_thread(self._run_alone, work) for work, _ in group]
+            for (_, done), (result, error) in zip(group, outcomes, strict=True):
+                if done.done():
+                    continue
+                if error is None:
+                    done.set_result(result)
+                else:
+                    done.set_exception(error)
+
+    def _run_alone(self, statements: Statements[T]) -> tuple[T | None, Exception | None]:
+        try:
+            return self._run(statements, True), None
+        except Exception as error:
+            return None, error
+
+    def _run(self, statements: Statements[T], writes: bool) -> T:
+        try:
+            with self.engine.connect().execution_options(writes=writes) as connection, connection.begin():
+                return statements(connection)
+        except exc.DBAPIError as error:
+            raise StoreError(self._sentence(error)) from error
+
+    def _sentence(self, error: exc.DBAPIError) -> str:
+        text, place = str(error.orig), self.engine.url.database or str(self.engine.url)
+        if "disk is full" in text or "disk I/O" in text:
+            return f"no space is left for the database {place}: free some, nothing was changed"
+        if "malformed" in text or "not a database" in text:
+            return f"{place} is damaged or no database: move it away and start again; its jobs stay in {self.home}/jobs"
+        if "readonly" in text or "unable to open" in text:
+            return f"the database {place} cannot be written: make {self.home} writable or set BUILD_ORCHESTRATOR_HOME"
+        if "locked" in text:
+            return f"the database {place} was locked for {BUSY_TIMEOUT_MS // 1000} s by another process: try again"
+        return f"the database {place} refused: {text.splitlines()[0][:200]}"
+
+
+def make_engine(url: str) -> sa.Engine:
+    """An engine for `url`; on SQLite with WAL, a busy timeout, and a write lock taken at the start of a write."""
+    try:
+        engine = sa.create_engine(url)
+    except (exc.ArgumentError, exc.NoSuchModuleError, ModuleNotFoundError) as error:
+        raise StoreError(f"BUILD_ORCHESTRATOR_DATABASE_URL is not usable: {type(error).__name__}") from error
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, _: object) -> None:
+    connection.isolation_level = None  # the driver's own BEGIN would come too late and be a reader's
+    connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute("PRAGMA foreign_keys=ON")
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    # A reader that turns writer inside a transaction fails at once where another one writes; hence the choice here.
+    writes = connection.get_execution_options().get("writes")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _schema_version(connection: sa.Connection) -> int:
+    if not sa.inspect(connection).has_table("meta"):
+        return 0
+    return int(_meta(connection, "schema"))
+
+
+def _meta(connection: sa.Connection, key: str) -> str:
+    value = connection.scalar(sa.select(META.c.value).where(META.c.key == key))
+    if value is None:
+        raise StoreError(f"the database has no {key}: it is half made; move it away and start again")
+    return value
+
+
+def _create_schema(connection: sa.Connection) -> None:
+    metadata.create_all(connection)
+    connection.exec_driver_sql(AUDIT_VIEW)
+    if connection.dialect.name == "sqlite":
+        for guard in SQLITE_GUARDS:
+            connection.exec_driver_sql(guard)
+    values = {"schema": str(SCHEMA_VERSION), "uuid": uuid.uuid4().hex[:8]}
+    connection.execute(sa.insert(META), [{"key": key, "value": value} for key, value in values.items()])

@@ -1,0 +1,42 @@
+"""Events: appended with the change they tell of, in one transaction, read by `after`."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from mcp_server.model import Event
+from mcp_server.store.tables import EVENTS
+
+
+def append(
+    c: sa.Connection,
+    event_type: str,
+    build_id: int | None,
+    now: datetime,
+    data: Mapping[str, Any],
+    *,
+    replaces: str | None = None,
+) -> None:
+    """Append one event. `replaces` names a stage whose earlier progress events of this build are dropped.
+
+    Ids are given under the database's write lock, so whoever has read up to an id has missed none below it.
+    """
+    if replaces is not None:
+        stage = EVENTS.c.data["stage"].as_string()
+        c.execute(sa.delete(EVENTS).where(EVENTS.c.build == build_id, EVENTS.c.type == event_type, stage == replaces))
+    c.execute(sa.insert(EVENTS).values(type=event_type, build=build_id, ts=now, data=dict(data)))
+
+
+def events_after(c: sa.Connection, after: int, *, build_id: int | None = None, limit: int = 500) -> list[Event]:
+    """Events with an id above `after`, oldest first."""
+    query = sa.select(EVENTS).where(EVENTS.c.id > after).order_by(EVENTS.c.id).limit(limit)
+    if build_id is not None:
+        query = query.where(EVENTS.c.build == build_id)
+    return [Event(**row) for row in c.execute(query).mappings()]
+
+
+def last_event_id(c: sa.Connection) -> int:
+    """The newest event's id, 0 where there is none."""
+    return c.scalar(sa.select(sa.func.max(EVENTS.c.id))) or 0

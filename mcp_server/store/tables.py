@@ -1,0 +1,144 @@
+"""The tables. Portable SQL, but for SQLite's own words at the end; times are naive UTC on disk and aware in Python."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+SCHEMA_VERSION = 1
+
+metadata = sa.MetaData()
+
+
+class UtcTime(sa.types.TypeDecorator[datetime]):
+    """An aware UTC datetime: SQLite has no time zones, and a naive time is a mistake waiting."""
+
+    impl = sa.DateTime
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        return value if value is None else value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: Any | None, dialect: sa.Dialect) -> datetime | None:
+        return value if value is None else value.replace(tzinfo=UTC)
+
+
+META = sa.Table(
+    "meta",
+    metadata,
+    sa.Column("key", sa.String, primary_key=True),
+    sa.Column("value", sa.String, nullable=False),
+)
+
+PROJECTS = sa.Table(
+    "projects",
+    metadata,
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("name", sa.String, nullable=False, index=True),
+    sa.Column("path", sa.String, nullable=False, unique=True),
+    sa.Column("status", sa.String, nullable=False, server_default="active"),
+    sa.Column("target", sa.String),
+    sa.Column("branch", sa.String),
+    sa.Column("created_at", UtcTime, nullable=False),
+)
+
+BUILDS = sa.Table(
+    "builds",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("project_id", sa.String, sa.ForeignKey("projects.id"), nullable=False, index=True),
+    sa.Column("commit_sha", sa.String, nullable=False, server_default=""),
+    sa.Column("commit_message", sa.String),
+    sa.Column("commit_author", sa.String),
+    sa.Column("branch", sa.String),
+    sa.Column("triggered_by", sa.String, nullable=False),
+    sa.Column("status", sa.String, nullable=False, index=True),
+    sa.Column("started_at", UtcTime),
+    sa.Column("completed_at", UtcTime),
+    sa.Column("duration", sa.Float),
+    sa.Column("build_output", sa.Text),
+    sa.Column("test_results", sa.JSON),
+    sa.Column("artifacts_path", sa.String),
+    sa.Column("created_at", UtcTime, nullable=False),
+    sa.Column("task_id", sa.String, nullable=False, unique=True),
+    sa.Column("name", sa.String, nullable=False),
+    sa.Column("target", sa.String),
+    sa.Column("plan", sa.JSON, nullable=False),
+    sa.Column("args_key", sa.String, nullable=False, index=True),
+    sa.Column("priority", sa.Integer, nullable=False),
+    sa.Column("reason", sa.String),
+    sa.Column("cancel_requested", sa.Boolean, nullable=False),
+    sa.Column("retry_of", sa.Integer, sa.ForeignKey("builds.id")),
+    sa.Column("round", sa.Integer, nullable=False),
+    sqlite_autoincrement=True,  # an id is never given twice
+)
+
+STAGES = sa.Table(
+    "stages",
+    metadata,
+    sa.Column("build", sa.Integer, sa.ForeignKey("builds.id"), primary_key=True),
+    sa.Column("stage", sa.String, primary_key=True),
+    sa.Column("round", sa.Integer, primary_key=True),
+    sa.Column("attempt", sa.Integer, primary_key=True),
+    sa.Column("kind", sa.String, nullable=False),
+    sa.Column("host", sa.String, nullable=False),
+    sa.Column("status", sa.String, nullable=False),
+    sa.Column("reason", sa.String),
+    sa.Column("exit_code", sa.Integer),
+    sa.Column("job_id", sa.String),
+    sa.Column("spec_sha256", sa.String),
+    sa.Column("resolved", sa.JSON),
+    sa.Column("started_at", UtcTime),
+    sa.Column("ended_at", UtcTime),
+    sa.Column("progress", sa.JSON),
+    sa.Column("verdict", sa.JSON),
+)
+
+EVENTS = sa.Table(
+    "events",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("type", sa.String, nullable=False),
+    sa.Column("build", sa.Integer, index=True),
+    sa.Column("ts", UtcTime, nullable=False),
+    sa.Column("data", sa.JSON, nullable=False),
+    sqlite_autoincrement=True,  # a progress event that was replaced must not give its id to another
+)
+
+LEASES = sa.Table(
+    "leases",
+    metadata,
+    sa.Column("resource", sa.String, primary_key=True),
+    sa.Column("slot", sa.Integer, primary_key=True),
+    sa.Column("build", sa.Integer, nullable=False, index=True),
+    sa.Column("stage", sa.String),
+    sa.Column("reason", sa.String, nullable=False),
+    sa.Column("taken_at", UtcTime, nullable=False),
+)
+
+ARTIFACTS = sa.Table(
+    "artifacts",
+    metadata,
+    sa.Column("build", sa.Integer, sa.ForeignKey("builds.id"), primary_key=True),
+    sa.Column("stage", sa.String, primary_key=True),
+    sa.Column("path", sa.String, primary_key=True),
+    sa.Column("size", sa.Integer, nullable=False),
+    sa.Column("sha256", sa.String, nullable=False),
+    sa.Column("kind", sa.String, nullable=False),
+    sa.Column("offset", sa.String),
+)
+
+AUDIT_VIEW = """
+CREATE VIEW build_audit AS
+SELECT b.task_id AS task, b.project_id AS project, b.plan AS spec, b.status AS status,
+       COALESCE(b.reason, '') AS result, b.triggered_by AS who, e.type AS event, e.ts AS "when"
+FROM builds b JOIN events e ON e.build = b.id
+"""
+
+# Events are facts: only the last progress of a stage is ever replaced.
+SQLITE_GUARDS = (
+    """CREATE TRIGGER events_stay BEFORE UPDATE ON events
+       BEGIN SELECT RAISE(ABORT, 'events are append-only'); END""",
+    """CREATE TRIGGER events_remain BEFORE DELETE ON events WHEN OLD.type != 'workflow.progress'
+       BEGIN SELECT RAISE(ABORT, 'events are append-only'); END""",
+)

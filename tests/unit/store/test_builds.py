@@ -1,0 +1,141 @@
+"""Builds and stages as rows: one pending build for the same arguments, end states that are never left."""
+
+from datetime import UTC, datetime, timedelta
+
+import sqlalchemy as sa
+
+from mcp_server.model import (
+    Artifact,
+    Build,
+    BuildStatus,
+    Diagnosis,
+    Diagnostic,
+    Plan,
+    Progress,
+    Stage,
+    StageSpec,
+    Verdict,
+)
+from mcp_server.model import StageStatus as S
+from mcp_server.store import artifacts, builds, events
+from mcp_server.store.database import Store
+
+NOW = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
+PLAN = Plan(stages=(StageSpec(name="build", kind="command", params={"argv": ["true"]}),))
+
+
+def insert(c: sa.Connection, key: str = "k", priority: int = 10) -> tuple[Build, bool]:
+    project = builds.ensure_project(c, "/src/valve", "valve", NOW)
+    return builds.insert_build(c, project, PLAN, name="idf_build", args_key=key, now=NOW, priority=priority)
+
+
+async def test_the_same_arguments_join_the_pending_build_and_only_the_pending_one(store: Store) -> None:
+    """Ours. A running build may have missed the newest edit, so the same call then queues another."""
+    first, joined_first = await store.write(insert)
+    again, joined_again = await store.write(insert)
+    other, joined_other = await store.write(lambda c: insert(c, "other"))
+    await store.write(lambda c: builds.set_running(c, first.id, NOW))
+    later, joined_later = await store.write(insert)
+
+    assert (joined_first, joined_again, joined_other, joined_later) == (False, True, False, False)
+    assert again.id == first.id
+    assert len({first.id, other.id, later.id}) == 3
+
+
+async def test_a_build_marked_for_cancelling_is_not_joined(store: Store) -> None:
+    """Ours. Who asks for a build again wants it built."""
+    first, _ = await store.write(insert)
+    await store.write(lambda c: builds.request_cancel(c, first.id, NOW))
+
+    second, joined = await store.write(insert)
+
+    assert not joined
+    assert second.id != first.id
+
+
+async def test_an_end_state_is_never_left(store: Store) -> None:
+    """Design. Nothing is overwritten: the first end counts, later ones change nothing."""
+    build, _ = await store.write(insert)
+    await store.write(lambda c: builds.set_running(c, build.id, NOW))
+    later = NOW + timedelta(seconds=4)
+
+    ended = await store.write(lambda c: builds.end_build(c, build.id, BuildStatus.FAILED, "exit", later))
+    again = await store.write(lambda c: builds.end_build(c, build.id, BuildStatus.SUCCESS, "exit", later))
+    restarted = await store.write(lambda c: builds.set_running(c, build.id, later))
+    cancelled = await store.write(lambda c: builds.request_cancel(c, build.id, later))
+
+    row = await store.read(lambda c: builds.get_build(c, build.id))
+    assert (ended, again, restarted, cancelled) == (True, False, False, False)
+    assert (row.status, row.reason, row.duration) == (BuildStatus.FAILED, "exit", 4.0)
+    assert row.started_at == NOW
+    assert row.completed_at == later
+
+
+async def test_a_stage_row_comes_back_as_it_was_written(store: Store) -> None:
+    """Ours. Verdicts are nested models; JSON must not flatten or lose them."""
+    build, _ = await store.write(insert)
+    diagnosis = Diagnosis(errors=(Diagnostic(severity="error", kind="compiler", message="no ‘;’", file="a.c", line=3),))
+    stage = Stage(
+        build=build.id,
+        stage="build",
+        kind="command",
+        host="local",
+        status=S.FAILED,
+        exit_code=2,
+        started_at=NOW,
+        ended_at=NOW,
+        resolved={"uses_ninja": True},
+        progress=Progress(done=3, total=9, message="a.c"),
+        verdict=Verdict(result="fail", diagnosis=diagnosis),
+    )
+
+    await store.write(lambda c: builds.put_stage(c, stage, NOW))
+
+    assert await store.read(lambda c: builds.stages_of(c, build.id)) == [stage]
+
+
+async def test_running_builds_come_before_pending_ones_and_urgent_before_old(store: Store) -> None:
+    """Design. After a restart what runs is taken up first; then priority counts, then age."""
+    old, _ = await store.write(lambda c: insert(c, "old"))
+    urgent, _ = await store.write(lambda c: insert(c, "urgent", priority=1))
+    running, _ = await store.write(lambda c: insert(c, "running", priority=20))
+    await store.write(lambda c: builds.set_running(c, running.id, NOW))
+
+    assert [row.id for row in await store.read(builds.open_builds)] == [running.id, urgent.id, old.id]
+
+
+async def test_of_progress_only_the_last_event_is_kept_and_ids_only_grow(store: Store) -> None:
+    """Interfaces. A reader that asks with the last id it saw misses nothing and sees nothing twice."""
+    build, _ = await store.write(insert)
+    stage = Stage(build=build.id, stage="build", kind="idf.build", host="local", status=S.RUNNING, started_at=NOW)
+    await store.write(lambda c: builds.put_stage(c, stage, NOW))
+    seen = await store.read(events.last_event_id)
+    for done in range(1, 6):
+        step = stage.model_copy(update={"progress": Progress(done=done, total=5)})
+        await store.write(lambda c, step=step: builds.put_progress(c, step, NOW))
+
+    news = await store.read(lambda c: events.events_after(c, seen))
+
+    assert [(event.type, event.data["progress"]) for event in news] == [("workflow.progress", 100)]
+    assert news[0].id > seen
+
+
+async def test_artifacts_keep_their_hashes_and_are_replaced_by_a_later_round(store: Store) -> None:
+    """Ours. What is recorded is what lies in the build directory now."""
+    build, _ = await store.write(insert)
+    first = [Artifact(path="valve.bin", size=9, sha256="aa"), Artifact(path="old.bin", size=1, sha256="bb")]
+    second = [Artifact(path="valve.bin", size=10, sha256="cc", kind="app", offset="0x10000")]
+
+    await store.write(lambda c: artifacts.put_artifacts(c, build.id, "build", first, NOW))
+    await store.write(lambda c: artifacts.put_artifacts(c, build.id, "build", second, NOW))
+
+    assert await store.read(lambda c: artifacts.artifacts_of(c, build.id)) == [("build", second[0])]
+
+
+async def test_the_audit_view_names_who_what_and_when(store: Store) -> None:
+    """Interfaces. `build_audit` is a view over builds and events, for reading only."""
+    build, _ = await store.write(insert)
+
+    rows = await store.read(lambda c: c.exec_driver_sql("SELECT * FROM build_audit").mappings().all())
+
+    assert [(row["task"], row["status"], row["who"]) for row in rows] == [(build.task_id, "pending", "manual")]

@@ -1,0 +1,167 @@
+"""The database as a file: damaged, newer, read-only, full, shared by several processes."""
+
+import asyncio
+import contextlib
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from mcp_server.errors import StoreError
+from mcp_server.store.database import Store
+from mcp_server.store.tables import META
+
+
+def open_store(home: Path) -> Store:
+    return Store(f"sqlite:///{home}/orchestrator.db", home)
+
+
+def test_an_empty_database_is_version_zero_and_migrating_twice_changes_nothing(home: Path) -> None:
+    """Ours. The id of a database is made once: job directories carry it."""
+    store = open_store(home)
+    before = store.schema_version()
+    store.migrate()
+    identity = store.look(lambda c: c.execute(sa.select(META)).fetchall())
+    store.migrate()
+
+    assert (before, store.schema_version()) == (0, 1)
+    assert store.look(lambda c: c.execute(sa.select(META)).fetchall()) == identity
+    store.engine.dispose()
+
+
+def test_a_newer_database_is_refused_with_one_sentence(home: Path) -> None:
+    """Ours. An upgrade may be taken back: old code must not write into a newer schema."""
+    store = open_store(home)
+    store.migrate()
+    store.engine.dispose()
+    with sqlite3.connect(home / "orchestrator.db") as connection:
+        connection.execute("UPDATE meta SET value = '7' WHERE key = 'schema'")
+    connection.close()
+
+    with pytest.raises(StoreError, match=r"schema 7, this one knows 1"):
+        open_store(home).schema_version()
+
+
+def test_a_damaged_database_is_named_and_left_as_it_is(home: Path) -> None:
+    """Ours. Nothing is deleted: jobs and the file may still tell what happened."""
+    (home / "orchestrator.db").write_bytes(b"this is no database, " * 400)
+
+    with pytest.raises(StoreError, match="damaged or no database"):
+        open_store(home).schema_version()
+
+    assert (home / "orchestrator.db").stat().st_size == 8400
+
+
+def test_a_folder_in_the_databases_place_is_one_sentence(home: Path) -> None:
+    """Ours."""
+    (home / "orchestrator.db").mkdir()
+
+    with pytest.raises(StoreError, match="cannot be written"):
+        open_store(home).schema_version()
+
+
+def test_an_unknown_kind_of_database_is_refused(home: Path) -> None:
+    """Ours. The URL may hold a password, so it is not repeated."""
+    with pytest.raises(StoreError, match="BUILD_ORCHESTRATOR_DATABASE_URL") as refusal:
+        Store("nosuch://user:hunter2@db/x", home)
+
+    assert "hunter2" not in str(refusal.value)
+
+
+async def test_one_bad_statement_does_not_take_its_group_with_it(home: Path) -> None:
+    """Design: group commit. Neighbours in one transaction are independent of each other."""
+    store = open_store(home)
+    store.migrate()
+
+    def put(key: str) -> asyncio.Future[None]:
+        return asyncio.ensure_future(
+            store.write(lambda c: c.execute(sa.insert(META).values(key=key, value="1")) and None)
+        )
+
+    results = await asyncio.gather(*(put(key) for key in ("a", "b", "a", "c")), return_exceptions=True)
+
+    assert [type(result) for result in results] == [type(None), type(None), StoreError, type(None)]
+    keys = await store.read(lambda c: set(c.scalars(sa.select(META.c.key))))
+    assert keys == {"schema", "uuid", "a", "b", "c"}
+    await store.aclose()
+
+
+async def test_events_are_never_changed_or_deleted(home: Path) -> None:
+    """Design: append-only, held by the database itself."""
+    store = open_store(home)
+    store.migrate()
+    insert = "INSERT INTO events (type, build, ts, data) VALUES ('build.status', 1, '2026-11-01 00:00:00', '{}')"
+    await store.write(lambda c: c.exec_driver_sql(insert) and None)
+
+    for statement in ("UPDATE events SET type = 'x'", "DELETE FROM events"):
+        with pytest.raises(StoreError, match="append-only"):
+            await store.write(lambda c, s=statement: c.exec_driver_sql(s) and None)
+    await store.aclose()
+
+
+WRITER = """
+import sys, sqlalchemy as sa
+from pathlib import Path
+from mcp_server.store.database import Store
+from mcp_server.store.tables import EVENTS
+from datetime import UTC, datetime
+store = Store(f"sqlite:///{sys.argv[1]}/orchestrator.db", Path(sys.argv[1]))
+row = dict(type="t", build=int(sys.argv[2]), ts=datetime.now(UTC), data={})
+for _ in range(50):
+    store._run(lambda c: c.execute(sa.insert(EVENTS).values(row)) and None, True)
+"""
+
+
+def test_four_processes_write_at_once_and_no_write_is_refused(home: Path) -> None:
+    """Ours. 'database is locked' is what naive SQLite use ends in; every write waits its turn."""
+    store = open_store(home)
+    store.migrate()
+    command = [sys.executable, "-c", WRITER, str(home)]
+    writers = [subprocess.Popen([*command, str(n)], stderr=subprocess.PIPE) for n in range(4)]
+    errors = [writer.communicate()[1] for writer in writers]
+
+    assert [writer.returncode for writer in writers] == [0] * 4, errors
+    count = store.look(lambda c: c.exec_driver_sql("SELECT COUNT(*) FROM events").scalar())
+    assert count == 200
+    store.engine.dispose()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 4 MB, where this machine lets us mount one."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    if (
+        shutil.which("mount") is None
+        or subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", folder], capture_output=True, check=False
+        ).returncode
+    ):
+        pytest.skip("mounting a small file system needs root")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+async def test_a_full_disk_is_one_sentence_and_nothing_is_half_written(small_disk: Path) -> None:
+    """Ours. After space was made the same database goes on."""
+    store = open_store(small_disk)
+    store.migrate()
+    with contextlib.suppress(OSError), (small_disk / "ballast").open("wb", buffering=0) as ballast:
+        while ballast.write(b"x" * 4096):
+            pass
+
+    def insert(c: sa.Connection) -> None:
+        c.execute(sa.insert(META).values(key="big", value="v" * 200_000))
+
+    with pytest.raises(StoreError, match="no space is left"):
+        await store.write(insert)
+    (small_disk / "ballast").unlink()
+    await store.write(insert)
+
+    assert await store.read(lambda c: c.scalar(sa.select(sa.func.count()).select_from(META))) == 3
+    await store.aclose()

@@ -1,4 +1,4 @@
-"""Slices of a job's log: by offset, from the end, around a line, or the lines that match. Bounded in memory and answer."""
+"""Slices of a job's log: by offset, from the end, around a line, or the lines that match; bounded in size."""
 
 import re
 from collections import deque

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import os
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -76,7 +76,7 @@ def write_signal(path: Path, text: bytes) -> bool:
 
 
 @asynccontextmanager
-async def watch(home: Path) -> AsyncIterator[Signal]:
+async def watch(home: Path) -> AsyncGenerator[Signal]:
     """A signal that arrives whenever a row of `home` may have changed. Look at the rows once more after entering."""
     folder = home / WATCH
     folder.mkdir(mode=0o700, exist_ok=True)

@@ -22,7 +22,7 @@ _started: list[subprocess.Popen[bytes]] = []
 
 
 def poke(home: Path, store: Store) -> None:
-    """Wake this home's worker, or start one, the schema brought up to date. Blocks for milliseconds: call it in a thread.
+    """Wake this home's worker, or start one, after bringing the schema up to date. Blocks for milliseconds.
 
     The lock is taken here and handed down, not released in between: with a gap, every front that looks into it would
     start a worker of its own.

@@ -1,1 +1,4 @@
-"""TODO"""
+"""Says which worker runs which open build next: one port, `Local` for a home of its own.
+
+May import: store, clock, errors. Never: hosts, idf, orchestrator, a front.
+"""

@@ -1,0 +1,48 @@
+"""What the parts of a worker share."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from mcp_server.clock import Clock
+from mcp_server.config import Config
+from mcp_server.engine.leases import LeaseLine
+from mcp_server.engine.signals import announce
+from mcp_server.errors import BadInput
+from mcp_server.hosts.base import Host
+from mcp_server.store.database import Statements, Store, T
+
+
+@dataclass
+class Services:
+    """One worker's store, hosts, time and leases."""
+
+    config: Config
+    store: Store
+    clock: Clock
+    hosts: Mapping[str, Host]
+    environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+
+    def __post_init__(self) -> None:
+        self.leases = LeaseLine(self.store, self.clock, self.announce)
+
+    def announce(self) -> None:
+        """Wake whoever watches this home."""
+        announce(self.config.home)
+
+    async def record(self, statements: Statements[T]) -> T:
+        """Commit, then tell the watchers."""
+        result = await self.store.write(statements)
+        self.announce()
+        return result
+
+    def host(self, name: str) -> Host:
+        """The host of this name. BadInput: unknown."""
+        if name not in self.hosts:
+            raise BadInput("host", f"{name!r} is unknown; known: {', '.join(sorted(self.hosts))}")
+        return self.hosts[name]
+
+    def slots(self, name: str) -> int:
+        """How many jobs a host may run at once."""
+        server = self.config.servers.get(name)
+        return (server.slots if server else None) or self.config.defaults.parallel_limit

@@ -1,0 +1,108 @@
+"""The port of a stage kind, and the observers that several kinds share."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from mcp_server.config import Config
+from mcp_server.hosts.base import Exit, ExitReason
+from mcp_server.idf.diagnostics import Diagnoser
+from mcp_server.model import Build, Progress, Stage, StageSpec, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class StageContext:
+    """What a kind may know of the attempt it works for. `previous` are this stage's earlier attempts in this round."""
+
+    build: Build
+    spec: StageSpec
+    stage: Stage
+    config: Config
+    environment: Mapping[str, str]
+    previous: Sequence[Stage] = ()
+
+    @property
+    def params(self) -> Mapping[str, Any]:
+        return self.spec.params
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """The job of an attempt, and what was decided for it (`resolved` is stored; no secret may be in it)."""
+
+    argv: Sequence[str]
+    cwd: str
+    env: Mapping[str, str]
+    lock: str | None = None
+    resolved: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    note: str = ""
+
+
+class Observer(Protocol):
+    """Reads the job's log as it grows. Fed again from the start by a worker that took over."""
+
+    def feed(self, data: bytes) -> None: ...
+
+    @property
+    def progress(self) -> Progress | None:
+        """How far the job is, None where the log does not tell."""
+        ...
+
+    @property
+    def decided(self) -> bool:
+        """True once nothing the job may still do can change the verdict: it is then ended."""
+        ...
+
+
+class StageKind(Protocol):
+    """One kind of stage. Raises OrchestratorError from `prepare` where the stage cannot start: its sentence is kept."""
+
+    live: bool
+    """Whether the log is read from the first byte on; else only of jobs that take a while."""
+
+    async def prepare(self, context: StageContext) -> Prepared: ...
+
+    def observe(self, context: StageContext) -> Observer: ...
+
+    async def finish(self, context: StageContext, end: Exit, observer: Observer) -> Verdict:
+        """Judge the end. `details["again"]` true asks for one more attempt at once, as `prepare` knows a better way."""
+        ...
+
+
+class LogDiagnosis:
+    """Observes a build log: diagnosis and progress."""
+
+    def __init__(self, diagnoser: Diagnoser) -> None:
+        self.diagnoser = diagnoser
+
+    def feed(self, data: bytes) -> None:
+        self.diagnoser.feed(data)
+
+    @property
+    def progress(self) -> Progress | None:
+        return self.diagnoser.progress
+
+    @property
+    def decided(self) -> bool:
+        return False
+
+
+def result_of(end: Exit) -> Verdict:
+    """The verdict that an exit record alone allows."""
+    if end.reason is ExitReason.TIMEOUT:
+        return Verdict(result="timeout", summary="stopped at its time limit")
+    if end.reason is ExitReason.CANCELLED:
+        return Verdict(result="cancelled", summary="cancelled")
+    if end.reason is ExitReason.LOST:
+        return Verdict(
+            result="unknown", summary="the job was lost: its processes were killed, or the machine restarted"
+        )
+    if end.reason is ExitReason.DISK_FULL:
+        return Verdict(result="fail", summary="no space left on the disk of the job's log: free some, then retry")
+    return Verdict(result="pass" if end.code == 0 else "fail", summary="" if end.code == 0 else f"exit code {end.code}")
+
+
+def project_path(context: StageContext) -> Path:
+    """The source tree the stage works in."""
+    return Path(context.params["project"])

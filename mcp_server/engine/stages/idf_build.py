@@ -1,0 +1,136 @@
+"""`idf.build`: builds an ESP-IDF project by idf.py or, where nothing else could matter, by ninja."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from mcp_server.demo.place import is_simulated
+from mcp_server.engine.stages.base import LogDiagnosis, Observer, Prepared, StageContext, project_path, result_of
+from mcp_server.errors import EnvironmentMissing
+from mcp_server.hosts.base import Exit, ExitReason
+from mcp_server.idf.activation import activate, missing_compiler
+from mcp_server.idf.build import BuildCommand, after_build, disk_is_full, plan_build
+from mcp_server.idf.diagnostics import Diagnoser
+from mcp_server.idf.environment import job_environment
+from mcp_server.idf.installation import Installation
+from mcp_server.idf.products import BuildProducts, collect
+from mcp_server.idf.project import inspect_project
+from mcp_server.model import Verdict
+
+WAITED = "build-orchestrator: waiting for "
+"""What a job's log says first where another program holds the build directory."""
+
+DEFAULT_TARGET = "esp32"
+"""What idf.py builds for where nothing says otherwise."""
+
+SIMULATED = "by the simulated ESP-IDF of the demo, not by a real one"
+
+
+class BuildLog(LogDiagnosis):
+    """Also sees whether the job had to wait for the build directory: what was decided before may be stale then."""
+
+    def __init__(self, diagnoser: Diagnoser) -> None:
+        super().__init__(diagnoser)
+        self._start = b""
+
+    @property
+    def waited(self) -> bool:
+        return self._start.startswith(WAITED.encode())
+
+    def feed(self, data: bytes) -> None:
+        if len(self._start) < len(WAITED):
+            self._start += data[: len(WAITED)]
+        super().feed(data)
+
+
+class IdfBuild:
+    """Params: `project`, `build_dir`, `target` (None: as it is), `clean`, `installation`."""
+
+    live = False
+
+    async def prepare(self, context: StageContext) -> Prepared:
+        folder, installation = project_path(context), _installation(context)
+        project = await asyncio.to_thread(inspect_project, folder)  # it may have changed while the build was pending
+        activated = await activate(installation, context.config.home / "cache", context.environment)
+        environment = job_environment(activated, context.environment, context.config.env_pass)
+        target = context.params.get("target") or project.target or DEFAULT_TARGET
+        if absent := await asyncio.to_thread(missing_compiler, installation, environment, target):
+            raise EnvironmentMissing(absent)
+        command = await asyncio.to_thread(
+            plan_build,
+            folder,
+            installation,
+            environment,
+            target=context.params.get("target"),
+            clean=bool(context.params.get("clean")) and not context.previous,
+            build_dir=Path(context.params["build_dir"]),
+        )
+        return Prepared(
+            argv=command.argv,
+            cwd=command.cwd,
+            env=command.env,
+            lock=str(command.build_dir),
+            resolved=_resolved(command),
+            note=command.why,
+        )
+
+    def observe(self, context: StageContext) -> Observer:
+        return BuildLog(Diagnoser(project_path(context), idf_path=str(_installation(context).path)))
+
+    async def finish(self, context: StageContext, end: Exit, observer: Observer) -> Verdict:
+        assert isinstance(observer, BuildLog)
+        resolved = context.stage.resolved or {}
+        passed = end.reason is ExitReason.EXIT and end.code == 0
+        if "memo" in resolved and end.started_at is not None:
+            await asyncio.to_thread(after_build, resolved["memo"], started_at=end.started_at, succeeded=passed)
+        verdict = result_of(end)
+        if end.reason is not ExitReason.EXIT:
+            return verdict
+        diagnosis = await asyncio.to_thread(observer.diagnoser.finish, end.code)
+        details = _details(resolved, _installation(context))
+        if observer.waited and not context.previous:
+            # Another program had the directory in the meantime: target and configuration may be others now.
+            return Verdict(result="fail", summary="waited for the directory: decided anew", details={"again": True})
+        if not passed:
+            full = await asyncio.to_thread(disk_is_full, Path(resolved["build_dir"]))
+            summary = f"no space left on the disk of {resolved['build_dir']}: free some, then retry" if full else ""
+            return verdict.model_copy(update={"summary": summary, "diagnosis": diagnosis, "details": details})
+        products = await collect(Path(resolved["build_dir"]))
+        return Verdict(
+            result="pass",
+            diagnosis=diagnosis,
+            artifacts=products.artifacts,
+            details=details | _products(products),
+        )
+
+
+def _installation(context: StageContext) -> Installation:
+    return Installation.model_validate(context.params["installation"])
+
+
+def _resolved(command: BuildCommand) -> dict[str, Any]:
+    return {
+        "build_dir": str(command.build_dir),
+        "uses_ninja": command.uses_ninja,
+        "why": command.why,
+        "memo": dict(command.memo),
+    }
+
+
+def _details(resolved: Any, installation: Installation) -> dict[str, Any]:
+    details: dict[str, Any] = {"why": resolved.get("why", ""), "idf_version": installation.version}
+    if is_simulated(installation.path):
+        details["simulated"] = SIMULATED
+    return details
+
+
+def _products(products: BuildProducts) -> dict[str, Any]:
+    found = {
+        "target": products.target,
+        "project_name": products.project_name,
+        "project_version": products.project_version,
+        "app_bin": products.app_bin,
+        "app_elf": products.app_elf,
+        "notes": list(products.notes),
+    }
+    return {name: value for name, value in found.items() if value}

@@ -1,0 +1,16 @@
+"""The table of stage kinds."""
+
+from collections.abc import Mapping
+
+from mcp_server.engine.stages.agent_patch import AgentPatch
+from mcp_server.engine.stages.base import StageKind
+from mcp_server.engine.stages.command import Command
+from mcp_server.engine.stages.idf_build import IdfBuild
+from mcp_server.engine.stages.idf_run import IdfRun
+
+KINDS: Mapping[str, StageKind] = {
+    "agent.patch": AgentPatch(),
+    "command": Command(),
+    "idf.build": IdfBuild(),
+    "idf.run": IdfRun(),
+}

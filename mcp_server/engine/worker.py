@@ -1,0 +1,134 @@
+"""The worker process: one a home, started by fronts, alive as long as there is work and a while longer."""
+
+import argparse
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+
+from mcp_server import __version__
+from mcp_server.clock import Clock, SystemClock
+from mcp_server.config import Config, load_config
+from mcp_server.engine.dispatch.local import Local
+from mcp_server.engine.services import Services
+from mcp_server.engine.signals import Signal, make_wake
+from mcp_server.engine.start import LOCK, newer, poke
+from mcp_server.errors import OrchestratorError, StoreError
+from mcp_server.hosts.local import LocalHost
+from mcp_server.store import builds, leases
+from mcp_server.store.database import Store
+
+log = logging.getLogger(__name__)
+
+SCAN_S = 1  # finds what no poke told of: a front may die between its commit and its poke
+IDLE_S = 900  # then the worker leaves
+
+
+class Worker:
+    """Serves one home until it is idle for long, asked to leave, or replaced by a newer version."""
+
+    def __init__(self, config: Config, store: Store, clock: Clock) -> None:
+        self.config, self.store, self.clock = config, store, clock
+        self.replaced = False
+        self.leaving = False
+
+    async def serve(self) -> None:
+        """Run builds; returns when it is time to leave. Jobs that run are left running."""
+        host = LocalHost(self.config.jobs_dir)
+        services = Services(self.config, self.store, self.clock, {"local": host})
+        wake = Signal(make_wake(self.config.home))
+        dispatch = Local(services, wake.set)
+        self._leave_on_signals(wake)
+        try:
+            now = self.clock.now()
+            await services.record(lambda c: leases.release_ended(c, now))
+            await self._serve(dispatch, wake)
+        finally:
+            await dispatch.aclose()
+            await host.aclose()
+            wake.close()
+
+    async def _serve(self, dispatch: Local, wake: Signal) -> None:
+        idle_since = self.clock.monotonic()
+        while not self.leaving and self.clock.monotonic() - idle_since < IDLE_S:
+            try:
+                rows = await self.store.read(builds.open_builds)
+            except StoreError as error:
+                log.warning("%s", error)
+                rows = []
+            for row in rows:
+                if row.cancel_requested:
+                    dispatch.cancel(row.id)
+            dispatch.dispatch(rows)
+            if rows:
+                idle_since = self.clock.monotonic()
+            with contextlib.suppress(TimeoutError):
+                await self.clock.within(SCAN_S, wake.wait())
+            if any(newer(version, __version__) for version in wake.take_lines()):
+                log.info("a newer version asks: leaving, jobs run on")
+                self.replaced = self.leaving = True
+
+    def _leave_on_signals(self, wake: Signal) -> None:
+        def leave() -> None:
+            self.leaving = True
+            wake.set()
+
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            asyncio.get_running_loop().add_signal_handler(number, leave)
+
+
+def take_lock(home: Path, handed_down: int | None) -> int | None:
+    """A descriptor that holds this home's worker lock, or None where another worker does."""
+    lock = handed_down if handed_down is not None else os.open(home / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    os.set_inheritable(lock, False)  # a job that had it would hold the home
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        return None
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, f"pid {os.getpid()} version {__version__}\n".encode(), 0)
+    return lock
+
+
+def run(handed_down: int | None = None) -> int:
+    """The whole life of a worker process; its exit code."""
+    config = load_config()
+    config.make_home()
+    lock = take_lock(config.home, handed_down)
+    if lock is None:
+        sys.stderr.write(f"another worker runs {config.home} already\n")
+        return 2
+    store = Store(config.database_url, config.home)
+    try:
+        store.migrate()
+        worker = Worker(config, store, SystemClock())
+        asyncio.run(worker.serve())
+    finally:
+        os.close(lock)
+    # A row that came while this worker was leaving saw the lock held; nobody else would look at it.
+    if not worker.replaced and store.look(builds.open_builds):
+        poke(config.home, store)
+    store.engine.dispose()
+    return 0
+
+
+def main() -> int:
+    """`python -m mcp_server.engine.worker [--lock-fd N]`."""
+    parser = argparse.ArgumentParser(prog="build-orchestrator worker")
+    parser.add_argument("--lock-fd", type=int)
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    try:
+        return run(options.lock_fd)
+    except OrchestratorError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

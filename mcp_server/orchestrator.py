@@ -1,0 +1,408 @@
+"""Every operation that a front can ask for, once. Fronts parse, call and render; nothing here prints."""
+
+import asyncio
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mcp_server.clock import Clock, SystemClock
+from mcp_server.config import Config
+from mcp_server.demo.place import is_demo_project, simulated_installation
+from mcp_server.engine import signals, start
+from mcp_server.errors import BadInput, Conflict, EnvironmentMissing, HostError, NotFound
+from mcp_server.hosts.base import Host
+from mcp_server.hosts.local import LocalHost
+from mcp_server.idf.environment import choose_installation, find_installations
+from mcp_server.idf.installation import Installation, checked_target, read_version
+from mcp_server.idf.project import inspect_project
+from mcp_server.logs import LogSlice, slice_log
+from mcp_server.model import Artifact, Build, BuildStatus, Event, Lease, Plan, Project, Stage, StageSpec, StageStatus
+from mcp_server.store import artifacts, builds, events, leases
+from mcp_server.store.database import Store
+
+if TYPE_CHECKING:
+    from mcp_server.idf.doctor import Check
+
+POKE_S = 3  # whoever waits for a build wakes the worker this often: a killed one has nobody else to start the next
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A build that was asked for. `joined`: the same one was pending already."""
+
+    build: Build
+    joined: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BuildView:
+    """A build as a front shows it: its row, its stages, its project, and what a pending one waits for.
+
+    `typical_s` is the median duration of the same build's last successes, None where there are none.
+    """
+
+    build: Build
+    project: Project
+    stages: Sequence[Stage]
+    artifacts: Sequence[Artifact] = ()
+    blocked_by: Sequence[Lease] = ()
+    typical_s: float | None = None
+    elapsed_s: float = 0
+
+
+OnUpdate = Callable[[BuildView], Awaitable[None]]
+
+
+class Orchestrator:
+    """One home's operations. Many fronts, each with an Orchestrator of its own, share the home."""
+
+    def __init__(
+        self, config: Config, *, clock: Clock | None = None, environment: Mapping[str, str] | None = None
+    ) -> None:
+        self.config = config
+        self.clock: Clock = clock or SystemClock()
+        self.environment = dict(os.environ if environment is None else environment)
+        self._store: Store | None = None
+        self._hosts: dict[str, Host] = {}
+        self._opening = asyncio.Lock()
+
+    async def store(self) -> Store:
+        """The database, opened and brought up to date on first use."""
+        async with self._opening:
+            if self._store is None:
+                self.config.make_home()
+                store = Store(self.config.database_url, self.config.home)
+                await asyncio.to_thread(start.make_ready, self.config.home, store)
+                self._store = store
+        return self._store
+
+    async def aclose(self) -> None:
+        """Let everything go; builds run on."""
+        for host in self._hosts.values():
+            await host.aclose()
+        if self._store is not None:
+            await self._store.aclose()
+
+    # -- starting ----------------------------------------------------------------------------------------------------
+
+    async def start_build(
+        self,
+        project: str,
+        *,
+        target: str | None = None,
+        clean: bool = False,
+        host: str = "local",
+        triggered_by: str = "manual",
+    ) -> Started:
+        """Start an ESP-IDF build, or join the pending one of the same directory and arguments.
+
+        BadInput: no project, unknown target or host. EnvironmentMissing: no ESP-IDF. Returns before anything is run.
+        """
+        self._known_host(host)
+        found = await asyncio.to_thread(inspect_project, Path(project))
+        installation = await self.installation(found.path)
+        plan, chosen = self._idf_plan(found.path, found.target, installation, target, clean=clean, host=host)
+        return await self.start_plan(
+            found.path, plan, name="idf_build", target=chosen, triggered_by=triggered_by, project_name=found.name
+        )
+
+    async def start_plan(
+        self,
+        folder: Path,
+        plan: Plan,
+        *,
+        name: str,
+        target: str | None = None,
+        triggered_by: str = "manual",
+        project_name: str | None = None,
+        retry_of: int | None = None,
+    ) -> Started:
+        """Start any plan in a folder; the row is committed before the worker is woken."""
+        store, now = await self.store(), self.clock.now()
+        key = _args_key(name, plan)
+
+        def statements(c: builds.sa.Connection) -> tuple[Build, bool]:
+            project = builds.ensure_project(c, str(folder), project_name or folder.name, now, target)
+            return builds.insert_build(
+                c,
+                project,
+                plan,
+                name=name,
+                args_key=key,
+                now=now,
+                target=target,
+                triggered_by=triggered_by,
+                retry_of=retry_of,
+            )
+
+        build, joined = await store.write(statements)
+        signals.announce(self.config.home)
+        await self.poke()
+        return Started(build, joined)
+
+    async def retry(self, reference: int | str, *, failed_only: bool = True) -> Started:
+        """A new build of the same plan, linked by `retry_of`; `failed_only` leaves out the stages that passed.
+
+        Conflict: only failed and cancelled builds can be retried.
+        """
+        view = await self.get(reference)
+        build = view.build
+        if build.status not in (BuildStatus.FAILED, BuildStatus.CANCELLED):
+            raise Conflict(f"build {build.id} is {build.status}: only a failed or cancelled build can be retried")
+        return await self.start_plan(
+            Path(view.project.path),
+            _unfinished(view) if failed_only else build.plan,
+            name=build.name,
+            target=build.target,
+            triggered_by="retry",
+            project_name=view.project.name,
+            retry_of=build.id,
+        )
+
+    async def cancel(self, reference: int | str) -> BuildView:
+        """Ask for a build's end. Its jobs are gone within two seconds; `wait` tells when. Conflict: it is over."""
+        build, now = await self._build(reference), self.clock.now()
+        store = await self.store()
+        if not await store.write(lambda c: builds.request_cancel(c, build.id, now)):
+            raise Conflict(f"build {build.id} is over already: {build.status}")
+        signals.announce(self.config.home)
+        await self.poke()
+        return await self.get(build.id)
+
+    async def poke(self) -> None:
+        """Wake this home's worker, or start one."""
+        await asyncio.to_thread(start.poke, self.config.home, await self.store())
+
+    # -- looking -----------------------------------------------------------------------------------------------------
+
+    async def get(self, reference: int | str) -> BuildView:
+        """A build as it is now. NotFound: no such build."""
+        build, store = await self._build(reference), await self.store()
+
+        def statements(c: builds.sa.Connection) -> BuildView:
+            stages = builds.stages_of(c, build.id)
+            current = builds.get_build(c, build.id)
+            return BuildView(
+                build=current,
+                project=builds.get_project(c, build.project_id),
+                stages=stages,
+                artifacts=[artifact for _, artifact in artifacts.artifacts_of(c, build.id)],
+                blocked_by=_blockers(c, current, stages),
+                typical_s=_median(builds.recent_durations(c, build.args_key)),
+                elapsed_s=self._elapsed(current),
+            )
+
+        return await store.read(statements)
+
+    async def wait(self, reference: int | str, timeout_s: float, on_update: OnUpdate | None = None) -> BuildView:
+        """The build once it is over, or as it is after `timeout_s`. Cancelling the wait leaves the build running."""
+        build = await self._build(reference)
+        deadline = self.clock.monotonic() + timeout_s
+        async with signals.watch(self.config.home) as changed:
+            while True:
+                view = await self.get(build.id)
+                if on_update is not None:
+                    await on_update(view)
+                left = deadline - self.clock.monotonic()
+                if not view.build.status.is_open or left <= 0:
+                    return view
+                try:
+                    await self.clock.within(min(left, POKE_S), changed.wait())
+                except TimeoutError:
+                    await self.poke()
+
+    async def list(self, *, project: str | None = None, status: str | None = None, limit: int = 10) -> Sequence[Build]:
+        """The newest builds first. BadInput: unknown status or project."""
+        if status is not None and status not in list(BuildStatus):
+            raise BadInput("status", f"{status[:40]!r} is none of {', '.join(BuildStatus)}")
+        store = await self.store()
+        project_id = (await self.find_project(project)).id if project is not None else None
+        return await store.read(lambda c: builds.list_builds(c, project_id=project_id, status=status, limit=limit))
+
+    async def projects_of(self, listed: Sequence[Build]) -> Mapping[str, Project]:
+        """The projects of some builds, by id."""
+        ids = {build.project_id for build in listed}
+        return await (await self.store()).read(lambda c: {i: builds.get_project(c, i) for i in ids})
+
+    async def find_project(self, text: str) -> Project:
+        """A known project by id, name or path. NotFound: unknown; BadInput: the name fits several."""
+        store = await self.store()
+        found = await store.read(lambda c: builds.find_projects(c, text) or builds.find_projects(c, _real(text)))
+        if not found:
+            raise NotFound(f"project {text[:100]!r} is not known: nothing was built there yet")
+        if len(found) > 1:
+            raise BadInput("project", f"{text[:60]!r} fits {', '.join(p.path for p in found)[:300]}: give a path")
+        return found[0]
+
+    async def events(self, after: int, *, build: int | None = None) -> Sequence[Event]:
+        """Events above an id, oldest first; none is ever missed by asking with the last id seen."""
+        return await (await self.store()).read(lambda c: events.events_after(c, after, build_id=build))
+
+    async def log(
+        self,
+        reference: int | str,
+        stage: str | None = None,
+        *,
+        grep: str | None = None,
+        around: int | None = None,
+        tail: int | None = None,
+        offset: int | None = None,
+        max_bytes: int = 4000,
+    ) -> LogSlice:
+        """A slice of a stage's log; of the stage that failed, else of the last one, where none is named."""
+        view = await self.get(reference)
+        row = _stage_with_log(view, stage)
+        assert row.job_id is not None
+        host = self.host(row.host)
+        return await slice_log(
+            host, row.job_id, row.stage, grep=grep, around=around, tail=tail, offset=offset, max_bytes=max_bytes
+        )
+
+    async def follow_log(self, reference: int | str, stage: str | None, write: Callable[[bytes], None]) -> None:
+        """Write a stage's log from its first byte until its job is over. Cancelling stops the reading only."""
+        row = _stage_with_log(await self.get(reference), stage)
+        assert row.job_id is not None
+        async for piece in self.host(row.host).follow(row.job_id):
+            write(piece)
+
+    # -- the machine -------------------------------------------------------------------------------------------------
+
+    async def doctor(self, project: str | None = None) -> "Sequence[Check]":
+        """What is here, what is missing, and the command that mends it."""
+        from mcp_server.idf import doctor as idf_doctor  # noqa: PLC0415 - asked for seldom, and slow to load
+
+        return await idf_doctor.examine(self.config, self.environment, Path(project) if project else None)
+
+    async def installation(self, folder: Path | None = None) -> Installation:
+        """The ESP-IDF that a build started now would use. EnvironmentMissing: none; the demo needs none."""
+        extra = [Path(self.config.local.idf_path)] if self.config.local.idf_path else []
+        found = await asyncio.to_thread(find_installations, self.environment, extra)
+        try:
+            return choose_installation(found, self.environment.get("ESP_IDF_VERSION"))
+        except EnvironmentMissing:
+            if folder is None or not is_demo_project(folder):
+                raise
+            idf = simulated_installation()
+            return Installation(
+                path=idf,
+                version=read_version(idf) or "0",
+                python=Path(sys.executable),
+                tools_path=idf,
+                source="simulated",
+            )
+
+    def host(self, name: str) -> Host:
+        """A host by name. HostError: unknown."""
+        if name not in self._hosts:
+            if name != "local":
+                raise HostError(name, "is not known here")
+            self._hosts[name] = LocalHost(self.config.jobs_dir)
+        return self._hosts[name]
+
+    # -- inside ------------------------------------------------------------------------------------------------------
+
+    async def _build(self, reference: int | str) -> Build:
+        number = parse_build(reference)
+        found = await (await self.store()).read(lambda c: builds.find_build(c, number))
+        if found is None:
+            raise NotFound(f"there is no build {number}: build_list shows those there are")
+        return found
+
+    def _known_host(self, host: str) -> None:
+        if host != "local":
+            raise BadInput("host", f"{host[:60]!r} is not known; known: local")
+
+    def _elapsed(self, build: Build) -> float:
+        if build.duration is not None:
+            return build.duration
+        return (self.clock.now() - (build.started_at or build.created_at)).total_seconds()
+
+    def _idf_plan(
+        self, path: Path, current: str | None, installation: Installation, target: str | None, *, clean: bool, host: str
+    ) -> tuple[Plan, str | None]:
+        if target is not None:
+            target = checked_target(installation, target)
+        build_dir = path / "build"
+        params: dict[str, Any] = {
+            "project": str(path),
+            "build_dir": str(build_dir),
+            "target": target,
+            "clean": clean,
+            "installation": installation.model_dump(mode="json"),
+        }
+        spec = StageSpec(
+            name="build",
+            kind="idf.build",
+            params=params,
+            host=host,
+            directory=str(build_dir),
+            timeout_s=self.config.defaults.timeout,
+        )
+        return Plan(stages=(spec,)), target or current
+
+
+def parse_build(reference: int | str) -> int | str:
+    """A build's number or task UUID as people write them: 42, "42", "#42". BadInput otherwise."""
+    if isinstance(reference, int) and not isinstance(reference, bool) and 0 < reference < 2**63:
+        return reference
+    text = str(reference).strip()
+    if text.removeprefix("#").isdecimal() and 0 < int(text.removeprefix("#")[:20]) < 2**63:
+        return int(text.removeprefix("#"))
+    parts = [len(part) for part in text.split("-")]
+    if parts == [8, 4, 4, 4, 12]:
+        return text.lower()
+    raise BadInput("build", f"{text[:40]!r} is neither a build number such as 42 nor a task's UUID")
+
+
+def _real(text: str) -> str:
+    """A path as it is stored; what cannot be one stays as it is."""
+    return text if "\0" in text else str(Path(text).expanduser().resolve())
+
+
+def _unfinished(view: BuildView) -> Plan:
+    """The plan without the stages that passed in the build's last round."""
+    plan, last = view.build.plan, view.build.round
+    passed = {stage.stage for stage in view.stages if stage.round == last and stage.status is StageStatus.SUCCESS}
+    stages = tuple(
+        stage.model_copy(update={"depends_on": tuple(name for name in stage.depends_on if name not in passed)})
+        for stage in plan.stages
+        if stage.name not in passed
+    )
+    return plan.model_copy(update={"stages": stages or plan.stages})
+
+
+def _args_key(name: str, plan: Plan) -> str:
+    text = json.dumps([name, plan.model_dump(mode="json")], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _median(values: Sequence[float]) -> float | None:
+    return sorted(values)[len(values) // 2] if values else None
+
+
+def _blockers(c: builds.sa.Connection, build: Build, stages: Sequence[Stage]) -> Sequence[Lease]:
+    """Leases of other builds that a build with nothing running waits for."""
+    if not build.status.is_open or any(stage.status.is_open for stage in stages):
+        return ()
+    others = [lease for lease in leases.holders(c) if lease.build != build.id]
+    directories = {f"dir:{stage.host}:{stage.directory}" for stage in build.plan.stages}
+    hosts = {f"host:{stage.host}" for stage in build.plan.stages}
+    return [x for x in others if x.resource in directories] or [x for x in others if x.resource in hosts]
+
+
+def _stage_with_log(view: BuildView, name: str | None) -> Stage:
+    """The newest attempt that has a log, of the named stage; unnamed: of one that failed, else of the last."""
+    rows = [stage for stage in view.stages if stage.job_id is not None and name in (None, stage.stage)]
+    if not rows:
+        if name is None or any(stage.name == name for stage in view.build.plan.stages):
+            raise NotFound(f"build {view.build.id} has no log yet: nothing of it has run")
+        known = ", ".join(stage.name for stage in view.build.plan.stages)
+        raise BadInput("stage", f"{name[:40]!r} is no stage of build {view.build.id}; its stages: {known}")
+    if name is None and view.build.status is BuildStatus.FAILED:
+        rows = [stage for stage in rows if stage.status == "failed"] or rows
+    return rows[-1]

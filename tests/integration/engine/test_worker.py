@@ -1,0 +1,301 @@
+"""Builds through a real worker process: order, limits, ends, and what happens when the worker goes."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import anyio
+import pytest
+
+from mcp_server.engine import signals
+from mcp_server.errors import Conflict, NotFound
+from mcp_server.model import BuildStatus, Plan, StageSpec, StageStatus
+from mcp_server.orchestrator import BuildView, Orchestrator
+from tests.support.faults import processes_with, worker_pid
+from tests.support.workers import end_worker
+
+WAIT_S = 30
+
+
+def shell(folder: Path, script: str, *, directory: Path | None = None, timeout_s: float = 600) -> Plan:
+    """A build of one stage that runs a shell script."""
+    params = {"argv": ["sh", "-c", script], "project": str(folder)}
+    place = str(directory) if directory else None
+    return Plan(stages=(StageSpec(name="build", kind="command", params=params, directory=place, timeout_s=timeout_s),))
+
+
+async def until_running(orchestrator: Orchestrator, build: int) -> BuildView:
+    """The build once its first stage's job was started."""
+    started = asyncio.Event()
+
+    async def look(view: BuildView) -> None:
+        if any(stage.status is StageStatus.RUNNING for stage in view.stages):
+            started.set()
+
+    waiting = asyncio.create_task(orchestrator.wait(build, WAIT_S, look))
+    with anyio.fail_after(WAIT_S):
+        await started.wait()
+    waiting.cancel()
+    await asyncio.wait({waiting})
+    return await orchestrator.get(build)
+
+
+@pytest.fixture
+def ready(folder: Path) -> anyio.Path:
+    """A FIFO that a job writes to when it is where the test wants it: reading it waits for that."""
+    os.mkfifo(folder / "ready")
+    return anyio.Path(folder / "ready")
+
+
+async def test_a_build_ends_with_the_exit_code_of_its_job(orchestrator: Orchestrator, folder: Path) -> None:
+    """Design. Never infer success."""
+    good = await orchestrator.start_plan(folder, shell(folder, "echo error: all is well"), name="good")
+    bad = await orchestrator.start_plan(folder, shell(folder, "echo SUCCESS; exit 7"), name="bad")
+
+    green = await orchestrator.wait(good.build.id, WAIT_S)
+    red = await orchestrator.wait(bad.build.id, WAIT_S)
+
+    assert (green.build.status, green.stages[0].exit_code) == (BuildStatus.SUCCESS, 0)
+    assert (red.build.status, red.build.reason, red.stages[0].exit_code) == (BuildStatus.FAILED, "exit", 7)
+    assert "SUCCESS" in (red.build.build_output or "")
+
+
+async def test_two_builds_of_one_directory_queue_up(orchestrator: Orchestrator, folder: Path) -> None:
+    """Design: the lease. The second starts when the first is over, and says meanwhile what it waits for."""
+    gate = folder / "gate"
+    os.mkfifo(gate)
+    first = await orchestrator.start_plan(
+        folder, shell(folder, f"read x <{gate}", directory=folder / "build"), name="first"
+    )
+    await until_running(orchestrator, first.build.id)
+    second = await orchestrator.start_plan(folder, shell(folder, "true", directory=folder / "build"), name="second")
+    third = await orchestrator.start_plan(folder, shell(folder, "true", directory=folder / "other"), name="third")
+
+    beside = await orchestrator.wait(third.build.id, WAIT_S)
+    waiting = await orchestrator.get(second.build.id)
+    await anyio.Path(gate).write_text("go\n")
+    after = await orchestrator.wait(second.build.id, WAIT_S)
+
+    assert beside.build.status is BuildStatus.SUCCESS
+    assert waiting.build.status is BuildStatus.PENDING
+    assert [lease.build for lease in waiting.blocked_by] == [first.build.id]
+    assert after.build.status is BuildStatus.SUCCESS
+
+
+async def test_a_cancel_ends_every_child_within_two_seconds(
+    orchestrator: Orchestrator, folder: Path, ready: anyio.Path
+) -> None:
+    """Design. Also children that ignore TERM or left the session."""
+    script = "(trap '' TERM; while :; do sleep 1; done) & setsid sleep 600 & echo >ready; wait"
+    started = await orchestrator.start_plan(folder, shell(folder, script), name="stubborn")
+    await ready.read_bytes()
+
+    began = orchestrator.clock.monotonic()
+    await orchestrator.cancel(started.build.id)
+    view = await orchestrator.wait(started.build.id, WAIT_S)
+    took = orchestrator.clock.monotonic() - began
+
+    assert (view.build.status, view.stages[0].status) == (BuildStatus.CANCELLED, StageStatus.CANCELLED)
+    assert processes_with(f"BO_JOB={orchestrator.config.jobs_dir}") == []
+    assert took < 2
+    with pytest.raises(Conflict, match="over already"):
+        await orchestrator.cancel(started.build.id)
+
+
+async def test_a_pending_build_is_cancelled_without_ever_running(orchestrator: Orchestrator, folder: Path) -> None:
+    """Ours."""
+    script = "touch ran; sleep 600"
+    first = await orchestrator.start_plan(folder, shell(folder, script, directory=folder / "build"), name="first")
+    await until_running(orchestrator, first.build.id)
+    script = "touch never"
+    second = await orchestrator.start_plan(folder, shell(folder, script, directory=folder / "build"), name="second")
+
+    await orchestrator.cancel(second.build.id)
+    view = await orchestrator.wait(second.build.id, WAIT_S)
+    await orchestrator.cancel(first.build.id)
+    await orchestrator.wait(first.build.id, WAIT_S)
+
+    assert view.build.status is BuildStatus.CANCELLED
+    assert not (folder / "never").exists()
+
+
+async def test_a_time_limit_is_a_reason_of_its_own(orchestrator: Orchestrator, folder: Path) -> None:
+    """Interfaces: reason `timeout`."""
+    started = await orchestrator.start_plan(folder, shell(folder, "sleep 600", timeout_s=0.3), name="slow")
+
+    view = await orchestrator.wait(started.build.id, WAIT_S)
+
+    assert (view.build.status, view.build.reason) == (BuildStatus.FAILED, "timeout")
+    assert view.stages[0].verdict is not None
+    assert view.stages[0].verdict.result == "timeout"
+
+
+async def test_a_job_whose_supervisor_was_killed_is_lost_and_its_children_are_ended(
+    orchestrator: Orchestrator, folder: Path, ready: anyio.Path
+) -> None:
+    """Design. `lost` is an answer, and never shown as running."""
+    started = await orchestrator.start_plan(folder, shell(folder, "echo >ready; sleep 600"), name="x")
+    await ready.read_bytes()
+    (spec,) = (orchestrator.config.jobs_dir).glob("*/*/spec")
+    os.kill(int(spec.read_text().split()[1]), signal.SIGKILL)
+
+    view = await orchestrator.wait(started.build.id, WAIT_S)
+
+    assert (view.build.status, view.build.reason) == (BuildStatus.FAILED, "lost")
+    assert processes_with(f"BO_JOB={orchestrator.config.jobs_dir}") == []
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+async def test_a_job_outlives_its_worker_and_the_next_one_takes_it_up(
+    orchestrator: Orchestrator, folder: Path, ready: anyio.Path, home: Path, how: signal.Signals
+) -> None:
+    """Design. The job is started once and its whole log is there."""
+    gate = folder / "gate"
+    os.mkfifo(gate)
+    script = f"echo x >>count; echo before; echo >ready; read x <{gate}; echo after; exit 5"
+    started = await orchestrator.start_plan(folder, shell(folder, script), name="x")
+    await ready.read_bytes()
+    end_worker(home, how)
+
+    orphaned = await orchestrator.get(started.build.id)
+    await anyio.Path(gate).write_text("go\n")
+    view = await orchestrator.wait(started.build.id, WAIT_S)
+    log = await orchestrator.log(started.build.id)
+
+    assert orphaned.build.status is BuildStatus.RUNNING
+    assert (view.build.status, view.stages[0].exit_code) == (BuildStatus.FAILED, 5)
+    assert (folder / "count").read_text() == "x\n"
+    assert log.text == "before\nafter"
+
+
+async def test_a_worker_leaves_when_a_newer_version_asks_and_its_jobs_run_on(
+    orchestrator: Orchestrator, folder: Path, ready: anyio.Path, home: Path
+) -> None:
+    """Design: version hand-over."""
+    gate = folder / "gate"
+    os.mkfifo(gate)
+    started = await orchestrator.start_plan(
+        folder, shell(folder, f"echo x >>count; echo >ready; read x <{gate}"), name="x"
+    )
+    await ready.read_bytes()
+    old = worker_pid(home)
+    assert old is not None
+    fd = os.pidfd_open(old)
+
+    signals.write_signal(home / signals.WAKE, b"99.0.0\n")
+    await anyio.wait_readable(fd)
+    os.close(fd)
+    await orchestrator.poke()
+    await anyio.Path(gate).write_text("go\n")
+    view = await orchestrator.wait(started.build.id, WAIT_S)
+
+    assert worker_pid(home) not in (None, old)
+    assert view.build.status is BuildStatus.SUCCESS
+    assert (folder / "count").read_text() == "x\n"
+
+
+async def test_a_second_worker_is_refused_with_one_sentence(
+    orchestrator: Orchestrator, folder: Path, home: Path
+) -> None:
+    """Design: one worker a home."""
+    started = await orchestrator.start_plan(folder, shell(folder, "true"), name="x")
+    await orchestrator.wait(started.build.id, WAIT_S)
+
+    second = await asyncio.to_thread(
+        subprocess.run, [sys.executable, "-m", "mcp_server.engine.worker"], capture_output=True, text=True, check=False
+    )
+
+    assert second.returncode == 2
+    assert second.stderr == f"another worker runs {home} already\n"
+
+
+async def test_ten_fronts_that_poke_at_once_start_one_worker(orchestrator: Orchestrator, home: Path) -> None:
+    """Design. The lock is handed down, so there is no gap in which a herd starts."""
+    await orchestrator.store()
+    end_worker(home)
+    code = (
+        "import asyncio; from mcp_server.config import load_config; from mcp_server.orchestrator import Orchestrator\n"
+        "asyncio.run(Orchestrator(load_config()).poke())"
+    )
+    front = [sys.executable, "-c", code]
+    codes = await asyncio.gather(*(asyncio.to_thread(subprocess.call, front) for _ in range(10)))
+
+    assert codes == [0] * 10
+    ours = set(processes_with(f"BUILD_ORCHESTRATOR_HOME={home}\0"))
+    assert ours & set(processes_with("mcp_server.engine.worker\0")) == {worker_pid(home)}
+
+
+async def test_a_job_directory_of_another_build_is_never_joined(
+    orchestrator: Orchestrator, folder: Path, home: Path
+) -> None:
+    """Design. A database that was restored from a copy gives numbers out again; the old job's record stays."""
+    started = await orchestrator.start_plan(folder, shell(folder, "echo mine"), name="x")
+    done = await orchestrator.wait(started.build.id, WAIT_S)
+    (machine,) = [path for path in (home / "jobs").iterdir() if path.is_dir() and not path.name.startswith(".")]
+    job = done.stages[0].job_id or ""
+    (machine / job).rename(machine / job.replace("-1-build-", "-2-build-"))
+
+    second = await orchestrator.start_plan(folder, shell(folder, "echo other"), name="x")
+    view = await orchestrator.wait(second.build.id, WAIT_S)
+
+    assert (view.build.status, view.build.reason) == (BuildStatus.FAILED, "job_conflict")
+
+
+async def test_stages_run_in_the_order_of_their_graph_and_a_failure_skips_what_follows(
+    orchestrator: Orchestrator, folder: Path
+) -> None:
+    """Design: the stage graph."""
+
+    def stage(name: str, script: str, *needs: str) -> StageSpec:
+        params = {"argv": ["sh", "-c", script], "project": str(folder)}
+        return StageSpec(name=name, kind="command", params=params, depends_on=needs)
+
+    plan = Plan(
+        stages=(
+            stage("last", "echo last >>order", "left", "right"),
+            stage("left", "echo left >>order; exit 1", "first"),
+            stage("right", "echo right >>order", "first"),
+            stage("first", "echo first >>order"),
+        )
+    )
+    started = await orchestrator.start_plan(folder, plan, name="graph")
+    view = await orchestrator.wait(started.build.id, WAIT_S)
+
+    order = (folder / "order").read_text().split()
+    assert (order[0], sorted(order[1:])) == ("first", ["left", "right"])
+    assert {stage.stage: str(stage.status) for stage in view.stages} == {
+        "first": "success",
+        "left": "failed",
+        "right": "success",
+        "last": "skipped",
+    }
+
+
+async def test_a_retry_is_a_new_build_of_what_did_not_pass(orchestrator: Orchestrator, folder: Path) -> None:
+    """Interfaces. Nothing is overwritten: the old record stays as it was."""
+    started = await orchestrator.start_plan(folder, shell(folder, "test -e mended"), name="x")
+    failed = await orchestrator.wait(started.build.id, WAIT_S)
+    (folder / "mended").touch()
+
+    again = await orchestrator.retry(started.build.id)
+    view = await orchestrator.wait(again.build.id, WAIT_S)
+
+    assert (view.build.status, view.build.retry_of) == (BuildStatus.SUCCESS, started.build.id)
+    assert (await orchestrator.get(started.build.id)).build == failed.build
+    with pytest.raises(Conflict, match="only a failed or cancelled build"):
+        await orchestrator.retry(view.build.id)
+    with pytest.raises(NotFound, match="no build 999"):
+        await orchestrator.retry(999)
+
+
+async def test_output_that_is_no_text_is_kept_byte_for_byte(orchestrator: Orchestrator, folder: Path) -> None:
+    """Ours. NUL and broken UTF-8 must not break the record."""
+    started = await orchestrator.start_plan(folder, shell(folder, r"printf 'a\000\377\n'; exit 1"), name="x")
+    view = await orchestrator.wait(started.build.id, WAIT_S)
+    raw = await orchestrator.host("local").read_log(view.stages[0].job_id or "", 0)
+
+    assert raw == b"a\x00\xff\n"
+    assert "�" in (view.build.build_output or "")

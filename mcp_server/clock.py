@@ -42,4 +42,6 @@ class SystemClock:
         await asyncio.sleep(seconds)
 
     async def within(self, seconds: float, work: Awaitable[T]) -> T:
-        return await asyncio.wait_for(work, seconds)
+        # Not wait_for: before Python 3.12 it loses a cancel that comes in the moment the work is done.
+        async with asyncio.timeout(seconds):
+            return await work

@@ -1,0 +1,192 @@
+"""Every make of the Host port that can run here, and a check that no test leaves a process behind."""
+
+import asyncio
+import os
+import shutil
+import subprocess
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from mcp_server.hosts.base import Host, JobId, JobSpec
+from mcp_server.hosts.local import LocalHost
+
+BUSYBOX = shutil.which("busybox")
+MAKES = [
+    "local",
+    pytest.param("busybox", marks=pytest.mark.skipif(BUSYBOX is None, reason="busybox is not installed")),
+]
+
+
+@pytest.fixture
+def busybox_path(tmp_path: Path) -> str:
+    """A PATH with nothing but busybox: its sh, tail, setsid, grep and so on, and no flock."""
+    folder = tmp_path / "busybox"
+    folder.mkdir()
+    assert BUSYBOX
+    for applet in subprocess.run([BUSYBOX, "--list"], capture_output=True, text=True, check=True).stdout.split():
+        (folder / applet).symlink_to(BUSYBOX)
+    return str(folder)
+
+
+@pytest.fixture(params=MAKES)
+def make(request: pytest.FixtureRequest, jobs_dir: Path) -> Callable[[], Host]:
+    """Another client of the same host."""
+    if request.param == "busybox":
+        path = request.getfixturevalue("busybox_path")
+        return lambda: LocalHost(jobs_dir, path=path)
+    return lambda: LocalHost(jobs_dir)
+
+
+@pytest.fixture
+def is_busybox(request: pytest.FixtureRequest) -> bool:
+    return request.node.callspec.params.get("make") == "busybox"
+
+
+@pytest.fixture
+def jobs_dir(tmp_path: Path) -> Path:
+    return tmp_path / "jobs"
+
+
+@pytest.fixture
+async def host(make: Callable[[], Host], jobs_dir: Path) -> AsyncIterator[Host]:
+    host = make()
+    yield host
+    async with asyncio.timeout(10):
+        for directory in jobs_dir.glob("*/[!.]*"):
+            await host.kill(directory.name, grace_s=0)
+        await host.aclose()
+    assert [line for pid, line in processes_of(jobs_dir).items() if not await is_gone(pid)] == []
+
+
+@pytest.fixture
+def local(jobs_dir: Path, host: Host) -> LocalHost:
+    """For what only this machine's make has: its files and processes. Use with `host`."""
+    assert isinstance(host, LocalHost)
+    return host
+
+
+Processes = Callable[[], dict[int, str]]
+
+
+@pytest.fixture
+def processes(jobs_dir: Path) -> Processes:
+    """Command lines by pid: of the jobs in this test's folder, and of all that the script runs for them."""
+    return lambda: processes_of(jobs_dir)
+
+
+def processes_of(jobs_dir: Path) -> dict[int, str]:
+    found: dict[int, str] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            line = (folder / "cmdline").read_bytes()
+            ours = str(jobs_dir).encode() in line or f"BO_JOB={jobs_dir}/".encode() in (folder / "environ").read_bytes()
+        except OSError:
+            continue
+        if ours and line and int(folder.name) != os.getpid():
+            found[int(folder.name)] = line.replace(b"\0", b" ").decode(errors="replace")
+    return found
+
+
+Gone = Callable[[int], Awaitable[bool]]
+
+
+async def is_gone(pid: int) -> bool:
+    """Wait for the end of a process that need not be our child; False after five seconds."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    over = asyncio.Event()
+    asyncio.get_running_loop().add_reader(descriptor, over.set)
+    try:
+        await asyncio.wait_for(over.wait(), 5)
+    except TimeoutError:
+        return False
+    finally:
+        asyncio.get_running_loop().remove_reader(descriptor)
+        os.close(descriptor)
+    return True
+
+
+@pytest.fixture
+def gone() -> Gone:
+    return is_gone
+
+
+class Gate:
+    """A FIFO between a job and its test: either waits for a line of the other."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        os.mkfifo(path)
+        self._fd = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+        self._text = b""
+
+    async def line(self) -> str:
+        """The next line that the job writes to it."""
+        async with asyncio.timeout(5):
+            while b"\n" not in self._text:
+                ready = asyncio.Event()
+                asyncio.get_running_loop().add_reader(self._fd, ready.set)
+                try:
+                    await ready.wait()
+                finally:
+                    asyncio.get_running_loop().remove_reader(self._fd)
+                self._text += os.read(self._fd, 4096)
+        line, _, self._text = self._text.partition(b"\n")
+        return line.decode()
+
+    def open(self, lines: int = 1) -> None:
+        """Let a job go on that reads from it."""
+        os.write(self._fd, b"go\n" * lines)
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Iterator[Callable[[], Gate]]:
+    gates: list[Gate] = []
+
+    def new() -> Gate:
+        gates.append(Gate(tmp_path / f"gate{len(gates)}"))
+        return gates[-1]
+
+    yield new
+    for each in gates:
+        each.close()
+
+
+@pytest.fixture
+def sh(tmp_path: Path) -> Callable[..., JobSpec]:
+    """A job that runs shell text, with `$1` and so on from `args`."""
+
+    def spec(
+        job_id: JobId,
+        text: str,
+        *args: object,
+        env: dict[str, str] | None = None,
+        cwd: str = "",
+        lock: str | None = None,
+        timeout_s: float = 0,
+        grace_s: float = 5,
+    ) -> JobSpec:
+        argv = ["/bin/sh", "-c", text, "job", *map(str, args)]
+        return JobSpec(job_id, argv, cwd or str(tmp_path), env or {}, timeout_s, grace_s, lock)
+
+    return spec
+
+
+@pytest.fixture
+def log(host: Host) -> Callable[[JobId], Awaitable[bytes]]:
+    """The whole log of a job."""
+
+    async def read(job_id: JobId) -> bytes:
+        whole = b""
+        while piece := await host.read_log(job_id, len(whole)):
+            whole += piece
+        return whole
+
+    return read

@@ -1,0 +1,289 @@
+"""What goes wrong around a job: killed helpers, cut requests, full disks, a missing script, odd shells."""
+
+import asyncio
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mcp_server.errors import HostFull, HostUnreachable
+from mcp_server.hosts.base import ExitReason, Host, JobSpec, JobState
+from mcp_server.hosts.job import SCRIPT_NAME, JobHost, encode
+from mcp_server.hosts.local import LocalHost, LocalShell
+
+Sh = Callable[..., JobSpec]
+Log = Callable[[str], Awaitable[bytes]]
+Processes = Callable[[], dict[int, str]]
+Gone = Callable[[int], Awaitable[bool]]
+
+
+BUSYBOX_ALONE = [
+    pytest.param("busybox", marks=pytest.mark.skipif(not shutil.which("busybox"), reason="busybox is not installed"))
+]
+
+
+def multiplexers(processes: Processes) -> list[int]:
+    """Those that a client runs, not their helpers."""
+    return [pid for pid, line in processes().items() if line.endswith(" serve ") and os.getpgid(pid) == pid]
+
+
+async def test_a_killed_multiplexer_is_replaced_and_harms_nothing(
+    host: Host, sh: Sh, gate: Any, processes: Processes, gone: Gone
+) -> None:
+    """Ours: waits are asked again; neither a job nor a helper of the dead one stays behind."""
+    go = gate()
+    jobs = [sh(f"a{number}", 'read x <"$1"; exit "$2"', go.path, number) for number in range(5)]
+    for job in jobs:
+        await host.start(job)
+    waits = [asyncio.create_task(host.wait(job.id)) for job in jobs]
+    for _ in range(3):
+        await host.status("a0")
+        old = multiplexers(processes)
+        for pid in old:
+            os.kill(pid, signal.SIGKILL)
+        assert [pid for pid in old if not await gone(pid)] == []
+    assert (await host.status("a0")).state is JobState.RUNNING
+    go.open(5)
+    async with asyncio.timeout(5):
+        assert [(await wait).code for wait in waits] == [0, 1, 2, 3, 4]
+
+
+async def test_killed_at_any_moment_a_start_has_happened_or_not(
+    host: Host, make: Callable[[], Host], sh: Sh, processes: Processes, tmp_path: Path
+) -> None:
+    """Ours: never half, never lost. Afterwards the same start brings the job to its end, once."""
+    for number in range(25):
+        client = make()
+        await client.status("warm-up")
+        job = sh(f"a{number}", f"echo ran >>ran{number}; exit 7")
+        starting = asyncio.create_task(client.start(job))
+        pids = multiplexers(processes)
+        began = time.perf_counter()
+        while time.perf_counter() - began < number * 0.0004:  # moments over the 10 ms that a start takes
+            await asyncio.sleep(0)
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        await client.aclose()
+        async with asyncio.timeout(5):
+            await host.start(job)
+            end = await host.wait(job.id)
+        assert (end.reason, end.code) == (ExitReason.EXIT, 7)
+        assert (tmp_path / f"ran{number}").read_text() == "ran\n"
+
+
+async def test_a_start_asked_twice_knows_its_own_job(host: Host, sh: Sh, processes: Processes, tmp_path: Path) -> None:
+    """Ours: the multiplexer dies between the job's start and the answer; the call still says True, and it ran once."""
+    for number in range(10):
+        await host.status("warm-up")
+        starting = asyncio.create_task(host.start(sh(f"a{number}", f"echo ran >>ran{number}")))
+        began = time.perf_counter()
+        while time.perf_counter() - began < number * 0.001:
+            await asyncio.sleep(0)
+        for pid in multiplexers(processes):
+            os.kill(pid, signal.SIGKILL)
+        async with asyncio.timeout(5):
+            assert await starting is True
+            assert (await host.wait(f"a{number}")).code == 0
+        assert (tmp_path / f"ran{number}").read_text() == "ran\n"
+
+
+async def test_a_cut_request_never_runs(host: Host, sh: Sh, jobs_dir: Path, tmp_path: Path) -> None:
+    """Ours: the connection may end in the middle of a line, at every byte of it."""
+    await host.status("a")
+    job = sh("a", "touch ran; echo done", env={"A": "1"})
+    line = b"1 start a " + job.sha256().encode() + b" token " + encode(job)
+    for cut in [*range(0, len(line), 23), len(line)]:
+        done = subprocess.run(["sh", jobs_dir / SCRIPT_NAME, "serve"], input=line[:cut], capture_output=True, timeout=5)
+        assert done.stdout.count(b"\n") == 1, "only the greeting"
+        rest = line[len(b"1 start a ") : cut]
+        subprocess.run(["sh", jobs_dir / SCRIPT_NAME, "_supervise", "a", "0022", "1", ""], input=rest, timeout=5)
+    assert list(jobs_dir.glob("*/*")) == list(jobs_dir.glob("*/.*")) == []
+    assert not (tmp_path / "ran").exists()
+
+
+async def test_the_multiplexer_ends_with_its_stdin(host: Host, sh: Sh, gate: Any, jobs_dir: Path) -> None:
+    """Ours: at once, with all its waiters; the job goes on."""
+    go = gate()
+    await host.start(sh("a", 'read x <"$1"; exit 6', go.path))
+    done = subprocess.run(
+        ["sh", jobs_dir / SCRIPT_NAME, "serve"], input=b"1 wait a\n2 status a\n", capture_output=True, timeout=5
+    )
+    assert b"2 running" in done.stdout or b"2 starting" in done.stdout
+    go.open()
+    assert (await host.wait("a")).code == 6
+
+
+async def test_what_a_dead_supervisor_prepared_is_swept(
+    host: Host, make: Callable[[], Host], sh: Sh, jobs_dir: Path
+) -> None:
+    """Ours: it is no job, and goes when a multiplexer begins; a living one's is left alone."""
+    await host.start(sh("a", "true"))
+    await host.wait("a")
+    machine = next(jobs_dir.glob("*/a")).parent
+    (machine / ".new.b.1.999999999").mkdir()
+    (machine / ".gone.c.1.999999999").mkdir()
+    (machine / f".new.d.1.{os.getpid()}").mkdir()
+    client = make()
+    assert (await client.status("b")).state is JobState.ABSENT
+    await client.aclose()
+    assert {path.name for path in machine.iterdir()} == {"a", f".new.d.1.{os.getpid()}"}
+
+
+async def test_a_missing_script_is_brought_again(host: Host, sh: Sh, jobs_dir: Path, log: Log) -> None:
+    """Once broken: `sh: cannot open`. First use of a host, a cleaned folder, an upgrade in the middle of a run."""
+    await host.start(sh("a", "echo one"))
+    await host.wait("a")
+    (jobs_dir / SCRIPT_NAME).unlink()
+    async with asyncio.timeout(5):
+        assert await host.start(sh("b", "echo two")) is True
+        assert (await host.wait("b")).code == 0
+        (jobs_dir / SCRIPT_NAME).unlink()
+        assert b"".join([piece async for piece in host.follow("a")]) == b"one\n"
+        shutil.rmtree(jobs_dir)
+        assert await host.start(sh("c", "echo three")) is True
+        assert (await host.wait("c")).code == 0
+    assert await log("c") == b"three\n"
+
+
+async def test_an_empty_script_is_brought_again(host: Host, jobs_dir: Path) -> None:
+    """Ours: a power cut may leave a file without its text."""
+    jobs_dir.mkdir()
+    (jobs_dir / SCRIPT_NAME).write_text("")
+    assert (await host.status("a")).state is JobState.ABSENT
+
+
+async def test_a_folder_that_cannot_be_used_is_said(tmp_path: Path) -> None:
+    """Ours: in words, and with no job started."""
+    (tmp_path / "file").write_text("")
+    host = LocalHost(tmp_path / "file" / "jobs")
+    with pytest.raises(HostUnreachable, match="cannot write to .*file/jobs: Not a directory"):
+        await host.status("a")
+    await host.aclose()
+    host = LocalHost(tmp_path / "jobs", shell=("no-such-shell",))
+    with pytest.raises(HostUnreachable, match="cannot run no-such-shell"):
+        await host.status("a")
+    await host.aclose()
+
+
+@pytest.fixture
+def small_disk(jobs_dir: Path) -> Iterator[Path]:
+    """jobs_dir on a file system of its own, 1 MB large."""
+    jobs_dir.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m,mode=0700", "tmpfs", str(jobs_dir)]
+    try:
+        subprocess.run(command, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("mounting a small file system needs root")
+    yield jobs_dir
+    subprocess.run(["umount", "--lazy", str(jobs_dir)], check=True)
+
+
+def fill(folder: Path) -> Path:
+    with (folder / "filler").open("wb", buffering=0) as file:
+        for size in (65_536, 4096, 1):
+            try:
+                while file.write(b"x" * size):
+                    pass
+            except OSError:
+                continue
+    return folder / "filler"
+
+
+async def test_on_a_full_disk_nothing_is_started_and_nothing_left(small_disk: Path, host: Host, sh: Sh) -> None:
+    """Ours: the space for the exit record is taken before the job runs."""
+    await host.start(sh("a", "true"))
+    await host.wait("a")
+    filler = fill(small_disk)
+    with pytest.raises(HostFull):
+        await host.start(sh("b", "true"))
+    with pytest.raises(HostFull):
+        await host.kill("b")
+    assert (await host.status("b")).state is JobState.ABSENT
+    assert [path.name for path in small_disk.glob("*/*")] == ["a"]
+    assert list(small_disk.glob("*/.*")) == []
+    filler.unlink()
+    assert await host.start(sh("b", "true")) is True
+
+
+async def test_a_full_disk_at_the_first_use_is_said(small_disk: Path, host: Host, sh: Sh) -> None:
+    """Ours: there is no room for the script either."""
+    filler = fill(small_disk)
+    with pytest.raises(HostFull):
+        await host.start(sh("a", "true"))
+    filler.unlink()
+    assert await host.start(sh("a", "true")) is True
+
+
+async def test_a_job_that_fills_the_disk_has_its_record(small_disk: Path, host: Host, sh: Sh) -> None:
+    """Ours: exit code, reason and log size are known, though not a byte was free at the end."""
+    await host.start(sh("a", "head -c 3000000 /dev/zero || exit 9"))
+    async with asyncio.timeout(5):
+        end = await host.wait("a")
+    assert (end.reason, end.code) == (ExitReason.DISK_FULL, 9)
+    assert end.log_size == (next(small_disk.glob("*/a/log"))).stat().st_size > 900_000
+    await host.remove("a")
+
+
+async def test_on_a_full_disk_a_job_can_succeed_fail_and_be_cancelled(
+    small_disk: Path, host: Host, sh: Sh, gate: Any
+) -> None:
+    """Ours: only a failure is put down to the disk."""
+    up, go = gate(), gate()
+    for name, code in (("a", 0), ("b", 3), ("c", 0)):
+        await host.start(sh(name, 'echo up >"$1"; read x <"$2"; exit "$3"', up.path, go.path, code))
+    for _ in range(3):
+        await up.line()
+    fill(small_disk)
+    async with asyncio.timeout(5):
+        cancelled = (await host.kill("c")).exit
+        go.open(2)
+        ends = [await host.wait("a"), await host.wait("b"), cancelled]
+    assert [end and (end.reason, end.code) for end in ends] == [
+        (ExitReason.EXIT, 0),
+        (ExitReason.DISK_FULL, 3),
+        (ExitReason.CANCELLED, 143),
+    ]
+
+
+@pytest.mark.parametrize("make", BUSYBOX_ALONE, indirect=True)
+async def test_without_flock_the_job_runs_and_says_so(host: Host, sh: Sh, log: Log, tmp_path: Path) -> None:
+    """Ours: where the lock is missing, the lease of the build folder still holds."""
+    build = str(tmp_path / "build")
+    await host.start(sh("a", "echo ran", lock=build))
+    assert (await host.wait("a")).code == 0
+    assert (await log("a")).decode() == f"build-orchestrator: no flock here: {build} is not locked\nran\n"
+
+
+class LoginShell(LocalShell):
+    """As sshd does it: one line of text, given to whatever shell the user has."""
+
+    def argv(self, op: str, *args: str) -> list[str]:
+        return [*self._shell, "-c", shlex.join(["sh", *super().argv(op, *args)[len(self._shell) :]])]
+
+
+@pytest.mark.parametrize("login", ["fish", "tcsh", "bash", "dash"])
+async def test_any_login_shell_can_stand_between(login: str, tmp_path: Path, sh: Sh) -> None:
+    """Once broken: fish does not know `$$`. The command line is a constant, a word and a safe id."""
+    program = shutil.which(login)
+    if program is None:
+        pytest.skip(f"{login} is not installed")
+    host = JobHost(LoginShell(tmp_path / "jobs", "login", [program], os.environ["PATH"]))
+    value = "a'b!\"$c\n\\"
+    async with asyncio.timeout(8):
+        await host.start(sh("a", 'printf "%s|%s" "$X" "$1"; exit 9', value, env={"X": value}))
+        assert b"".join([piece async for piece in host.follow("a")]).decode() == f"{value}|{value}"
+        assert (await host.wait("a")).code == 9
+        assert await host.read_log("a", 2, 3) == value.encode()[2:5]
+        assert await host.read_log("a", -3) == value.encode()[-3:]
+        await host.start(sh("b", "sleep 3300"))
+        assert (await host.kill("b")).state is JobState.ENDED
+    await host.aclose()

@@ -1,0 +1,21 @@
+/* Simulated ESP-IDF of build-orchestrator's demo: what runs before app_main, on this machine. */
+#include <stdio.h>
+#include <unistd.h>
+
+#include "esp_log.h"
+
+void app_main(void);
+
+int main(void)
+{
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    ESP_LOGI("boot", "simulated boot: build-orchestrator's demo runs this firmware as a process of this machine");
+    ESP_LOGI("boot", "simulated ESP-IDF %s, target linux", IDF_VER);
+    ESP_LOGI("main_task", "Calling app_main()");
+    app_main();
+    ESP_LOGI("main_task", "Returned from app_main()");
+    /* A chip goes on running after app_main, and so does ESP-IDF's linux target. */
+    for (;;) {
+        pause();
+    }
+}

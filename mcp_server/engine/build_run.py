@@ -3,7 +3,8 @@
 import asyncio
 import graphlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from mcp_server.engine.services import Services
 from mcp_server.engine.source import read_commit
@@ -11,7 +12,7 @@ from mcp_server.engine.stage_run import GRACE_S, StageRun
 from mcp_server.errors import HostUnreachable, NotFound, StoreError
 from mcp_server.hosts.base import ExitReason
 from mcp_server.model import Build, BuildStatus, Stage, StageSpec, StageStatus
-from mcp_server.store import builds
+from mcp_server.store import builds, leases
 
 log = logging.getLogger(__name__)
 
@@ -49,10 +50,11 @@ class BuildRun:
                 broken = f"internal error: {type(error).__name__}; see logs/worker.log"
 
     async def _run(self) -> None:
-        build = await self.services.store.read(lambda c: builds.get_build(c, self.build_id))
+        build, rows = await self.services.store.read(
+            lambda c: (builds.get_build(c, self.build_id), builds.stages_of(c, self.build_id))
+        )
         if not build.status.is_open:
             return
-        rows = await self.services.store.read(lambda c: builds.stages_of(c, build.id))
         self.past = {(row.stage, row.round, row.attempt): row for row in rows}
         if build.cancel_requested:
             self.stop.set()
@@ -70,7 +72,7 @@ class BuildRun:
             await asyncio.wait({walk, stopped})
         await self._cancel(build)
 
-    async def _walk(self, build: Build) -> tuple[BuildStatus, Stage | None]:
+    async def _walk(self, build: Build) -> tuple[BuildStatus, Stage]:
         """Rounds of the graph, a fix between them; the end state and the stage that decided it."""
         project = str(build.plan.stages[0].params.get("project", ""))
         commit = asyncio.create_task(self._note_commit(project))
@@ -79,16 +81,16 @@ class BuildRun:
             for round_ in range(1, build.plan.max_rounds + 1):
                 if round_ > 1:
                     await self.services.record(lambda c, n=round_: builds.set_facts(c, build.id, round=n))
-                failed = await self._walk_round(build, round_)
-                if failed is None:
-                    return BuildStatus.SUCCESS, None
-                if failed.status is StageStatus.CANCELLED:
-                    return BuildStatus.CANCELLED, failed
+                deciding = await self._walk_round(build, round_)
+                if deciding.status is StageStatus.SUCCESS:
+                    return BuildStatus.SUCCESS, deciding
+                if deciding.status is StageStatus.CANCELLED:
+                    return BuildStatus.CANCELLED, deciding
                 if build.plan.fix is None or round_ == build.plan.max_rounds:
-                    return BuildStatus.FAILED, failed
+                    return BuildStatus.FAILED, deciding
                 fix = await self._stage(build, build.plan.fix, round_)
                 if fix.status is not StageStatus.SUCCESS:
-                    return BuildStatus.FAILED, failed
+                    return BuildStatus.FAILED, deciding
             raise AssertionError("a plan has at least one round")
         except BaseException:
             commit.cancel()
@@ -104,8 +106,8 @@ class BuildRun:
                 resource, slots=1, build=build.id, stage=None, reason=f"build {build.id}", priority=build.priority
             )
 
-    async def _walk_round(self, build: Build, round_: int) -> Stage | None:
-        """Walk the graph once; None if every stage passed, else the first stage that did not."""
+    async def _walk_round(self, build: Build, round_: int) -> Stage:
+        """Walk the graph once; the stage that decided it: the first that did not pass, or else the last."""
         stages = {stage.name: stage for stage in build.plan.stages}
         graph = {name: stage.depends_on for name, stage in stages.items()}
         tasks: dict[str, asyncio.Task[Stage]] = {}
@@ -118,8 +120,8 @@ class BuildRun:
             for task in tasks.values():
                 task.cancel()
             await asyncio.wait(tasks.values())
-        bad = [stage for stage in results if stage.status is not StageStatus.SUCCESS]
-        return next((stage for stage in bad if stage.status is not StageStatus.SKIPPED), bad[0] if bad else None)
+        passed = (StageStatus.SUCCESS, StageStatus.SKIPPED)  # what is skipped comes after something that did not pass
+        return next((stage for stage in results if stage.status not in passed), results[-1])
 
     async def _after(self, build: Build, spec: StageSpec, round_: int, needs: list[asyncio.Task[Stage]]) -> Stage:
         for need in needs:
@@ -176,32 +178,28 @@ class BuildRun:
         await self._end(BuildStatus.CANCELLED, "cancelled", jobs[-1] if jobs else None)
 
     async def _end(self, status: BuildStatus, reason: str, stage: Stage | None, sentence: str = "") -> None:
-        text = sentence or await self._output(stage)
-        rows = await self.services.store.read(lambda c: builds.stages_of(c, self.build_id))
-        tests = {
-            row.stage: row.verdict.model_dump(mode="json") for row in rows if row.kind == "idf.run" and row.verdict
-        }
-        place = next(
-            (row.resolved["build_dir"] for row in reversed(rows) if row.resolved and "build_dir" in row.resolved), None
-        )
-        columns = {"build_output": text, "test_results": tests or None, "artifacts_path": place}
+        """The end state, what was found and the leases, in one transaction. `stage` is the one that decided."""
+        output = sentence or await self._output(stage)
         now = self.services.clock.now()
-        await self.services.record(lambda c: builds.end_build(c, self.build_id, status, reason, now, **columns))
-        await self.services.leases.release_all(self.build_id)
-        self.services.announce()
+
+        def statements(c: builds.sa.Connection) -> set[str]:
+            rows = builds.stages_of(c, self.build_id)
+            columns = {"build_output": output, "test_results": _tests(rows), "artifacts_path": _place(rows)}
+            builds.end_build(c, self.build_id, status, reason, now, **columns)
+            return leases.release_of(c, self.build_id, now)
+
+        for resource in await self.services.record(statements):
+            await self.services.leases.offer(resource)
 
     async def _output(self, stage: Stage | None) -> str:
-        """The verdict's sentence and the log's end, of the stage that decided or else of the last one."""
-        if stage is None:
-            rows = await self.services.store.read(lambda c: builds.stages_of(c, self.build_id))
-            stage = rows[-1] if rows else None
+        """The verdict's sentence and the end of the log."""
+        summary = stage.verdict.summary if stage and stage.verdict else ""
         if stage is None or stage.job_id is None:
-            return stage.verdict.summary if stage and stage.verdict else ""
+            return summary
         try:
             tail = await self.services.host(stage.host).read_log(stage.job_id, -LOG_TAIL_BYTES, LOG_TAIL_BYTES)
         except NotFound:
             tail = b""
-        summary = stage.verdict.summary if stage.verdict else ""
         return f"{summary}\n{tail.decode('utf-8', 'replace')}".replace("\0", "").strip()
 
     async def _note_commit(self, project: str) -> None:
@@ -212,7 +210,17 @@ class BuildRun:
             log.exception("build %d: commit of %s", self.build_id, project)
 
 
-def _reason(status: BuildStatus, stage: Stage | None) -> str:
-    if status is BuildStatus.SUCCESS or stage is None:
-        return "exit"
-    return stage.reason or "exit"
+def _tests(rows: Sequence[Stage]) -> dict[str, Any] | None:
+    """Verdicts of the stages that run what was built, by name; the last attempt's counts."""
+    found = {row.stage: row.verdict.model_dump(mode="json") for row in rows if row.kind == "idf.run" and row.verdict}
+    return found or None
+
+
+def _place(rows: Sequence[Stage]) -> str | None:
+    """The build directory, as far as one was decided on."""
+    places = [row.resolved["build_dir"] for row in rows if row.resolved and "build_dir" in row.resolved]
+    return places[-1] if places else None
+
+
+def _reason(status: BuildStatus, stage: Stage) -> str:
+    return "exit" if status is BuildStatus.SUCCESS else stage.reason or "exit"

@@ -42,32 +42,14 @@ class LeaseLine:
         ticket = _Ticket(priority, build, self._count, resource, slots, stage, reason, granted)
         self._line.append(ticket)
         try:
-            await self._grant(resource)
+            await self.offer(resource)
             return await granted
         finally:
             if ticket in self._line:
                 self._line.remove(ticket)
 
-    async def release(self, lease: Lease) -> None:
-        """Give a slot back and let the next in line have it."""
-        now = self._clock.now()
-        await self._store.write(lambda c: table.release(c, lease, now))
-        await self._grant(lease.resource)
-
-    async def release_all(self, build: int) -> None:
-        """Give back everything a build holds; for a build that is over."""
-        now = self._clock.now()
-
-        def statements(c: sa.Connection) -> set[str]:
-            held = [lease for lease in table.holders(c) if lease.build == build]
-            for lease in held:
-                table.release(c, lease, now)
-            return {lease.resource for lease in held}
-
-        for resource in await self._store.write(statements):
-            await self._grant(resource)
-
-    async def _grant(self, resource: str) -> None:
+    async def offer(self, resource: str) -> None:
+        """Let the next in line have what was given back; who gave it back calls this once that is committed."""
         async with self._granting:
             line = sorted(t for t in self._line if t.resource == resource and not t.granted.done())
             if not line:

@@ -8,8 +8,8 @@ from mcp_server.engine.stages.base import Observer, Prepared, StageContext, Stag
 from mcp_server.engine.stages.kinds import KINDS
 from mcp_server.errors import HostUnreachable, JobConflict, OrchestratorError, StoreError
 from mcp_server.hosts.base import Exit, ExitReason, Host, JobSpec, JobState
-from mcp_server.model import Build, Stage, StageSpec, StageStatus, Verdict
-from mcp_server.store import artifacts, builds
+from mcp_server.model import Build, Lease, Stage, StageSpec, StageStatus, Verdict
+from mcp_server.store import artifacts, builds, leases
 
 PROGRESS_S = 0.25  # at most four a second go out
 QUIET_S = 0.15  # a job that ends sooner is read at its end: no follower is started for it
@@ -49,13 +49,11 @@ class StageRun:
         except (StoreError, HostUnreachable):
             raise
         except OrchestratorError as error:
-            verdict, end = Verdict(result="fail", summary=str(error)), None
-            await self._end(verdict, error.reason, None)
+            await self._end(lease, Verdict(result="fail", summary=str(error)), error.reason, None)
         else:
             # A job that was ended because its verdict stood did what was asked of it.
             decided = observer.decided or end.reason is ExitReason.EXIT
-            await self._end(verdict, "exit" if decided else end.reason, end)
-        await self.services.leases.release(lease)
+            await self._end(lease, verdict, "exit" if decided else end.reason, end)
         return self.stage
 
     @property
@@ -173,7 +171,7 @@ class StageRun:
             observer.feed(piece)
             await asyncio.sleep(0)
 
-    async def _end(self, verdict: Verdict, reason: str, end: Exit | None) -> None:
+    async def _end(self, lease: Lease, verdict: Verdict, reason: str, end: Exit | None) -> None:
         statuses = {"pass": StageStatus.SUCCESS, "cancelled": StageStatus.CANCELLED}
         now = self.services.clock.now()
         self._change(
@@ -192,8 +190,10 @@ class StageRun:
             if verdict.artifacts:
                 artifacts.put_artifacts(c, self.build.id, stage.stage, verdict.artifacts, now)
             builds.put_diagnostics(c, stage, now)
+            leases.release(c, lease, now)
 
         await self.services.record(statements)
+        await self.services.leases.offer(lease.resource)
 
     def _change(self, **values: object) -> None:
         self.stage = self.stage.model_copy(update=values)

@@ -35,6 +35,14 @@ def release(c: sa.Connection, lease: Lease, now: datetime) -> None:
         append(c, "lease.released", lease.build, now, {"resource": lease.resource, "slot": lease.slot})
 
 
+def release_of(c: sa.Connection, build_id: int, now: datetime) -> set[str]:
+    """Give back all that a build holds, as it is over; the resources that became free."""
+    held = [lease for lease in holders(c) if lease.build == build_id]
+    for lease in held:
+        release(c, lease, now)
+    return {lease.resource for lease in held}
+
+
 def release_ended(c: sa.Connection, now: datetime) -> None:
     """Drop leases whose build is over: their holder was killed between its end and its release."""
     over = sa.select(LEASES).join(BUILDS, BUILDS.c.id == LEASES.c.build).where(BUILDS.c.status.not_in(OPEN))

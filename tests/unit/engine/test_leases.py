@@ -37,6 +37,11 @@ def ask(line: LeaseLine, build: int, *, priority: int = 10, slots: int = 1) -> a
     )
 
 
+async def give_back(line: LeaseLine, lease: Lease) -> None:
+    await line._store.write(lambda c: leases.release(c, lease, NOW))
+    await line.offer(lease.resource)
+
+
 async def test_one_directory_is_given_to_one_build_at_a_time_urgent_first_then_the_oldest(line: LeaseLine) -> None:
     """Design. Two builds of one directory queue up."""
     order: list[int] = []
@@ -44,13 +49,13 @@ async def test_one_directory_is_given_to_one_build_at_a_time_urgent_first_then_t
     async def use(turn: asyncio.Task[Lease]) -> None:
         lease = await turn
         order.append(lease.build)
-        await line.release(lease)
+        await give_back(line, lease)
 
     held = await ask(line, 1)
     turns = [ask(line, build, priority=priority) for build, priority in ((4, 10), (3, 10), (5, 1))]
     await asyncio.wait(turns, timeout=0)  # each has now asked
     with anyio.fail_after(5):
-        await asyncio.gather(line.release(held), *(use(turn) for turn in turns))
+        await asyncio.gather(give_back(line, held), *(use(turn) for turn in turns))
 
     assert order == [5, 3, 4]
 
@@ -61,7 +66,7 @@ async def test_as_many_as_there_are_slots_go_at_once(line: LeaseLine) -> None:
     third = ask(line, 3, slots=2)
     await asyncio.wait({third}, timeout=0)
     waiting = not third.done()
-    await line.release(first)
+    await give_back(line, first)
     with anyio.fail_after(5):
         lease = await third
 
@@ -77,7 +82,7 @@ async def test_who_leaves_the_line_takes_nothing_along(line: LeaseLine, store: S
     await asyncio.wait({leaver}, timeout=0)
     leaver.cancel()
     await asyncio.wait({leaver})
-    await line.release(held)
+    await give_back(line, held)
 
     assert await store.read(leases.holders) == []
     with anyio.fail_after(5):

@@ -15,6 +15,12 @@ JobId = str
 _JOB_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}")
 
 
+def check_id(job_id: JobId) -> None:
+    """An id is a part of a path and of a request; BadInput where it could be anything else."""
+    if not _JOB_ID.fullmatch(job_id):
+        raise BadInput("job id", f"{job_id[:60]!r} may hold letters, digits, '.', '_' and '-' only, 200 at most")
+
+
 class JobState(StrEnum):
     """What the host knows of a job at this moment."""
 
@@ -63,8 +69,7 @@ class JobSpec:
     lock: str | None = None
 
     def __post_init__(self) -> None:
-        if not _JOB_ID.fullmatch(self.id):
-            raise BadInput("job id", f"{self.id[:60]!r} may hold letters, digits, '.', '_' and '-' only, 200 at most")
+        check_id(self.id)
 
     def sha256(self) -> str:
         """Identity of the specification: the same id with another value is an error, never a join."""

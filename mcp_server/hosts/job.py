@@ -1,0 +1,363 @@
+"""The client's side of job.sh: what is sent, what comes back, and one multiplexer for all jobs of a host.
+
+A host brings a `Shell`, which runs `sh SCRIPT OP ARGS` there; everything else is the same here and far away.
+"""
+
+import asyncio
+import itertools
+import math
+import re
+import secrets
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from hashlib import sha256
+from importlib.resources import files
+from typing import Protocol
+
+from mcp_server.errors import BadInput, Conflict, HostError, HostFull, HostUnreachable, JobConflict, NotFound
+from mcp_server.hosts.base import Exit, ExitReason, JobId, JobSpec, JobState, JobStatus, check_id
+
+SCRIPT = files("mcp_server.hosts").joinpath("job.sh").read_bytes()
+SCRIPT_NAME = f".job-{sha256(SCRIPT).hexdigest()[:16]}.sh"
+"""A shell reads its script as it goes, so each version has its own name and no supervisor sees its text change."""
+
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+ANSWER_S = 30  # far above a slow disk; only a supervisor that died before its first act keeps silent
+ATTEMPTS = 4  # in a row, each of them without any progress
+CHUNK = 1 << 18  # bytes; four pipes full
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_OURS = {"BO_JOB", "BO_NL"}
+_THE_SHELLS = {"BASHOPTS", "BASH_VERSINFO", "EUID", "OPTIND", "PPID", "SHELLOPTS", "UID"}  # read-only or numbers there
+
+
+class Channel(Protocol):
+    """One running `sh SCRIPT OP ARGS`. End of output is the end of the process, whatever ended it."""
+
+    async def write(self, data: bytes) -> None:
+        """Send to its stdin, whole even where the caller is cancelled. Raises OSError where it is gone."""
+        ...
+
+    async def read(self, max_bytes: int) -> bytes:
+        """What stdout brings next; b"" at its end."""
+        ...
+
+    async def readline(self) -> bytes:
+        """The next line of stdout with its newline; without one where the channel ended."""
+        ...
+
+    async def close(self) -> tuple[int | None, str]:
+        """End it and its helpers; its exit code (None where it had none yet) and what it said on stderr."""
+        ...
+
+
+class Shell(Protocol):
+    """A way to run the script on a host."""
+
+    name: str
+
+    async def open(self, op: str, *args: str) -> Channel:
+        """Run the script. HostUnreachable where nothing can be run; a missing script only ends the channel."""
+        ...
+
+    async def install(self) -> None:
+        """Put SCRIPT beside the jobs as SCRIPT_NAME, in one step."""
+        ...
+
+
+# What is sent
+
+
+def quote(text: str) -> bytes:
+    """`text` as one word of sh on one line; every byte but NUL comes out as it went in."""
+    raw = text.encode("utf-8", "surrogateescape")
+    return b"'" + raw.replace(b"'", b"'\\''").replace(b"\n", b"'\"$BO_NL\"'") + b"'"
+
+
+def encode(job: JobSpec) -> bytes:
+    """The part of a start request that describes the job."""
+    _check(job)
+    steps = [b"hold " + quote(job.lock)] if job.lock else []
+    steps.append(b"enter " + quote(job.cwd))
+    env = {"PATH": DEFAULT_PATH, **job.env}
+    steps += [b"export " + name.encode() + b"=" + quote(value) for name, value in env.items()]
+    steps.append(b"exec " + b" ".join(map(quote, job.argv)))
+    limit = f"{max(job.timeout_s, 0.01):.2f}".removesuffix(".00") if job.timeout_s else "0"
+    return b" ".join([limit.encode(), str(centiseconds(job.grace_s)).encode(), b"; ".join(steps)])
+
+
+def centiseconds(seconds: float) -> int:
+    """Whole hundredths, because sh counts in whole numbers."""
+    if not (math.isfinite(seconds) and seconds >= 0):
+        raise BadInput("grace_s", f"{seconds} must be a number of seconds, 0 or more")
+    return round(seconds * 100)
+
+
+def _check(job: JobSpec) -> None:
+    if not job.argv or not job.argv[0] or job.argv[0].startswith("-"):
+        raise BadInput("argv", "must begin with a program")
+    if not (math.isfinite(job.timeout_s) and job.timeout_s >= 0):
+        raise BadInput("timeout_s", f"{job.timeout_s} must be a number of seconds, 0 for none")
+    for argument, folder in (("cwd", job.cwd), ("lock", job.lock)):
+        if folder is not None and not folder.startswith("/"):
+            raise BadInput(argument, f"{folder!r} must be an absolute folder of the host")
+    for name in job.env:
+        if not _NAME.fullmatch(name):
+            raise BadInput("env", f"{name!r} must be letters, digits and '_', and not begin with a digit")
+        if name in _OURS | _THE_SHELLS:
+            raise BadInput("env", f"{name} belongs to the {'job' if name in _OURS else 'shell'} and cannot be set")
+    texts = {"argv": job.argv, "cwd": [job.cwd], "lock": [job.lock or ""], "env": job.env.values()}
+    for argument, values in texts.items():
+        if any("\0" in value for value in values):
+            raise BadInput(argument, "may not hold a NUL byte")
+
+
+# What comes back
+
+
+def parse_status(words: list[str]) -> JobStatus:
+    """`absent`, `running HASH`, `ended HASH CODE REASON START END SIZE` and so on."""
+    state = JobState(words[0])
+    spec = words[1] if len(words) > 1 and words[1] != "-" else None
+    if state is JobState.ENDED:
+        code, reason, start, end, size = words[2:7]
+        return JobStatus(state, spec, Exit(ExitReason(reason), int(code), float(start), float(end), int(size)))
+    return JobStatus(state, spec, Exit(ExitReason.LOST, None) if state is JobState.LOST else None)
+
+
+class _Lost(Exception):
+    """The multiplexer went away; what was asked may have been done or not."""
+
+
+class _Link:
+    """One run of the multiplexer, and who waits for which of its answers."""
+
+    def __init__(self, channel: Channel, directory: str) -> None:
+        self.channel, self.directory = channel, directory
+        self.lost = False
+        self.answers = 0
+        self._waiting: dict[str, asyncio.Future[str]] = {}
+        self._reader = asyncio.create_task(self._read())
+
+    async def ask(self, request: str, line: bytes) -> str:
+        if self.lost:
+            raise _Lost
+        answer = self._waiting[request] = asyncio.get_running_loop().create_future()
+        try:
+            await self.channel.write(request.encode() + b" " + line + b"\n")
+            return await answer
+        except OSError:
+            raise _Lost from None
+        finally:
+            del self._waiting[request]
+            if answer.done() and not answer.cancelled():
+                answer.exception()  # seen, also where the write failed first
+
+    async def close(self) -> None:
+        self.lost = True
+        await self.channel.close()
+        await self._reader
+
+    async def _read(self) -> None:
+        try:
+            while (line := await self.channel.readline()).endswith(b"\n"):
+                self.answers += 1
+                request, _, answer = line.decode("utf-8", "surrogateescape").strip().partition(" ")
+                waiter = self._waiting.get(request)
+                if waiter and not waiter.done():
+                    waiter.set_result(answer)
+        except OSError:
+            pass
+        finally:
+            self.lost = True
+            for waiter in self._waiting.values():
+                if not waiter.done():
+                    waiter.set_exception(_Lost())
+
+
+class Multiplexer:
+    """`serve`, opened when first needed and again when it is gone. Every request may be asked twice."""
+
+    def __init__(self, shell: Shell) -> None:
+        self._shell = shell
+        self._link: _Link | None = None
+        self._opening = asyncio.Lock()
+        self._numbers = itertools.count(1)
+        self._closed = False
+
+    async def ask(self, op: str, job_id: JobId, rest: bytes = b"", timeout_s: float | None = ANSWER_S) -> list[str]:
+        check_id(job_id)
+        line = b" ".join(filter(None, [op.encode(), job_id.encode(), rest]))
+        attempts = 0
+        while attempts < ATTEMPTS:
+            link = await self.link()
+            try:
+                async with asyncio.timeout(timeout_s):
+                    answer = await link.ask(str(next(self._numbers)), line)
+            except TimeoutError:
+                raise HostUnreachable(self._shell.name, f"no answer within {timeout_s} s") from None
+            except _Lost:
+                attempts = 0 if link.answers else attempts + 1
+            else:
+                if answer != "gone":
+                    return answer.split(" ")
+                attempts += 1
+                await self._shell.install()
+        raise HostUnreachable(self._shell.name, "its job multiplexer ends as soon as it is asked")
+
+    async def link(self) -> _Link:
+        async with self._opening:
+            if self._closed:
+                raise HostUnreachable(self._shell.name, "closed here; its jobs run on")
+            if self._link is None or self._link.lost:
+                if self._link:
+                    await self._link.close()
+                self._link = None
+                self._link = await self._open()
+            return self._link
+
+    async def close(self) -> None:
+        self._closed = True
+        async with self._opening:
+            if self._link:
+                await self._link.close()
+
+    async def _open(self) -> _Link:
+        said = ""
+        for attempt in range(2):
+            if attempt:
+                await self._shell.install()
+            channel = await self._shell.open("serve")
+            try:
+                async with asyncio.timeout(ANSWER_S):
+                    words = (await channel.readline()).decode("utf-8", "surrogateescape").rstrip("\n").split(" ", 2)
+            except BaseException as error:
+                await channel.close()
+                if isinstance(error, TimeoutError):
+                    raise HostUnreachable(self._shell.name, f"no answer within {ANSWER_S} s") from None
+                raise
+            if words[:2] == ["ready", "1"]:
+                return _Link(channel, words[2])
+            _, said = await channel.close()
+        raise HostUnreachable(self._shell.name, f"cannot run its job script: {said.strip() or 'it says nothing'}")
+
+
+class JobHost:
+    """The Host port over a Shell; its docstrings hold here."""
+
+    def __init__(self, shell: Shell) -> None:
+        self.name = shell.name
+        self._shell = shell
+        self._mux = Multiplexer(shell)
+        self._waits: dict[JobId, asyncio.Task[Exit]] = {}
+
+    async def start(self, job: JobSpec) -> bool:
+        token = secrets.token_hex(8)  # so that a call which had to ask twice knows its own job
+        words = await self._mux.ask("start", job.id, f"{job.sha256()} {token} ".encode() + encode(job))
+        match words[0]:
+            case "started" | "joined":
+                return words[0] == "started"
+            case "conflict":
+                raise JobConflict(self.name, f"job {job.id} is taken by another specification: use a new id")
+            case _:
+                raise self._error(words)
+
+    async def status(self, job_id: JobId) -> JobStatus:
+        return self._status(await self._mux.ask("status", job_id))
+
+    async def wait(self, job_id: JobId) -> Exit:
+        task = self._waits.get(job_id)
+        if task is None:  # one waiter a job on the host, however many wait here and however often they leave
+            task = self._waits[job_id] = asyncio.create_task(self._wait(job_id))
+            task.add_done_callback(lambda done: self._waited(job_id, done))
+        return await asyncio.shield(task)
+
+    async def read_log(self, job_id: JobId, offset: int, max_bytes: int = 65_536) -> bytes:
+        check_id(job_id)
+        start = f"+{offset + 1}" if offset >= 0 else str(offset)
+        async with self._channel("read", job_id, start, str(max_bytes)) as channel:
+            data = bytearray()
+            while chunk := await channel.read(CHUNK):
+                data += chunk
+        if not data:
+            await self._present(job_id)
+        return bytes(data)
+
+    async def follow(self, job_id: JobId, offset: int = 0) -> AsyncIterator[bytes]:
+        if offset < 0:
+            raise BadInput("offset", f"{offset} must be 0 or more: ask read_log for the end of a log")
+        over, idle = False, 0
+        while not over:
+            await self._present(job_id)
+            before = offset
+            async with self._channel("follow", job_id, str(offset)) as channel:
+                begun = await channel.readline()
+                skip = offset - int(begun) if begun.endswith(b"\n") else 0
+                while chunk := await channel.read(CHUNK):
+                    if piece := chunk[skip:]:
+                        yield piece
+                    offset += len(piece)
+                    skip = max(0, skip - len(chunk))
+                over = (await channel.close())[0] == 0
+            idle = 0 if over or offset > before else idle + 1
+            if idle:
+                await self._shell.install()
+            if idle == ATTEMPTS:
+                raise HostUnreachable(self.name, f"the log of job {job_id} cannot be followed")
+        size = (await self.wait(job_id)).log_size  # None where lost: then all there is
+        while size is None or offset < size:
+            chunk = await self.read_log(job_id, offset, CHUNK if size is None else min(CHUNK, size - offset))
+            if not chunk:
+                return
+            yield chunk
+            offset += len(chunk)
+
+    async def kill(self, job_id: JobId, grace_s: float = 1) -> JobStatus:
+        rest = str(centiseconds(grace_s)).encode()
+        return self._status(await self._mux.ask("kill", job_id, rest, timeout_s=None))
+
+    async def remove(self, job_id: JobId) -> None:
+        status = self._status(await self._mux.ask("remove", job_id))
+        if status.state in (JobState.STARTING, JobState.RUNNING):
+            raise Conflict(f"job {job_id} is running on {self.name}: kill it first")
+
+    async def aclose(self) -> None:
+        await self._mux.close()
+
+    async def directory(self) -> str:
+        """Where the host keeps its jobs: `<jobs_dir>/<machine id>`."""
+        return (await self._mux.link()).directory
+
+    @asynccontextmanager
+    async def _channel(self, op: str, *args: str) -> AsyncGenerator[Channel]:
+        channel = await self._shell.open(op, *args)
+        try:
+            yield channel
+        finally:
+            await channel.close()
+
+    async def _wait(self, job_id: JobId) -> Exit:
+        status = self._status(await self._mux.ask("wait", job_id, timeout_s=None))
+        if status.exit is None:
+            raise NotFound(f"job {job_id} was never started on {self.name}")
+        return status.exit
+
+    def _waited(self, job_id: JobId, done: "asyncio.Task[Exit]") -> None:
+        self._waits.pop(job_id, None)
+        if not done.cancelled():
+            done.exception()  # seen, also where nobody waits any more
+
+    async def _present(self, job_id: JobId) -> None:
+        if (await self.status(job_id)).state is JobState.ABSENT:
+            raise NotFound(f"job {job_id} was never started on {self.name}")
+
+    def _status(self, words: list[str]) -> JobStatus:
+        try:
+            return parse_status(words)
+        except (ValueError, IndexError):
+            raise self._error(words) from None
+
+    def _error(self, words: list[str]) -> HostError:
+        if words[0] == "full":
+            return HostFull(self.name, "no space left for the job's records; nothing was started")
+        return HostError(self.name, " ".join(words[1:] if words[0] == "error" else words))

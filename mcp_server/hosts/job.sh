@@ -1,0 +1,388 @@
+# Detached jobs on one host, for dash, bash and busybox ash:  sh JOBS_DIR/THIS_FILE OP [ID [ARG...]]
+#
+#   serve              one request a line on stdin, one answer a line on stdout, in any order, until stdin ends:
+#                        REQ start ID SHA256 TOKEN LIMIT GRACE SCRIPT    started | joined | conflict | full | gone | error TEXT
+#                        REQ status ID | REQ wait ID | REQ kill ID GRACE | REQ remove ID
+#                                         absent | starting H | running H | lost H | ended H CODE REASON START END SIZE
+#   follow ID OFFSET   a line with the offset that is begun at, less than OFFSET where the log is shorter yet; then log bytes
+#                        until the job is over; exit code 0 only then
+#   read ID FROM MAX   at most MAX log bytes; FROM as `tail -c` counts: +N from the start (1 is the first), -N from the end
+#
+# LIMIT in seconds (0: none), GRACE in 1/100 s, SCRIPT one line of sh that ends in `exec`. All that is not ours to choose
+# comes on stdin; a line that was cut is never acted on.
+#
+# A job's directory MACHINE/ID appears whole, by one rename, made by the supervisor itself. From then on the job runs,
+# whatever becomes of the caller, or it is lost:
+#   spec   SHA256 PID START BOOT TOKEN: what was asked for, and which process supervises it ("-": cancelled before its start)
+#   alive  a FIFO whose only writer is the supervisor: end of file is the end of the job, also after kill -9 and reboot
+#   log    stdout and stderr     pid   PID START BOOT of the job's own process, which leads the job's session
+#   why    exit, cancelled or timeout: what the end will be put down to     exit   CODE REASON START END SIZE
+# Where /proc is missing (macOS) only the process group is known; that path is cheap but not tested.
+
+set -u
+mask=$(umask)
+umask 077
+LC_ALL=C
+export LC_ALL
+unset CDPATH
+cd -P "${0%/*}" || exit 74
+root=$PWD self=$PWD/${0##*/} op=${1-} keeper=none
+cd / # the folder may be deleted and made again while `serve` runs
+
+machine= boot=-
+{ read -r machine </etc/machine-id; } 2>/dev/null
+case $machine in
+    '' | *[!0-9a-f]*) machine=$(uname -n | tr -c 'A-Za-z0-9.\n-' _) ;;
+    *) machine=${machine%"${machine#????????????}"} ;;
+esac
+jobs=$root/$machine
+{ read -r boot </proc/sys/kernel/random/boot_id; } 2>/dev/null
+[ "$op" = _job ] || unset BO_JOB
+# Who leads a session already is forked by setsid, so the second one detaches. Not by `&`: that leaves SIGINT and SIGQUIT
+# ignored for the whole job, and no shell can undo it.
+session=setsid detached='setsid setsid'
+if ! command -v setsid >/dev/null 2>&1; then
+    session='perl -MPOSIX=setsid -e setsid(),exec(@ARGV)'
+    detached='perl -MPOSIX=setsid -e fork&&exit;setsid(),exec(@ARGV)'
+fi
+
+# --- processes ---------------------------------------------------------------------------------------------------------
+
+born() { # start time of process $1 in `began`; fails where it is gone or going
+    began=-
+    [ -e /proc/self/stat ] || { kill -s 0 "$1" 2>/dev/null; return; }
+    { read -r line <"/proc/$1/stat"; } 2>/dev/null || return 1
+    set -- ${line##*) }
+    began=${20}
+    case $1 in [ZX]) return 1 ;; esac
+    [ $(($7 & 4)) = 0 ] # PF_EXITING: its descriptors may be closed already, so a reader of `alive` may know
+}
+
+lives() { # is PID START BOOT still that very process? A pid may be reused, a boot may lie between
+    [ "$3" = "$boot" ] && born "$1" && [ "$began" = "$2" ]
+}
+
+processes() { # PID STATE PARENT SESSION START, one a line
+    if [ -e /proc/self/stat ]; then
+        cat /proc/[0-9]*/stat 2>/dev/null |
+            awk '{ pid = $1; sub(/^.*\) /, ""); print pid, $1, $2, $4, $20 }'
+    else
+        ps -A -o pid= -o stat= -o ppid= -o pgid= | awk '{ print $0, "-" }'
+    fi
+}
+
+carriers() { # /proc/PID/environ of all that carry the job's cookie
+    cookie=BO_JOB=$d
+    if printf 'a\0b\0' | grep -qzxF b 2>/dev/null; then
+        grep -lszxF -- "$cookie" /proc/[0-9]*/environ
+    else # this grep ends at the first NUL
+        for file in /proc/[0-9]*/environ; do
+            tr '\0' '\n' <"$file" 2>/dev/null | grep -qxF -- "$cookie" && echo "$file"
+        done
+    fi
+}
+
+led() { # in `leader`: the session that PID START BOOT leads or led; never a number where that is not sure, because
+    leader=none # kernel threads, and strangers in a container, have session 0
+    if [ "${3-}" = "$boot" ]; then
+        if ! born "$1" || [ "$began" = "$2" ]; then leader=$1; fi
+    fi
+}
+
+survey() { # in `tree`: PID/START of the job's session, of all with its cookie, of their children, of whom we knew before
+    { read -r line <"$d/pid"; } 2>/dev/null || line=
+    led $line
+    tree=$(processes | awk -v leader="$leader" -v keeper="$keeper" -v known=" $tree " \
+        -v carriers="$(carriers | tr '\n' ' ')" '
+        BEGIN {
+            count = split(carriers, part, " ")
+            for (i = 1; i <= count; i++) { split(part[i], word, "/"); carries[word[3]] = 1 }
+        }
+        $2 ~ /^[ZX]/ { next }
+        {
+            parent[$1] = $3; key[$1] = $1 "/" $5
+            if ($4 == leader || $4 == keeper || $1 in carries || index(known, " " key[$1] " ")) ours[$1] = 1
+        }
+        END {
+            do {
+                grown = 0
+                for (pid in parent) if (!(pid in ours) && parent[pid] in ours) { ours[pid] = 1; grown = 1 }
+            } while (grown)
+            for (pid in ours) print key[pid]
+        }' | sort -n)
+    set -- $tree # the elder first: no parent is to see its child die and go on
+    tree=$*
+}
+
+signal() { # $1 to the tree
+    for each in $tree; do set -- "$@" "${each%/*}"; done
+    kill -s "$@" 2>/dev/null
+}
+
+clock() { # in `now`: 1/100 s that only grow
+    if { read -r up _ </proc/uptime; } 2>/dev/null; then now=${up%.*}${up#*.}; else now=$(date +%s)00; fi
+}
+
+reap() { # $1 to the whole tree, KILL after $2/100 s, until nothing is left; fails where KILL does not help for 30 s
+    tree=
+    survey
+    [ "$1" = none ] || [ -z "$tree" ] || signal "$1"
+    clock
+    end=$((now + $2))
+    while survey && [ -n "$tree" ]; do
+        clock
+        if [ "$now" -ge "$end" ]; then signal KILL; fi
+        [ "$now" -lt $((end + 3000)) ] || return 1
+        sleep .05 2>/dev/null || sleep 1
+    done
+}
+
+# --- what is known of a job --------------------------------------------------------------------------------------------
+
+ended() {
+    { read -r record <"$d/exit"; } 2>/dev/null && answer="ended $hash $record"
+}
+
+report() { # the state in `answer`; $1 = gone: the supervisor is known to be no more
+    answer=absent
+    { read -r hash pid start at _ <"$d/spec"; } 2>/dev/null || return 0
+    ended && return
+    if [ "${1-}" != gone ] && lives "$pid" "$start" "$at"; then
+        { read -r leader _ <"$d/pid"; } 2>/dev/null
+        if [ -n "${leader-}" ]; then answer="running $hash"; else answer="starting $hash"; fi
+    else # its last act may have come between the two looks
+        ended || answer="lost $hash"
+    fi
+}
+
+await() { # returns when the supervisor is gone. Opened read-write first, so that opening never blocks
+    { read -r _ <&9; } 8<>"$d/alive" 9<"$d/alive" 8>&-
+}
+
+seconds() { # in `now`: Unix time in 1/100 s
+    now=$(date +%s%N)
+    case $now in *[!0-9]*) now=$(date +%s)00 ;; *) now=${now%???????} ;; esac
+}
+
+record() { # CODE REASON START END: into the space reserved at the start, so that a full disk cannot swallow it
+    size=$(($(wc -c <"$1/log")))
+    printf '%-127s\n' "$2 $3 ${4%??}.${4#"${4%??}"} ${5%??}.${5#"${5%??}"} $size" 1<>"$1/exit.new"
+    mv -f "$1/exit.new" "$1/exit"
+}
+
+# --- start -------------------------------------------------------------------------------------------------------------
+
+prepare() { # a whole directory under another name, with room for all that will be written; else why not in `answer`
+    new=$jobs/.new.$id.$request.$$
+    trouble=$({
+        mkdir -p "$new" && mkfifo "$new/alive" && : >"$new/log" && printf '%s\n' "$1" >"$new/spec" &&
+            printf '%-15s\n' exit >"$new/why" && printf '%-79s\n' '' >"$new/pid" &&
+            printf '%-127s\n' '' >"$new/exit.new"
+    } 2>&1) && return
+    rm -rf "$new"
+    case $trouble in
+        '' | *'No space'* | *uota* | *'I/O error'* | *'write error'*) answer=full ;;
+        *) answer="error $trouble" ;;
+    esac
+    return 1
+}
+
+claim() { # rename never replaces a directory that holds something; where one is there already, mv goes into it
+    mv -f "$new" "$d" 2>/dev/null && [ ! -d "$d/${new##*/}" ] && return
+    rm -rf "$new" "${d:?}/${new##*/}"
+    return 1
+}
+
+tell() { # the caller may be gone: that must not end the supervisor
+    trap '' PIPE
+    echo "$request $1"
+    trap - PIPE
+}
+
+join() {
+    { read -r other _ _ _ whose <"$d/spec"; } 2>/dev/null || other= whose=
+    case $other in
+        "$hash") if [ "$whose" = "$token" ]; then tell started; else tell joined; fi ;; # asked again by the same call
+        -) tell joined ;;
+        *) tell conflict ;;
+    esac
+    exit
+}
+
+supervise() { # the process that starts the job, waits for it and writes its exit record
+    read -r hash token limit grace script || exit 65
+    [ ! -d "$d" ] || join
+    born $$
+    prepare "$hash $$ $began $boot $token" || { tell "$answer"; exit 1; }
+    exec 7<>"$new/alive"
+    claim || join
+    tell started
+    exec </dev/null >/dev/null 2>&1
+    seconds
+    from=$now timer=
+    [ "$limit" = 0 ] || { watch & timer=$!; }
+    printf '%s\n' "$script" 7>&- |
+        env -i $reset PATH="$PATH" BO_JOB="$d" $session sh "$self" _job "$id" "$mask" >>"$d/log" 2>&1 7>&-
+    code=$?
+    conclude
+}
+
+watch() { # ends the job when its time is over, with nobody's help
+    exec 7>&-
+    trap '[ -z "${!-}" ] || kill -s KILL "$!" 2>/dev/null; exit' TERM # KILL: TERM would be lost between fork and exec
+    sleep "$limit" &
+    wait "$!" || { sleep "$((${limit%.*} + 1))" & wait "$!"; } # not every sleep knows fractions
+    trap - TERM
+    read -r why _ <"$d/why"
+    [ "$why" != exit ] || printf '%-15s\n' timeout 1<>"$d/why"
+    reap TERM "$grace"
+}
+
+conclude() { # an exit record means that nothing of a timed out or cancelled job is left
+    read -r why _ <"$d/why"
+    case $why in
+        timeout) wait "$timer" ;;
+        *) [ -z "$timer" ] || kill "$timer" 2>/dev/null ;;
+    esac
+    [ "$why" != cancelled ] || reap none 3000 # whoever cancelled sends the signals; this is for his sudden death
+    seconds
+    if [ "$why" = exit ] && [ "$code" != 0 ]; then
+        head -c 65536 /dev/zero >"$d/probe" || why=disk_full
+        rm -f "$d/probe"
+    fi
+    record "$d" "$code" "$why" "$from" "$now"
+}
+
+# --- the job's own process ---------------------------------------------------------------------------------------------
+
+say() { echo "build-orchestrator: $*"; }
+
+hold() { # the kernel lock of folder $1, on a descriptor that all children inherit, so that a survivor still holds it
+    mkdir -p -- "$1" && [ -r "$1" ] || { say "cannot make or read $1, which the job is to lock"; exit 126; }
+    command -v flock >/dev/null 2>&1 || { say "no flock here: $1 is not locked"; return; }
+    exec 9<"$1"
+    flock -n 9 && return
+    say "waiting for $1, locked by another job"
+    flock 9 || say "$1 cannot be locked"
+}
+
+enter() {
+    cd -- "$1" 2>/dev/null || { say "cannot enter $1"; exit 126; }
+    unset LC_ALL PWD OLDPWD SHLVL
+}
+
+become() { # the job. `kill` writes why and then looks for processes; here it is the other way round, so one sees the other
+    IFS= read -r script || exit 125
+    born $$
+    printf '%-79s\n' "$$ $began $boot" 1<>"$d/pid"
+    read -r why _ <"$d/why"
+    [ "$why" = exit ] || exit 143
+    BO_NL='
+'
+    umask "$mask"
+    exec </dev/null
+    eval "$script"
+}
+
+# --- the other operations ----------------------------------------------------------------------------------------------
+
+cancel() { # $1: grace
+    if [ ! -d "$d" ]; then # a job that was never started must never start
+        prepare '- - - - -' || return
+        seconds
+        record "$new" 143 cancelled "$now" "$now"
+        claim
+    fi
+    report
+    case $answer in
+        running* | starting*)
+            printf '%-15s\n' cancelled 1<>"$d/why"
+            reap TERM "$1" || { report; return; }
+            await
+            report gone ;;
+        lost*) # its timer is of the supervisor's session
+            led "$pid" "$start" "$at"
+            keeper=$leader
+            reap TERM "$1" ;;
+    esac
+}
+
+discard() {
+    report
+    case $answer in
+        ended* | lost*) mv -f "$d" "$jobs/.gone.$id.$$" && rm -rf "$jobs/.gone.$id.$$" || answer='error it stays' ;;
+    esac
+}
+
+sweep() { # what a supervisor left that died before its job began, and half a removal
+    for dir in "$jobs"/.new.* "$jobs"/.gone.*; do
+        [ ! -d "$dir" ] || kill -s 0 "${dir##*.}" 2>/dev/null || rm -rf "$dir"
+    done
+}
+
+in_background() { # the reader of requests never waits; its grandchild leaves no zombie with it
+    ("$@"; echo "$request $answer") &
+}
+
+serve_wait() { await; report gone; }
+
+serve() {
+    if [ -e /proc/self/stat ]; then # alone in its process group, so that it can end all its helpers at once
+        read -r line <"/proc/$$/stat"
+        set -- ${line##*) }
+        [ "$3" = $$ ] || exec $session sh "$self" serve
+    fi
+    reset= # the caller may have SIGINT ignored himself
+    env --default-signal=INT,QUIT true 2>/dev/null && reset=--default-signal=INT,QUIT
+    sweep
+    echo "ready 1 $jobs"
+    exec 2>/dev/null
+    while read -r request op id rest; do
+        answer= d=$jobs/$id
+        case $id in '' | .* | *[!A-Za-z0-9._-]*) echo "$request error unsafe id"; continue ;; esac
+        case $op in
+            start) # to a supervisor that belongs to nobody
+                if [ -f "$self" ]; then
+                    printf '%s\n' "$rest" | $detached sh "$self" _supervise "$id" "$mask" "$request" "$reset"
+                else
+                    echo "$request gone"
+                fi ;;
+            status) report; echo "$request $answer" ;;
+            wait) (in_background serve_wait) ;;
+            kill) (in_background cancel "$rest") ;;
+            remove) (in_background discard) ;;
+            *) echo "$request error unknown operation" ;;
+        esac
+    done
+    trap '' TERM
+    [ ! -e /proc/self/stat ] || kill -s TERM 0
+}
+
+follow() {
+    [ -f "$d/log" ] || exit 66
+    from=$(($(wc -c <"$d/log")))
+    [ "$1" -gt "$from" ] || from=$1
+    echo "$from" # tail takes a file that is shorter than its offset for a truncated one
+    if [ -f "$d/exit" ]; then exec tail -c "+$((from + 1))" "$d/log"; fi
+    exec 6<&0
+    tail -c "+$((from + 1))" -f "$d/log" 6<&- & # ends with the job, or with the reader of its output
+    tail=$!
+    (read -r _ <&6; kill "$tail" $$) >/dev/null 2>&1 &
+    guard=$!
+    await
+    kill "$tail" "$guard" 2>/dev/null
+    exit 0
+}
+
+id=${2-} d=$jobs/${2-}
+case $op in
+    serve) serve; exit ;;
+esac
+case $id in '' | .* | *[!A-Za-z0-9._-]*) echo "unsafe id" >&2; exit 64 ;; esac
+case $op in
+    _supervise) mask=$3 request=$4 reset=$5; supervise ;;
+    _job) mask=$3; become ;;
+    follow) follow "$3" ;;
+    read) tail -c "$3" "$d/log" | head -c "$4" ;;
+    *) echo "unknown operation" >&2; exit 64 ;;
+esac

@@ -1,0 +1,150 @@
+"""This machine as a host."""
+
+import asyncio
+import errno
+import os
+import signal
+from asyncio.subprocess import PIPE, SubprocessStreamProtocol
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from mcp_server.errors import HostFull, HostUnreachable, NotFound
+from mcp_server.hosts.base import JobId, check_id
+from mcp_server.hosts.job import CHUNK, DEFAULT_PATH, SCRIPT, SCRIPT_NAME, JobHost
+
+
+class LocalHost(JobHost):
+    """Runs jobs on this machine. `shell` and `path` are for the script alone; no job sees them."""
+
+    def __init__(
+        self, jobs_dir: Path, *, name: str = "local", shell: Sequence[str] = ("sh",), path: str | None = None
+    ) -> None:
+        self.jobs_dir = jobs_dir
+        super().__init__(LocalShell(jobs_dir, name, shell, path or os.environ.get("PATH") or DEFAULT_PATH))
+
+    async def read_log(self, job_id: JobId, offset: int, max_bytes: int = 65_536) -> bytes:
+        check_id(job_id)
+        log = os.path.join(await self.directory(), job_id, "log")  # noqa: PTH118  # its bytes need not be UTF-8
+        try:
+            return await asyncio.to_thread(_read, log, offset, max_bytes)
+        except FileNotFoundError:
+            raise NotFound(f"job {job_id} was never started on {self.name}") from None
+
+
+class LocalShell:
+    """Runs the script as a child in a process group of its own, which ends with it."""
+
+    def __init__(self, jobs_dir: Path, name: str, shell: Sequence[str], path: str) -> None:
+        if "\n" in str(jobs_dir):
+            raise ValueError("jobs_dir may not hold a newline")
+        self.name = name
+        self._jobs_dir, self._shell, self._path = jobs_dir.absolute(), list(shell), path
+
+    async def open(self, op: str, *args: str) -> "LocalChannel":
+        opening = asyncio.ensure_future(self._open(op, *args))
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:  # asyncio itself would end the process, but not its group
+            with suppress(HostUnreachable):
+                await (await opening).close()
+            raise
+
+    def argv(self, op: str, *args: str) -> list[str]:
+        """The command that runs the script."""
+        return [*self._shell, str(self._jobs_dir / SCRIPT_NAME), op, *args]
+
+    async def _open(self, op: str, *args: str) -> "LocalChannel":
+        loop = asyncio.get_running_loop()
+        try:
+            transport, protocol = await loop.subprocess_exec(
+                lambda: _Group(limit=CHUNK, loop=loop),
+                *self.argv(op, *args),
+                stdin=PIPE,
+                stdout=PIPE,
+                stderr=PIPE,
+                env={"PATH": self._path},
+                cwd="/",
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise HostUnreachable(self.name, f"cannot run {self._shell[0]}: {error.strerror}") from error
+        return LocalChannel(transport, protocol)
+
+    async def install(self) -> None:
+        try:
+            await asyncio.to_thread(self._install)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise HostFull(self.name, f"no space left in {self._jobs_dir}; nothing was started") from error
+            raise HostUnreachable(self.name, f"cannot write to {self._jobs_dir}: {error.strerror}") from error
+
+    def _install(self) -> None:
+        self._jobs_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        new = self._jobs_dir / f"{SCRIPT_NAME}.{os.getpid()}"
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(SCRIPT)
+        new.replace(self._jobs_dir / SCRIPT_NAME)
+
+
+class _Group(SubprocessStreamProtocol):
+    """When the process ends, however that came about, nothing of its group may hold its pipes any longer."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        assert isinstance(transport, asyncio.SubprocessTransport)
+        self.pid = transport.get_pid()
+        self.exited = asyncio.get_running_loop().create_future()
+
+    def process_exited(self) -> None:
+        kill_group(self.pid)
+        self.exited.set_result(None)
+        super().process_exited()
+
+
+def kill_group(leader: int) -> None:
+    """End whatever is left of a process group at once."""
+    with suppress(ProcessLookupError, PermissionError):  # macOS answers the latter for a group of zombies
+        os.killpg(leader, signal.SIGKILL)
+
+
+class LocalChannel:
+    """One running script."""
+
+    def __init__(self, transport: asyncio.SubprocessTransport, protocol: _Group) -> None:
+        assert protocol.stdin and protocol.stdout and protocol.stderr
+        self._transport, self._protocol = transport, protocol
+        self._stdin, self._stdout, self._stderr = protocol.stdin, protocol.stdout, protocol.stderr
+
+    async def write(self, data: bytes) -> None:
+        self._stdin.write(data)
+        await self._stdin.drain()
+
+    async def read(self, max_bytes: int) -> bytes:
+        return await self._stdout.read(max_bytes)
+
+    async def readline(self) -> bytes:
+        return await self._stdout.readline()
+
+    async def close(self) -> tuple[int | None, str]:
+        if not self._stdout.at_eof():  # no helper holds anything that its sudden death could harm
+            self._kill()
+        try:
+            await self._protocol.exited
+            said = await self._stderr.read(4096) if self._stdout.at_eof() else b""
+        finally:
+            self._kill()
+            self._transport.close()
+        return self._transport.get_returncode(), said.decode("utf-8", "replace")
+
+    def _kill(self) -> None:
+        if not self._protocol.exited.done():  # else its number may be another's by now
+            kill_group(self._protocol.pid)
+
+
+def _read(log: str, offset: int, max_bytes: int) -> bytes:
+    with open(log, "rb", buffering=0) as file:  # noqa: PTH123
+        if offset < 0:
+            offset = max(0, file.seek(0, os.SEEK_END) + offset)
+        return os.pread(file.fileno(), max_bytes, offset)

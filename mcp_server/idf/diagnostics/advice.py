@@ -1,0 +1,40 @@
+"""Hints of our own, for what ESP-IDF's hints.yml leaves out. Each is said only where its cause is certain."""
+
+import re
+
+from mcp_server.idf.diagnostics.finding import Finding
+
+_ADVICE: tuple[tuple[str, str], ...] = (
+    (
+        r"undefined reference to [`']app_main'",
+        'no C function app_main was linked: define void app_main(void) in main, in C++ as extern "C"',
+    ),
+    (
+        r"region [`']iram0_0_seg' overflowed",
+        "too much code in IRAM: fewer IRAM_ATTR, or turn off IRAM options in menuconfig",
+    ),
+    (r"region [`']dram0_0_seg' overflowed", "too much static RAM: make big arrays const or allocate them at run time"),
+    (r"partition is too small for binary", "enlarge the app partition in the partition table, or make the app smaller"),
+    (r"Bootloader binary size .* too large", "raise CONFIG_PARTITION_TABLE_OFFSET or lower the bootloader's log level"),
+    (r"multiple definition of", "a header must only declare it (extern); define it in one .c file"),
+    (r"stray '\\(?:377|376)'|null character\(s\) ignored", "the file is UTF-16: save it as UTF-8"),
+    (
+        r"stray '\\(?:357|342|302|303)'",
+        "the file holds a byte order mark, typographic quotes or non-ASCII spaces: retype them",
+    ),
+    (r"version control conflict marker|expected .* before '<<' token", "an unresolved merge conflict is in the file"),
+    (r"Permission denied: '?/dev/tty", "add the user to the group of the port (dialout or uucp), then log in again"),
+    (r"No serial data received|Wrong boot mode", "check cable and port; hold BOOT while it connects"),
+    (r"env: .*\\r|\^M|bad interpreter", "the script has Windows line ends: convert it with dos2unix"),
+)
+_COMPILED: list[tuple[re.Pattern[str], str]] = []
+
+
+def advise(finding: Finding) -> str:
+    """Our hint for a finding, or nothing."""
+    if finding.hint:
+        return finding.hint
+    if not _COMPILED:
+        _COMPILED.extend((re.compile(pattern), text) for pattern, text in _ADVICE)
+    text = finding.raw[:2000] or finding.message[:2000]
+    return next((hint for pattern, hint in _COMPILED if pattern.search(text)), "")

@@ -1,0 +1,253 @@
+"""Reads a log as it grows and says at the end what went wrong."""
+
+from collections import deque
+from pathlib import Path
+
+from mcp_server.idf.diagnostics import cmake, compiler, idfpy, linker, ninja, python, steps
+from mcp_server.idf.diagnostics.collect import Collector
+from mcp_server.idf.diagnostics.finding import Block, Finding, FollowBlock, Place, Rank
+from mcp_server.idf.diagnostics.generic import states_error
+from mcp_server.idf.diagnostics.hints import Hints
+from mcp_server.idf.diagnostics.lines import Lines
+from mcp_server.idf.diagnostics.paths import LEARN_FROM, Paths
+from mcp_server.idf.diagnostics.progress import ProgressReader
+from mcp_server.idf.diagnostics.rules import is_hot, match
+from mcp_server.idf.diagnostics.text import decode, strip_escapes
+from mcp_server.idf.diagnostics.verdict import Evidence, conclude
+from mcp_server.model import Diagnosis, Progress
+
+SLICE_BYTES = 262_144  # a larger chunk is read in slices, so that memory stays flat
+MAX_LETTERS = 6_000  # of a line that a reader sees; C++ messages may be this long
+_TAIL_LINES = 60
+_LEARN = tuple(word.encode() for word in LEARN_FROM)
+
+
+class Diagnoser:
+    """One run's output, stdout and stderr in order. `feed` any chunks, then `finish` once."""
+
+    def __init__(
+        self, project: Path | str | None = None, hints: Hints | None = None, idf_path: str | None = None
+    ) -> None:
+        self.includes: list[Place] = []
+        self.required: list[Place] = []
+        self.function = ""
+        self._project = Path(project) if project else None
+        self._hints = hints
+        self._idf_path = idf_path
+        self._paths = Paths(project, idf_path)
+        self._lines = Lines()
+        self._found = Collector()
+        self._steps: list[steps.Step] = []
+        self._step: steps.Step | None = None
+        self._expect_command = False
+        self._number = 0
+        self._found_in_step = False
+        self._since: deque[str] = deque(maxlen=12)
+        self._tail: deque[bytes] = deque(maxlen=_TAIL_LINES)
+        self._block: Block | None = None
+        self._progress = ProgressReader()
+        self._evidence = Evidence()
+        self._warnings = 0
+        self._printed_hints: dict[str, None] = {}
+
+    @property
+    def progress(self) -> Progress | None:
+        """How far the build is; None before its first step."""
+        return self._progress.progress
+
+    @property
+    def error_count(self) -> int:
+        return self._found.count
+
+    @property
+    def warning_count(self) -> int:
+        return self._warnings
+
+    def feed(self, data: bytes) -> None:
+        """Read on. Chunks may be cut anywhere."""
+        for start in range(0, len(data), SLICE_BYTES):
+            for line in self._lines.feed(data[start : start + SLICE_BYTES]):
+                self._take(line)
+
+    def finish(self, exit_code: int | None = None) -> Diagnosis:
+        """The diagnosis. An exit code of 0 means no errors, whatever was printed; None: judge by the log alone."""
+        for line in self._lines.end():
+            self._take(line)
+        self._close_block()
+        if exit_code == 0:
+            return Diagnosis(warning_count=self._warnings)
+        hints = (
+            self._hints if self._hints is not None else Hints.load(self._idf_path or next(iter(self._paths.idfs), None))
+        )
+        return conclude(
+            self._found,
+            self._steps,
+            [decode(line[:400]) for line in self._tail],
+            paths=self._paths,
+            evidence=self._evidence,
+            exit_code=exit_code,
+            warnings=self._warnings,
+            hints=hints,
+            printed_hints=list(self._printed_hints),
+            project=self._project,
+        )
+
+    # What readers report (finding.Log)
+
+    def add(self, finding: Finding) -> None:
+        finding.step = self._number
+        if (
+            self._step is not None
+            and finding.file is None
+            and not finding.subject
+            and finding.kind not in ("link", "ninja", "cmake")
+        ):
+            finding.subject = self._step.subject
+        if finding.rank <= Rank.RESULT:
+            self._found_in_step = True
+            if self._step is not None:
+                self._step.explained = True
+        self._found.add(finding)
+
+    def warn(self, times: int = 1) -> None:
+        self._warnings += times
+
+    def hint(self, text: str) -> None:
+        if len(self._printed_hints) < 8:
+            self._printed_hints[text] = None
+
+    def failed(self) -> None:
+        self._evidence.failed = True
+
+    def lead(self) -> list[str]:
+        return list(self._since)
+
+    # One line
+
+    def _take(self, raw: bytes) -> None:
+        line = strip_escapes(raw) if b"\x1b" in raw else raw
+        if self._block is not None:
+            text = decode(line[:MAX_LETTERS])
+            if self._block.take(text, raw):
+                return
+            self._close_block()
+        first = line[:1]
+        if first == b"[" and self._take_bracket(line):
+            return
+        if first == b"-" and line.startswith(b"-- ") and not line.startswith(b"-- Configuring incomplete"):
+            if line.startswith(_LEARN):
+                self._paths.learn(decode(line[:MAX_LETTERS]))
+            return
+        if self._expect_command:
+            self._expect_command = False
+            text = decode(line[:MAX_LETTERS])
+            if self._step is not None and self._step.take_command(text):
+                self._paths.learn(text[:1000])
+                return
+        if is_hot(line):
+            self._take_hot(line, raw)
+        else:
+            self._take_plain(line)
+
+    def _take_bracket(self, line: bytes) -> bool:
+        if self._progress.take_step(line):
+            self._end_step()
+            return True
+        if line.startswith(b'[{"'):
+            return compiler.read_json(decode(line), self)
+        return line == b"[]"
+
+    def _take_plain(self, line: bytes) -> None:
+        if not line:
+            return
+        if line.startswith(_LEARN):
+            self._announced(decode(line[:MAX_LETTERS]))
+            return
+        if line.startswith(b"Writing at"):
+            self._progress.take_writing(line)
+            return
+        if line.startswith(b"Project build complete"):
+            self._evidence.completed(self._paths)
+        self._keep(line)
+
+    def _take_hot(self, line: bytes, raw: bytes) -> None:
+        if line.startswith((b'{"$schema"', b'{"version"', b'{"runs"')) and compiler.read_json(decode(line), self):
+            return
+        text = decode(line if len(line) <= MAX_LETTERS else line[: MAX_LETTERS - 1000] + line[-1000:])
+        if text.startswith("FAILED: ") and (parsed := steps.parse(text)):
+            self._begin_step(*parsed)
+            return
+        if text.startswith(LEARN_FROM):
+            self._announced(text)
+            return
+        result = (
+            idfpy.read(text, raw, self)
+            or cmake.read(text, self)
+            or ninja.read(text, self)
+            or python.read(text, self)
+            or compiler.read(text, self)
+            or linker.read(text, self)
+        )
+        if result is not False:
+            self._block = result if not isinstance(result, bool) else None
+            if text.startswith("CMake "):
+                self._paths.learn(text[:600])
+            return
+        self._take_by_rule(text, line)
+
+    def _take_by_rule(self, text: str, line: bytes) -> None:
+        if " warning: " in text[:300] or text.startswith(("warning: ", "WARNING: ", "Warning: ")):
+            self._warnings += text.startswith(("warning: ", "Warning: ")) or ": warning: " in text
+            return
+        if matched := match(text):
+            rule, finding = matched
+            if rule.follow:
+                self._block = FollowBlock(self, rule, finding)
+            else:
+                self.add(finding)
+            return
+        if states_error(text):
+            self.add(Finding("unknown", text, Rank.STATED, raw=text))
+        self._keep(line)
+
+    def _keep(self, line: bytes) -> None:
+        """A line that nobody knows may be all there is in the end."""
+        self._tail.append(line)
+        text = decode(line[:400])
+        if self._step is not None:
+            self._step.add(text)
+        else:
+            self._since.append(text)
+
+    def _announced(self, line: str) -> None:
+        self._paths.learn(line)
+        if line.startswith("Executing action:") and not self._evidence.failed:
+            self._found.clear()  # what went before succeeded, or idf.py would have stopped
+            self._steps.clear()
+        if line.startswith("Running "):
+            self._progress.restart()
+            self._end_step()
+
+    def _begin_step(self, outputs: str, code: int | None) -> None:
+        self.failed()
+        self._evidence.step_failed = True
+        self.includes, self.required, self.function = [], [], ""
+        self._number += 1
+        self._step = steps.Step(outputs, code, list(self._since), self._found_in_step)
+        self._since.clear()
+        self._found_in_step = False
+        self._expect_command = True
+        if len(self._steps) < steps.MAX_STEPS:
+            self._steps.append(self._step)
+
+    def _end_step(self) -> None:
+        self._number += 1
+        self._step = None
+        self._found_in_step = False
+        self._since.clear()
+        self.includes, self.required, self.function = [], [], ""
+
+    def _close_block(self) -> None:
+        if self._block is not None:
+            block, self._block = self._block, None
+            block.close()

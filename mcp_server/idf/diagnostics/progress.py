@@ -1,0 +1,81 @@
+"""How far a build is, from ninja's [412/1043] and esptool's percentages."""
+
+import re
+
+from mcp_server.idf.diagnostics.finding import tail_of
+from mcp_server.idf.diagnostics.text import head
+from mcp_server.model import Progress
+
+_STEP = re.compile(rb"\[(\d{1,7})/(\d{1,7})\] (.{0,600})")
+_WRITING = re.compile(rb"Writing at (0x[0-9a-fA-F]+)[ .].{0,200}?(\d{1,3})(?:\.\d)? ?%")
+_OBJECT = re.compile(
+    r"(?:Building|Linking|Compiling) (?P<what>.*?)(?:object|library|executable|dependencies)? ?(?P<path>\S+)$"
+)
+_SOURCE_OF = re.compile(r"\.(?:obj|o)$")
+_SCRIPT = re.compile(r"([\w.-]+\.(?:py|cmake|sh))\b")
+
+
+class ProgressReader:
+    """Follows the outermost ninja: a bootloader's own [1/101] inside the app's [7/1043] is not shown."""
+
+    def __init__(self) -> None:
+        self._stack: list[tuple[int, int]] = []
+        self._message = b""
+        self._percent: tuple[int, bytes] | None = None
+
+    def restart(self) -> None:
+        """Another ninja begins."""
+        self._stack.clear()
+        self._percent = None
+
+    def take_step(self, line: bytes) -> bool:
+        """A line that starts with `[`."""
+        found = _STEP.match(line)
+        if found is None:
+            return False
+        done, total = int(found[1]), int(found[2])
+        stack = self._stack
+        self._percent = None
+        if not stack or stack[0][0] >= stack[0][1]:
+            stack[:] = [(done, total)]
+        else:
+            depth = next((i for i, (was, of) in enumerate(stack) if of == total and done >= was), None)
+            if depth is not None:
+                stack[depth:] = [(done, total)]
+            elif done <= 1 and len(stack) < 4:
+                stack.append((done, total))
+                return True
+            elif done >= stack[-1][0]:
+                stack[-1] = (done, total)
+            else:
+                return True
+        if len(stack) == 1:
+            self._message = found[3]
+        return True
+
+    def take_writing(self, line: bytes) -> None:
+        if found := _WRITING.search(line):
+            self._percent = (min(int(found[2]), 100), found[1])
+
+    @property
+    def progress(self) -> Progress | None:
+        if self._percent:
+            return Progress(done=self._percent[0], total=100, message=f"writing flash at {self._percent[1].decode()}")
+        if not self._stack:
+            return None
+        done, total = self._stack[0]
+        return Progress(done=done, total=total, message=short_step(self._message.decode("utf-8", "replace")))
+
+
+def short_step(step: str) -> str:
+    """`Building C object esp-idf/…/gpio.c.obj` → `compiling gpio.c`."""
+    step = step.strip()
+    if found := _OBJECT.match(step):
+        name = tail_of(found["path"])
+        if step.startswith(("Building", "Compiling")):
+            return f"compiling {_SOURCE_OF.sub('', name)}"
+        return f"linking {name}"
+    if step.startswith("cd ") or " && " in step:
+        scripts = _SCRIPT.findall(step)
+        return f"running {scripts[0]}" if scripts else "running a command"
+    return head(step[:1].lower() + step[1:], 60)

@@ -272,11 +272,11 @@ class Orchestrator:
 
     # -- the machine -------------------------------------------------------------------------------------------------
 
-    async def doctor(self, project: str | None = None) -> "Sequence[Check]":
+    async def doctor(self, project: str | None = None, *, port: str | None = None) -> "Sequence[Check]":
         """What is here, what is missing, and the command that mends it."""
         from mcp_server.idf import doctor as idf_doctor  # noqa: PLC0415 - asked for seldom, and slow to load
 
-        return await idf_doctor.examine(self.config, self.environment, Path(project) if project else None)
+        return await idf_doctor.examine(self.config, self.environment, Path(project) if project else None, port)
 
     async def installation(self, folder: Path | None = None) -> Installation:
         """The ESP-IDF that a build started now would use. EnvironmentMissing: none; the demo needs none."""

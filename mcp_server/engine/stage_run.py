@@ -1,6 +1,7 @@
 """One attempt at a stage: a slot, a job, its log, its verdict. May be begun again from the top in any process."""
 
 import asyncio
+import logging
 from collections.abc import Sequence
 
 from mcp_server.engine.services import Services
@@ -8,8 +9,10 @@ from mcp_server.engine.stages.base import Observer, Prepared, StageContext, Stag
 from mcp_server.engine.stages.kinds import KINDS
 from mcp_server.errors import HostUnreachable, JobConflict, OrchestratorError, StoreError
 from mcp_server.hosts.base import Exit, ExitReason, Host, JobSpec, JobState
-from mcp_server.model import Build, Lease, Stage, StageSpec, StageStatus, Verdict
+from mcp_server.model import Build, Lease, Progress, Stage, StageSpec, StageStatus, Verdict
 from mcp_server.store import artifacts, builds, leases
+
+log = logging.getLogger(__name__)
 
 PROGRESS_S = 0.25  # at most four a second go out
 QUIET_S = 0.15  # a job that ends sooner is read at its end: no follower is started for it
@@ -50,6 +53,10 @@ class StageRun:
             raise
         except OrchestratorError as error:
             await self._end(lease, Verdict(result="fail", summary=str(error)), error.reason, None)
+        except Exception as error:
+            log.exception("build %d stage %s", self.build.id, self.spec.name)
+            summary = f"internal error ({type(error).__name__}): see {self.services.config.logs_dir}/worker.log"
+            await self._end(lease, Verdict(result="fail", summary=summary), "internal", None)
         else:
             # A job that was ended because its verdict stood did what was asked of it.
             decided = observer.decided or end.reason is ExitReason.EXIT
@@ -62,9 +69,15 @@ class StageRun:
         return self.stage.job_id
 
     def _context(self) -> StageContext:
+        services = self.services
         return StageContext(
-            self.build, self.spec, self.stage, self.services.config, self.services.environment, self.previous
+            self.build, self.spec, self.stage, services.config, services.environment, self._tell, self.previous
         )
+
+    async def _tell(self, sentence: str) -> None:
+        self._change(status=StageStatus.WAITING, progress=Progress(message=sentence))
+        stage, now = self.stage, self.services.clock.now()
+        await self.services.record(lambda c: builds.put_stage(c, stage, now))
 
     async def _reattached(self, host: Host) -> bool:
         """Whether the job that the row names exists, made for the specification that the row names."""
@@ -89,6 +102,7 @@ class StageRun:
             job_id=job.id,
             spec_sha256=job.sha256(),
             resolved=dict(prepared.resolved),
+            progress=None,
             started_at=self.stage.started_at or now,
         )
 

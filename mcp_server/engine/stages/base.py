@@ -1,6 +1,6 @@
 """The port of a stage kind, and the observers that several kinds share."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,13 +13,17 @@ from mcp_server.model import Build, Progress, Stage, StageSpec, Verdict
 
 @dataclass(frozen=True, slots=True)
 class StageContext:
-    """What a kind may know of the attempt it works for. `previous` are this stage's earlier attempts in this round."""
+    """What a kind may know of the attempt it works for. `previous` are this stage's earlier attempts in this round.
+
+    `tell` shows one sentence about what `prepare` waits for.
+    """
 
     build: Build
     spec: StageSpec
     stage: Stage
     config: Config
     environment: Mapping[str, str]
+    tell: Callable[[str], Awaitable[None]]
     previous: Sequence[Stage] = ()
 
     @property

@@ -6,6 +6,7 @@ from typing import Any
 
 from mcp_server.demo.place import is_simulated
 from mcp_server.engine.stages.base import LogDiagnosis, Observer, Prepared, StageContext, project_path, result_of
+from mcp_server.engine.stages.strangers import until_alone
 from mcp_server.errors import EnvironmentMissing
 from mcp_server.hosts.base import Exit, ExitReason
 from mcp_server.idf.activation import activate, missing_compiler
@@ -51,6 +52,7 @@ class IdfBuild:
     async def prepare(self, context: StageContext) -> Prepared:
         folder, installation = project_path(context), _installation(context)
         project = await asyncio.to_thread(inspect_project, folder)  # it may have changed while the build was pending
+        await until_alone(Path(context.params["build_dir"]), context.tell)
         activated = await activate(installation, context.config.home / "cache", context.environment)
         environment = job_environment(activated, context.environment, context.config.env_pass)
         target = context.params.get("target") or project.target or DEFAULT_TARGET

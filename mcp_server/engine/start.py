@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Generator
 from pathlib import Path
 
 from mcp_server import __version__
@@ -18,6 +19,9 @@ LOCK = "worker.lock"
 LOG_BYTES = 4_000_000  # the worker's own log is cut to half of this when a worker starts
 HANDOVER_S = 10  # an older worker leaves within milliseconds; a stopped one never does
 
+POKES, POKE_PAUSE_S = 4, 0.01
+"""The lock is held and nobody reads: its holder starts or leaves (and looks itself), or only asked who holds it."""
+
 _started: list[subprocess.Popen[bytes]] = []
 
 
@@ -28,29 +32,44 @@ def poke(home: Path, store: Store) -> None:
     start a worker of its own.
     """
     _started[:] = [child for child in _started if child.poll() is None]
-    lock = os.open(home / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            write_signal(home / WAKE, f"{__version__}\n".encode())
+    for _ in range(POKES):
+        with _lock(home) as lock:
+            if lock is not None:
+                store.migrate()
+                _start_worker(home, lock)
+                return
+        if write_signal(home / WAKE, f"{__version__}\n".encode()):
             return
-        store.migrate()
-        _start_worker(home, lock)
-    finally:
-        os.close(lock)
+        time.sleep(POKE_PAUSE_S)
 
 
 def make_ready(home: Path, store: Store) -> None:
     """Return once the schema is this version's. A worker of an older version is asked to leave first. Blocks."""
     deadline = time.monotonic() + HANDOVER_S
     while store.schema_version() < SCHEMA_VERSION:
-        poke(home, store)
-        if store.schema_version() == SCHEMA_VERSION:
-            return
+        with _lock(home) as lock:
+            if lock is not None:
+                store.migrate()
+                return
+        write_signal(home / WAKE, f"{__version__}\n".encode())
         if time.monotonic() > deadline:
-            raise StoreError(f"an older worker {lock_holder(home) or ''} keeps {home} busy: end it and try again")
+            raise StoreError(f"an older worker ({lock_holder(home)}) keeps {home} busy: end it and try again")
         time.sleep(0.02)  # a lock that another process lets go of gives no other sign
+
+
+@contextlib.contextmanager
+def _lock(home: Path) -> Generator[int | None]:
+    """A descriptor that holds the worker lock, None where another process does."""
+    lock = os.open(home / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield None
+        else:
+            yield lock
+    finally:
+        os.close(lock)
 
 
 def lock_holder(home: Path) -> str | None:

@@ -1,5 +1,6 @@
 """Bad input through the real command line: one sentence, exit code 2, nothing lost, nothing left running."""
 
+import fcntl
 import os
 import sqlite3
 import subprocess
@@ -142,9 +143,19 @@ def test_a_home_that_cannot_be_written(tmp_path: Path) -> None:
 
 def test_a_second_worker_by_hand(home: Path) -> None:
     """Design: one worker a home."""
-    assert run("builds").returncode == 0  # the first front makes the schema, and so starts a worker
-    assert worker_pid(home) is not None
-    refused(run("worker"), "another worker")
+    home.joinpath("worker.lock").touch()
+    with home.joinpath("worker.lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        refused(run("worker"), "another worker")
+
+
+def test_looking_starts_no_worker(home: Path) -> None:
+    """Ours. Only what is to be done starts one; the schema is made all the same."""
+    for command in (["builds"], ["status"], ["--help"], ["doctor"]):
+        run(*command)
+
+    assert (home / "orchestrator.db").exists()
+    assert worker_pid(home) is None
 
 
 def test_half_a_job_directory_does_not_stop_the_next_build(home: Path, tmp_path: Path) -> None:

@@ -1,15 +1,14 @@
 """Every operation that a front can ask for, once. Fronts parse, call and render; nothing here prints."""
 
 import asyncio
-import hashlib
-import json
 import os
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from mcp_server import plans
 from mcp_server.clock import Clock, SystemClock
 from mcp_server.config import Config
 from mcp_server.demo.place import is_demo_project, simulated_installation
@@ -21,7 +20,7 @@ from mcp_server.idf.environment import choose_installation, find_installations
 from mcp_server.idf.installation import Installation, checked_target, read_version
 from mcp_server.idf.project import inspect_project
 from mcp_server.logs import LogSlice, slice_log
-from mcp_server.model import Artifact, Build, BuildStatus, Event, Lease, Plan, Project, Stage, StageSpec, StageStatus
+from mcp_server.model import Artifact, Build, BuildStatus, Event, Lease, Plan, Project, Stage
 from mcp_server.store import artifacts, builds, events, leases
 from mcp_server.store.database import Store
 
@@ -106,9 +105,16 @@ class Orchestrator:
         self._known_host(host)
         found = await asyncio.to_thread(inspect_project, Path(project))
         installation = await self.installation(found.path)
-        plan, chosen = self._idf_plan(found.path, found.target, installation, target, clean=clean, host=host)
+        chosen = None if target is None else await asyncio.to_thread(checked_target, installation, target)
+        limit = self.config.defaults.timeout
+        stage = plans.idf_build(found.path, installation, target=chosen, clean=clean, host=host, timeout_s=limit)
         return await self.start_plan(
-            found.path, plan, name="idf_build", target=chosen, triggered_by=triggered_by, project_name=found.name
+            found.path,
+            Plan(stages=(stage,)),
+            name="idf_build",
+            target=chosen or found.target,
+            triggered_by=triggered_by,
+            project_name=found.name,
         )
 
     async def start_plan(
@@ -124,7 +130,7 @@ class Orchestrator:
     ) -> Started:
         """Start any plan in a folder; the row is committed before the worker is woken."""
         store, now = await self.store(), self.clock.now()
-        key = _args_key(name, plan)
+        key = plans.args_key(name, plan)
 
         def statements(c: builds.sa.Connection) -> tuple[Build, bool]:
             project = builds.ensure_project(c, str(folder), project_name or folder.name, now, target)
@@ -156,7 +162,7 @@ class Orchestrator:
             raise Conflict(f"build {build.id} is {build.status}: only a failed or cancelled build can be retried")
         return await self.start_plan(
             Path(view.project.path),
-            _unfinished(view) if failed_only else build.plan,
+            plans.unfinished(build.plan, view.stages, build.round) if failed_only else build.plan,
             name=build.name,
             target=build.target,
             triggered_by="retry",
@@ -322,29 +328,6 @@ class Orchestrator:
             return build.duration
         return (self.clock.now() - (build.started_at or build.created_at)).total_seconds()
 
-    def _idf_plan(
-        self, path: Path, current: str | None, installation: Installation, target: str | None, *, clean: bool, host: str
-    ) -> tuple[Plan, str | None]:
-        if target is not None:
-            target = checked_target(installation, target)
-        build_dir = path / "build"
-        params: dict[str, Any] = {
-            "project": str(path),
-            "build_dir": str(build_dir),
-            "target": target,
-            "clean": clean,
-            "installation": installation.model_dump(mode="json"),
-        }
-        spec = StageSpec(
-            name="build",
-            kind="idf.build",
-            params=params,
-            host=host,
-            directory=str(build_dir),
-            timeout_s=self.config.defaults.timeout,
-        )
-        return Plan(stages=(spec,)), target or current
-
 
 def parse_build(reference: int | str) -> int | str:
     """A build's number or task UUID as people write them: 42, "42", "#42". BadInput otherwise."""
@@ -362,23 +345,6 @@ def parse_build(reference: int | str) -> int | str:
 def _real(text: str) -> str:
     """A path as it is stored; what cannot be one stays as it is."""
     return text if "\0" in text else str(Path(text).expanduser().resolve())
-
-
-def _unfinished(view: BuildView) -> Plan:
-    """The plan without the stages that passed in the build's last round."""
-    plan, last = view.build.plan, view.build.round
-    passed = {stage.stage for stage in view.stages if stage.round == last and stage.status is StageStatus.SUCCESS}
-    stages = tuple(
-        stage.model_copy(update={"depends_on": tuple(name for name in stage.depends_on if name not in passed)})
-        for stage in plan.stages
-        if stage.name not in passed
-    )
-    return plan.model_copy(update={"stages": stages or plan.stages})
-
-
-def _args_key(name: str, plan: Plan) -> str:
-    text = json.dumps([name, plan.model_dump(mode="json")], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _median(values: Sequence[float]) -> float | None:

@@ -12,10 +12,11 @@ import anyio
 import pytest
 import pytest_asyncio
 
+from mcp_server import plans
 from mcp_server.config import load_config
 from mcp_server.demo.place import SELF_TEST_PASSED, fix_patch, lay_out
 from mcp_server.idf.diagnostics import render
-from mcp_server.model import BuildStatus, Plan, StageSpec, StageStatus
+from mcp_server.model import BuildStatus, Plan, StageStatus
 from mcp_server.orchestrator import BuildView, Orchestrator
 from tests.support.faults import processes_with
 from tests.support.workers import end_everything
@@ -63,7 +64,8 @@ async def test_a_mistake_is_named_then_mended_then_built_by_ninja(orchestrator: 
     assert "main/thermostat.c:8:9 error: implicit declaration of function 'valve_opne'" in text
     assert len(text.encode()) <= 700
     assert [view.build.status for view in (green, again)] == [BuildStatus.SUCCESS] * 2
-    assert [bool((view.stages[0].resolved or {})["uses_ninja"]) for view in (red, green, again)] == [False, True, True]
+    decided = [(view.stages[0].resolved or {})["why"] for view in (red, green, again)]
+    assert [why.startswith("ninja: ") for why in decided] == [False, True, True], decided
     elf = next(artifact for artifact in green.artifacts if artifact.path == "greenhouse.elf")
     assert elf.size == (firmware / "build" / "greenhouse.elf").stat().st_size
     assert len(elf.sha256) == 64
@@ -75,17 +77,13 @@ async def test_one_build_goes_from_red_through_the_fix_to_a_passed_run(
     """Design: rounds of the graph with a fix between them, each attempt a row of its own."""
     patch = firmware.parent / "fix.patch"
     patch.write_text(fix_patch())
-    place = str(firmware / "build")
     installation = await orchestrator.installation(firmware)
-    shared = {"project": str(firmware), "build_dir": place}
-    compile_ = {**shared, "target": None, "clean": False, "installation": installation.model_dump(mode="json")}
-    run = {**shared, "expect": [SELF_TEST_PASSED], "fail_on": ["FAILED"]}
     plan = Plan(
         stages=(
-            StageSpec(name="build", kind="idf.build", params=compile_, directory=place),
-            StageSpec(name="run", kind="idf.run", params=run, depends_on=("build",), timeout_s=20),
+            plans.idf_build(firmware, installation, timeout_s=60),
+            plans.idf_run(firmware, expect=[SELF_TEST_PASSED], fail_on=["FAILED"], timeout_s=20),
         ),
-        fix=StageSpec(name="fix", kind="agent.patch", params={"patch": str(patch), "project": str(firmware)}),
+        fix=plans.patch(firmware, patch),
         max_rounds=2,
     )
 

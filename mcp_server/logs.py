@@ -9,7 +9,8 @@ from mcp_server.errors import BadInput
 from mcp_server.hosts.base import Host, JobId
 
 PIECE_BYTES = 262_144
-LINE_BYTES = 2_000  # what is shown of a longer line; a compiler's command line is about 4 kB
+LINE_BYTES = 32_768  # what is looked at of a longer line; a compiler's command line is about 4 kB
+SHOWN = 300  # letters of a matching line
 MOST_BYTES = 200_000
 MOST_LINES = 5_000
 AROUND_LINES = 12
@@ -61,7 +62,10 @@ async def slice_log(
         return LogSlice(stage, clean(piece), next_offset=start + len(piece) if len(piece) == max_bytes else None)
     count = _in_range("tail", tail if tail is not None else MOST_LINES, 1, MOST_LINES)
     piece = await host.read_log(job_id, -max_bytes, max_bytes)
-    lines = piece.removesuffix(b"\n").split(b"\n")[-count:]
+    lines = piece.removesuffix(b"\n").split(b"\n")
+    if len(piece) == max_bytes and len(lines) > 1:
+        lines = lines[1:]  # cut somewhere in its middle
+    lines = lines[-count:]
     return LogSlice(stage, clean(b"\n".join(lines)))
 
 
@@ -89,15 +93,24 @@ async def _matching(lines: AsyncIterator[str], stage: str, pattern: re.Pattern[s
     size = hits = number = 0
     async for line in lines:
         number += 1
-        if not pattern.search(line):
+        if (match := pattern.search(line)) is None:
             continue
         hits += 1
-        shown = f"{number}: {line}"
+        shown = f"{number}: {_window(line, match)}"
         if size + len(shown.encode()) < max_bytes:
             kept.append(shown)
             size += len(shown.encode()) + 1
     note = f"{hits} of {number} lines match" + (f", the first {len(kept)} shown" if len(kept) < hits else "")
     return LogSlice(stage, "\n".join(kept), note=note)
+
+
+def _window(line: str, match: re.Match[str]) -> str:
+    """The match and what stands around it: a compiler's command line would fill the answer."""
+    if len(line) <= SHOWN:
+        return line
+    start = max(0, min(match.start() - SHOWN // 3, len(line) - SHOWN))
+    end = start + SHOWN
+    return ("…" if start else "") + line[start:end] + ("…" if end < len(line) else "")
 
 
 async def _around(lines: AsyncIterator[str], stage: str, wanted: int, max_bytes: int) -> LogSlice:

@@ -1,0 +1,99 @@
+"""Slices of a log: whatever is in it, an answer is readable and bounded."""
+
+from pathlib import Path
+
+import pytest
+
+from mcp_server.errors import BadInput
+from mcp_server.hosts.base import Host
+from mcp_server.logs import clean, slice_log
+
+
+class Log:
+    """The reading half of a host, over bytes."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    async def read_log(self, job_id: str, offset: int, max_bytes: int = 65_536) -> bytes:
+        start = max(0, len(self.data) + offset) if offset < 0 else offset
+        return self.data[start : start + max_bytes]
+
+
+def host(data: bytes) -> Host:
+    return Log(data)  # pyright: ignore[reportReturnType]
+
+
+LINES = b"".join(b"line %d\n" % number for number in range(1, 1001))
+
+
+async def test_without_a_wish_the_end_of_the_log_is_shown() -> None:
+    """Ours. The end is where a build says why it stopped."""
+    assert (await slice_log(host(LINES), "j", "build", max_bytes=24)).text == "line 999\nline 1000"
+
+
+async def test_the_last_lines_are_counted_as_a_person_counts_them() -> None:
+    """Ours. The newline at the end makes no line of its own."""
+    assert (await slice_log(host(LINES), "j", "build", tail=2)).text == "line 999\nline 1000"
+
+
+async def test_matching_lines_come_with_their_numbers_and_their_count() -> None:
+    """Ours. `around` then shows the neighbourhood of such a number."""
+    found = await slice_log(host(LINES), "j", "build", grep="7$", max_bytes=30)
+    near = await slice_log(host(LINES), "j", "build", around=997)
+
+    assert found.text == "7: line 7\n17: line 17"
+    assert found.note == "100 of 1000 lines match, the first 2 shown"
+    assert near.text.splitlines()[12] == "997: line 997"
+
+
+async def test_of_a_long_line_the_surroundings_of_the_match_are_shown() -> None:
+    """Ours. A compiler's command line is four kilobytes, and matches nearly every word."""
+    line = b"cc " + b"-Ia/b/c " * 400 + b"valve.c " + b"-DX " * 400
+    found = await slice_log(host(line), "j", "build", grep="valve")
+
+    assert "valve.c" in found.text
+    assert len(found.text) < 320
+
+
+async def test_offsets_go_on_where_the_last_slice_ended() -> None:
+    """Ours. Bytes, so that nothing is lost or seen twice."""
+    text, offset = "", 0
+    while offset is not None:
+        piece = await slice_log(host(LINES), "j", "build", offset=offset, max_bytes=999)
+        text, offset = text + piece.text, piece.next_offset
+
+    assert text == LINES.decode()
+
+
+@pytest.mark.parametrize(
+    ("wish", "sentence"),
+    [
+        ({"grep": "("}, "no regular expression"),
+        ({"grep": "x" * 501}, "longer than 500"),
+        ({"around": 0}, "out of range"),
+        ({"around": 2000}, "past the log's end"),
+        ({"tail": -1}, "out of range"),
+        ({"offset": -1}, "out of range"),
+        ({"max_bytes": 10**9}, "out of range"),
+        ({"grep": "a", "tail": 3}, "cannot be combined"),
+    ],
+)
+async def test_a_wish_that_cannot_be_met_is_one_sentence(wish: dict[str, int], sentence: str) -> None:
+    """Ours."""
+    with pytest.raises(BadInput, match=sentence):
+        await slice_log(host(LINES), "j", "build", **wish)  # pyright: ignore[reportArgumentType]
+
+
+def test_what_is_shown_is_text() -> None:
+    """Ours. Colours, rewritten lines, NUL and broken UTF-8 are what logs are made of."""
+    raw = b"\x1b[31mred\x1b[0m\r\n10%\r20%\r100%\nno\0thing \xff\n\x1b]0;title\x07x"
+
+    assert clean(raw) == "red\n100%\nnothing �\nx"
+
+
+async def test_a_log_of_one_endless_line_stays_bounded(tmp_path: Path) -> None:
+    """Ours. 3 MB without a newline."""
+    found = await slice_log(host(b"y" * 3_000_000), "j", "build", grep="y")
+
+    assert len(found.text) < 400

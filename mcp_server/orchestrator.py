@@ -74,11 +74,14 @@ class Orchestrator:
         """The database, opened and brought up to date on first use."""
         async with self._opening:
             if self._store is None:
-                self.config.make_home()
-                store = Store(self.config.database_url, self.config.home)
-                await asyncio.to_thread(start.make_ready, self.config.home, store)
-                self._store = store
+                self._store = await asyncio.to_thread(self._open)
         return self._store
+
+    def _open(self) -> Store:
+        home = self.config.make_home()
+        store = Store(self.config.database_url, home, lambda: signals.announce(home))
+        start.make_ready(home, store)
+        return store
 
     async def aclose(self) -> None:
         """Let everything go; builds run on."""
@@ -147,7 +150,6 @@ class Orchestrator:
             )
 
         build, joined = await store.write(statements)
-        signals.announce(self.config.home)
         await self.poke()
         return Started(build, joined)
 
@@ -176,7 +178,6 @@ class Orchestrator:
         store = await self.store()
         if not await store.write(lambda c: builds.request_cancel(c, build.id, now)):
             raise Conflict(f"build {build.id} is over already: {build.status}")
-        signals.announce(self.config.home)
         await self.poke()
         return await self.get(build.id)
 
@@ -286,20 +287,20 @@ class Orchestrator:
 
     async def installation(self, folder: Path | None = None) -> Installation:
         """The ESP-IDF that a build started now would use. EnvironmentMissing: none; the demo needs none."""
+        return await asyncio.to_thread(self._installation, folder)
+
+    def _installation(self, folder: Path | None) -> Installation:
         extra = [Path(self.config.local.idf_path)] if self.config.local.idf_path else []
-        found = await asyncio.to_thread(find_installations, self.environment, extra)
+        found = find_installations(self.environment, extra)
         try:
             return choose_installation(found, self.environment.get("ESP_IDF_VERSION"))
         except EnvironmentMissing:
             if folder is None or not is_demo_project(folder):
                 raise
             idf = simulated_installation()
+            version = read_version(idf) or "0"
             return Installation(
-                path=idf,
-                version=read_version(idf) or "0",
-                python=Path(sys.executable),
-                tools_path=idf,
-                source="simulated",
+                path=idf, version=version, python=Path(sys.executable), tools_path=idf, source="simulated"
             )
 
     def host(self, name: str) -> Host:

@@ -80,7 +80,7 @@ class BuildRun:
             await self._take_directories(build)
             for round_ in range(1, build.plan.max_rounds + 1):
                 if round_ > 1:
-                    await self.services.record(lambda c, n=round_: builds.set_facts(c, build.id, round=n))
+                    await self.services.store.write(lambda c, n=round_: builds.set_facts(c, build.id, round=n))
                 deciding = await self._walk_round(build, round_)
                 if deciding.status is StageStatus.SUCCESS:
                     return BuildStatus.SUCCESS, deciding
@@ -140,7 +140,7 @@ class BuildRun:
             reason="dependency",
         )
         now = self.services.clock.now()
-        await self.services.record(lambda c: builds.put_stage(c, stage, now))
+        await self.services.store.write(lambda c: builds.put_stage(c, stage, now))
         return stage
 
     async def _stage(self, build: Build, spec: StageSpec, round_: int) -> Stage:
@@ -174,7 +174,7 @@ class BuildRun:
         jobs = [row for row in rows if row.status.is_open and row.job_id]
         await asyncio.gather(*(self.services.host(row.host).kill(row.job_id or "", GRACE_S) for row in jobs))
         now = self.services.clock.now()
-        await self.services.record(lambda c: builds.close_open_stages(c, build.id, "cancelled", now))
+        await self.services.store.write(lambda c: builds.close_open_stages(c, build.id, "cancelled", now))
         await self._end(BuildStatus.CANCELLED, "cancelled", jobs[-1] if jobs else None)
 
     async def _end(self, status: BuildStatus, reason: str, stage: Stage | None, sentence: str = "") -> None:
@@ -188,7 +188,7 @@ class BuildRun:
             builds.end_build(c, self.build_id, status, reason, now, **columns)
             return leases.release_of(c, self.build_id, now)
 
-        for resource in await self.services.record(statements):
+        for resource in await self.services.store.write(statements):
             await self.services.leases.offer(resource)
 
     async def _output(self, stage: Stage | None) -> str:
@@ -205,7 +205,7 @@ class BuildRun:
     async def _note_commit(self, project: str) -> None:
         try:
             facts = await read_commit(project, self.services.clock)
-            await self.services.record(lambda c: builds.set_facts(c, self.build_id, **facts))
+            await self.services.store.write(lambda c: builds.set_facts(c, self.build_id, **facts))
         except Exception:  # what is built matters more than under which name
             log.exception("build %d: commit of %s", self.build_id, project)
 

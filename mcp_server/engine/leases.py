@@ -1,7 +1,6 @@
 """Waiting in line for what only so many may have at once: host slots and build directories."""
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import sqlalchemy as sa
@@ -27,8 +26,8 @@ class _Ticket:
 class LeaseLine:
     """Grants leases by priority, then to the older build. What a build held before a restart it gets back at once."""
 
-    def __init__(self, store: Store, clock: Clock, announce: Callable[[], None]) -> None:
-        self._store, self._clock, self._announce = store, clock, announce
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self._store, self._clock = store, clock
         self._line: list[_Ticket] = []
         self._granting = asyncio.Lock()
         self._count = 0
@@ -67,4 +66,3 @@ class LeaseLine:
                     self._line.remove(ticket)
                 else:  # its waiter left while the row was written
                     await self._store.write(lambda c, lost=lease: table.release(c, lost, now))
-        self._announce()

@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from mcp_server.clock import Clock
 from mcp_server.config import Config
 from mcp_server.engine.leases import LeaseLine
-from mcp_server.engine.signals import announce
 from mcp_server.errors import BadInput
 from mcp_server.hosts.base import Host
-from mcp_server.store.database import Statements, Store, T
+from mcp_server.store.database import Store
 
 
 @dataclass
@@ -24,17 +23,7 @@ class Services:
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
 
     def __post_init__(self) -> None:
-        self.leases = LeaseLine(self.store, self.clock, self.announce)
-
-    def announce(self) -> None:
-        """Wake whoever watches this home."""
-        announce(self.config.home)
-
-    async def record(self, statements: Statements[T]) -> T:
-        """Commit, then tell the watchers."""
-        result = await self.store.write(statements)
-        self.announce()
-        return result
+        self.leases = LeaseLine(self.store, self.clock)
 
     def host(self, name: str) -> Host:
         """The host of this name. BadInput: unknown."""

@@ -20,9 +20,8 @@ PIPE_ATOMIC = 512  # POSIX's least PIPE_BUF: a shorter write is never mixed with
 class Signal:
     """The reading end of one FIFO. `lines` keeps what was written since the last `take_lines`."""
 
-    def __init__(self, path: Path) -> None:
-        # Open for writing as well: no end-of-file comes when the last writer closes.
-        self._fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
         self._arrived = asyncio.Event()
         self._text = b""
         self._loop = asyncio.get_running_loop()
@@ -52,6 +51,20 @@ class Signal:
         os.close(self._fd)
 
 
+def open_fifo(path: Path) -> int:
+    """The reading end. Open for writing as well: no end-of-file comes when the last writer closes."""
+    return os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+def _make_fifo(folder: Path) -> tuple[Path, int]:
+    folder.mkdir(mode=0o700, exist_ok=True)
+    name = f"{os.getpid()}-{secrets.token_hex(4)}"
+    os.mkfifo(folder / f".{name}", 0o600)
+    fd = open_fifo(folder / f".{name}")
+    # Seen only now that it has a reader, so that `announce` may remove those without.
+    return (folder / f".{name}").rename(folder / name), fd
+
+
 def make_wake(home: Path) -> Path:
     """The FIFO that the worker of `home` reads; made once."""
     path = home / WAKE
@@ -78,12 +91,8 @@ def write_signal(path: Path, text: bytes) -> bool:
 @asynccontextmanager
 async def watch(home: Path) -> AsyncGenerator[Signal]:
     """A signal that arrives whenever a row of `home` may have changed. Look at the rows once more after entering."""
-    folder = home / WATCH
-    folder.mkdir(mode=0o700, exist_ok=True)
-    hidden, path = (folder / f"{prefix}{os.getpid()}-{secrets.token_hex(4)}" for prefix in (".", ""))
-    os.mkfifo(hidden, 0o600)
-    signal = Signal(hidden)
-    hidden.rename(path)  # seen only now that it has a reader, so that `announce` may remove those without
+    path, fd = await asyncio.to_thread(_make_fifo, home / WATCH)
+    signal = Signal(fd)
     try:
         yield signal
     finally:

@@ -44,7 +44,7 @@ class StageRun:
             host = self.services.host(self.spec.host)
             if not await self._reattached(host):
                 await self._start(host)
-            observer = self.kind.observe(self._context())
+            observer = await asyncio.to_thread(self.kind.observe, self._context())
             end = await self._watch(host, observer)
             if end.reason is ExitReason.LOST:
                 await host.kill(self.job_id, GRACE_S)  # its supervisor is gone, its children may not be
@@ -77,7 +77,7 @@ class StageRun:
     async def _tell(self, sentence: str) -> None:
         self._change(status=StageStatus.WAITING, progress=Progress(message=sentence))
         stage, now = self.stage, self.services.clock.now()
-        await self.services.record(lambda c: builds.put_stage(c, stage, now))
+        await self.services.store.write(lambda c: builds.put_stage(c, stage, now))
 
     async def _reattached(self, host: Host) -> bool:
         """Whether the job that the row names exists, made for the specification that the row names."""
@@ -111,7 +111,7 @@ class StageRun:
             builds.put_stage(c, self.stage, now)
 
         # The row first: a worker that dies between the two finds the job absent and starts it.
-        await self.services.record(statements)
+        await self.services.store.write(statements)
         await host.start(job)
 
     async def _job(self, prepared: Prepared) -> JobSpec:
@@ -174,7 +174,7 @@ class StageRun:
             return
         self._change(progress=observer.progress)
         stage, now = self.stage, self.services.clock.now()
-        await self.services.record(lambda c: builds.put_progress(c, stage, now))
+        await self.services.store.write(lambda c: builds.put_progress(c, stage, now))
 
     async def _feed_rest(self, host: Host, observer: Observer, offset: int, end: Exit) -> None:
         while not observer.decided and (end.log_size is None or offset < end.log_size):
@@ -206,7 +206,7 @@ class StageRun:
             builds.put_diagnostics(c, stage, now)
             leases.release(c, lease, now)
 
-        await self.services.record(statements)
+        await self.services.store.write(statements)
         await self.services.leases.offer(lease.resource)
 
     def _change(self, **values: object) -> None:

@@ -15,7 +15,7 @@ from mcp_server.clock import Clock, SystemClock
 from mcp_server.config import Config, load_config
 from mcp_server.engine.dispatch.local import Local
 from mcp_server.engine.services import Services
-from mcp_server.engine.signals import Signal, make_wake
+from mcp_server.engine.signals import Signal, announce, make_wake, open_fifo
 from mcp_server.engine.start import LOCK, newer, poke
 from mcp_server.errors import OrchestratorError, StoreError
 from mcp_server.hosts.local import LocalHost
@@ -40,12 +40,12 @@ class Worker:
         """Run builds; returns when it is time to leave. Jobs that run are left running."""
         host = LocalHost(self.config.jobs_dir)
         services = Services(self.config, self.store, self.clock, {"local": host})
-        wake = Signal(make_wake(self.config.home))
+        wake = Signal(open_fifo(make_wake(self.config.home)))
         dispatch = Local(services, wake.set)
         self._leave_on_signals(wake)
         try:
             now = self.clock.now()
-            await services.record(lambda c: leases.release_ended(c, now))
+            await services.store.write(lambda c: leases.release_ended(c, now))
             await self._serve(dispatch, wake)
         finally:
             await dispatch.aclose()
@@ -103,7 +103,7 @@ def run(handed_down: int | None = None) -> int:
     if lock is None:
         sys.stderr.write(f"another worker runs {config.home} already\n")
         return 2
-    store = Store(config.database_url, config.home)
+    store = Store(config.database_url, config.home, lambda: announce(config.home))
     try:
         store.migrate()
         worker = Worker(config, store, SystemClock())

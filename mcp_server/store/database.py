@@ -22,11 +22,13 @@ BUSY_TIMEOUT_MS = 10_000  # another process holds the write lock for a commit, a
 class Store:
     """One database. What is asked of `write` while a commit runs goes into the next; `read` sees committed rows only.
 
-    Both run in threads and raise StoreError with one sentence; nothing of a failed group is kept.
+    Both run in threads and raise StoreError with one sentence; nothing of a failed group is kept. `committed` is called
+    after each commit, in its thread.
     """
 
-    def __init__(self, url: str, home: Path) -> None:
+    def __init__(self, url: str, home: Path, committed: Callable[[], None] = lambda: None) -> None:
         self.home = home
+        self._committed = committed
         self.engine = make_engine(url)
         self._waiting: list[tuple[Statements[Any], asyncio.Future[Any]]] = []
         self._flusher: asyncio.Task[None] | None = None
@@ -100,9 +102,12 @@ class Store:
     def _run(self, statements: Statements[T], writes: bool) -> T:
         try:
             with self.engine.connect().execution_options(writes=writes) as connection, connection.begin():
-                return statements(connection)
+                result = statements(connection)
         except exc.DBAPIError as error:
             raise StoreError(self._sentence(error)) from error
+        if writes:
+            self._committed()
+        return result
 
     def _sentence(self, error: exc.DBAPIError) -> str:
         text, place = str(error.orig), self.engine.url.database or str(self.engine.url)

@@ -93,7 +93,7 @@ class IdfBuild:
         if end.reason is not ExitReason.EXIT:
             return verdict
         diagnosis = await asyncio.to_thread(observer.diagnoser.finish, end.code)
-        details = _details(resolved, _installation(context))
+        details = await asyncio.to_thread(_details, resolved, _installation(context))
         if observer.waited and not context.previous:
             # Another program had the directory in the meantime: target and configuration may be others now.
             return Verdict(result="fail", summary="waited for the directory: decided anew", details={"again": True})

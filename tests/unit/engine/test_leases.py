@@ -28,7 +28,7 @@ async def store(home: Path) -> AsyncIterator[Store]:
 
 @pytest_asyncio.fixture
 async def line(store: Store) -> LeaseLine:
-    return LeaseLine(store, SystemClock(), lambda: None)
+    return LeaseLine(store, SystemClock())
 
 
 def ask(line: LeaseLine, build: int, *, priority: int = 10, slots: int = 1) -> asyncio.Task[Lease]:
@@ -92,7 +92,7 @@ async def test_who_leaves_the_line_takes_nothing_along(line: LeaseLine, store: S
 async def test_after_a_restart_a_build_gets_back_what_it_held(line: LeaseLine, store: Store) -> None:
     """Design. The lease ends with its job, and the job ran on while no worker did."""
     held = await ask(line, 1)
-    successor = LeaseLine(store, SystemClock(), lambda: None)
+    successor = LeaseLine(store, SystemClock())
     other = ask(successor, 2, priority=1)
 
     with anyio.fail_after(5):

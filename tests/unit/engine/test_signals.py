@@ -42,7 +42,7 @@ async def test_what_a_killed_watcher_left_is_swept_away(home: Path) -> None:
 
 async def test_lines_written_to_the_wake_fifo_arrive_whole_and_once(home: Path) -> None:
     """Ours. A front writes its version, so that an older worker knows to leave."""
-    wake = signals.Signal(signals.make_wake(home))
+    wake = signals.Signal(signals.open_fifo(signals.make_wake(home)))
     assert signals.write_signal(home / signals.WAKE, b"0.1.0\n")
     assert signals.write_signal(home / signals.WAKE, b"0.2.0\n")
     with anyio.fail_after(5):
@@ -56,7 +56,7 @@ async def test_lines_written_to_the_wake_fifo_arrive_whole_and_once(home: Path) 
 
 async def test_a_full_fifo_does_not_block_the_writer(home: Path) -> None:
     """Ours. A worker that is stopped (SIGSTOP) must not stop its fronts, too."""
-    wake = signals.Signal(signals.make_wake(home))
+    wake = signals.Signal(signals.open_fifo(signals.make_wake(home)))
     for _ in range(300):
         assert signals.write_signal(home / signals.WAKE, b"!" * 511 + b"\n")
     wake.close()

@@ -1,0 +1,54 @@
+"""A clock that stands still until a test moves it."""
+
+import asyncio
+from collections.abc import Awaitable
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+class MovedClock:
+    """Time passes only in `advance`; who sleeps or waits within a limit goes on when its time has come."""
+
+    def __init__(self) -> None:
+        self._now = datetime(2026, 11, 1, tzinfo=UTC)
+        self._passed = 0.0
+        self._alarms: list[tuple[float, asyncio.Future[None]]] = []
+
+    def now(self) -> datetime:
+        return self._now + timedelta(seconds=self._passed)
+
+    def monotonic(self) -> float:
+        return self._passed
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass and wake those whose time has come."""
+        self._passed += seconds
+        for when, alarm in self._alarms:
+            if when <= self._passed and not alarm.done():
+                alarm.set_result(None)
+        self._alarms = [(when, alarm) for when, alarm in self._alarms if not alarm.done()]
+
+    async def sleep(self, seconds: float) -> None:
+        await self._alarm(seconds)
+
+    async def within(self, seconds: float, work: Awaitable[T]) -> T:
+        task, alarm = asyncio.ensure_future(work), self._alarm(seconds)
+        try:
+            await asyncio.wait({task, alarm}, return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                return task.result()
+            raise TimeoutError
+        finally:
+            alarm.cancel()
+            if not task.done():
+                task.cancel()
+                await asyncio.wait({task})
+
+    def _alarm(self, seconds: float) -> asyncio.Future[None]:
+        alarm = asyncio.get_running_loop().create_future()
+        if seconds <= 0:
+            alarm.set_result(None)
+        self._alarms.append((self._passed + seconds, alarm))
+        return alarm

@@ -95,9 +95,9 @@ class Host(Protocol):
     async def start(self, job: JobSpec) -> bool:
         """Start `job`; return once its directory exists, not when it ends. True if this call started it.
 
-        The same id and spec again joins the running (or ended) job and returns False. JobConflict: the id is taken by
-        another spec. HostFull: no space for its records, nothing runs. HostUnreachable: it may be running or not, so
-        ask `status`, never start another.
+        The same id and spec again joins the job (running, ended, lost or cancelled unstarted) and returns False.
+        JobConflict: the id is taken by another spec. HostFull: no space for its records, nothing runs.
+        HostUnreachable: it may be running or not, so ask `status`, never start another.
         """
         ...
 
@@ -113,22 +113,32 @@ class Host(Protocol):
         ...
 
     async def read_log(self, job_id: JobId, offset: int, max_bytes: int = 65_536) -> bytes:
-        """Log bytes from `offset` (bytes, not lines; negative: from the end). b"" means none yet, not the end."""
+        """Log bytes from `offset` (bytes, not lines; negative: from the end). b"" means none yet, not the end.
+
+        An absent job: NotFound.
+        """
         ...
 
     def follow(self, job_id: JobId, offset: int = 0) -> AsyncIterator[bytes]:
-        """Every log byte from `offset`, once each and in order, until the job is over and the last byte was given."""
+        """Every log byte from `offset`, once each and in order, until the job is over and the last byte was given.
+
+        An absent job: NotFound. Who leaves early closes the iterator (`contextlib.aclosing`), or helpers stay a while.
+        """
         ...
 
     async def kill(self, job_id: JobId, grace_s: float = 1) -> JobStatus:
         """End the job's whole process tree: TERM, after `grace_s` KILL, until none is left; then its status.
 
-        A job that has not started is prevented from ever starting. A lost job's survivors are ended, too: LOST.
+        A job that has not started is prevented from ever starting: ENDED, cancelled, `spec_sha256` None. A lost job's
+        survivors are ended, too: LOST. An ended job stays as it is. RUNNING means that KILL did not help for 30 s.
         """
         ...
 
     async def remove(self, job_id: JobId) -> None:
-        """Delete the directory of a job that is over; a running one is left alone and Conflict raised."""
+        """Delete the directory of a job that is over; a running one is left alone and Conflict raised.
+
+        An absent one is no error. Afterwards the id is free: the same start would run it again.
+        """
         ...
 
     async def aclose(self) -> None:

@@ -8,8 +8,8 @@
 #                        until the job is over; exit code 0 only then
 #   read ID FROM MAX   at most MAX log bytes; FROM as `tail -c` counts: +N from the start (1 is the first), -N from the end
 #
-# LIMIT in seconds (0: none), GRACE in 1/100 s, SCRIPT one line of sh that ends in `exec`. All that is not ours to choose
-# comes on stdin; a line that was cut is never acted on.
+# LIMIT in seconds (0: none), GRACE in 1/100 s; SCRIPT: hold FOLDER; enter FOLDER; export NAME=VALUE; exec PROGRAM ARG...
+# on one line of sh, $BO_NL for a newline. All that is not ours to choose comes on stdin; a cut line is never acted on.
 #
 # A job's directory MACHINE/ID appears whole, by one rename, made by the supervisor itself. From then on the job runs,
 # whatever becomes of the caller, or it is lost:
@@ -17,16 +17,17 @@
 #   alive  a FIFO whose only writer is the supervisor: end of file is the end of the job, also after kill -9 and reboot
 #   log    stdout and stderr     pid   PID START BOOT of the job's own process, which leads the job's session
 #   why    exit, cancelled or timeout: what the end will be put down to     exit   CODE REASON START END SIZE
-# Where /proc is missing (macOS) only the process group is known; that path is cheap but not tested.
+# Where /proc is missing (macOS) only the process group is known; that way is cheap, and not tested.
 
 set -u
-mask=$(umask)
+op=${1-}
+[ "$op" != serve ] || mask=$(umask)
 umask 077
 LC_ALL=C
 export LC_ALL
 unset CDPATH
 cd -P "${0%/*}" || exit 74
-root=$PWD self=$PWD/${0##*/} op=${1-} keeper=none
+root=$PWD self=$PWD/${0##*/} keeper=none
 cd / # the folder may be deleted and made again while `serve` runs
 
 machine= boot=-
@@ -73,7 +74,7 @@ processes() { # PID STATE PARENT SESSION START, one a line
 
 carriers() { # /proc/PID/environ of all that carry the job's cookie
     cookie=BO_JOB=$d
-    if printf 'a\0b\0' | grep -qzxF b 2>/dev/null; then
+    if [ "$nul" = yes ]; then
         grep -lszxF -- "$cookie" /proc/[0-9]*/environ
     else # this grep ends at the first NUL
         for file in /proc/[0-9]*/environ; do
@@ -92,8 +93,9 @@ led() { # in `leader`: the session that PID START BOOT leads or led; never a num
 survey() { # in `tree`: PID/START of the job's session, of all with its cookie, of their children, of whom we knew before
     { read -r line <"$d/pid"; } 2>/dev/null || line=
     led $line
+    set -- $(carriers)
     tree=$(processes | awk -v leader="$leader" -v keeper="$keeper" -v known=" $tree " \
-        -v carriers="$(carriers | tr '\n' ' ')" '
+        -v carriers="$*" '
         BEGIN {
             count = split(carriers, part, " ")
             for (i = 1; i <= count; i++) { split(part[i], word, "/"); carries[word[3]] = 1 }
@@ -124,7 +126,8 @@ clock() { # in `now`: 1/100 s that only grow
 }
 
 reap() { # $1 to the whole tree, KILL after $2/100 s, until nothing is left; fails where KILL does not help for 30 s
-    tree=
+    tree= nul=no # can this grep search between NULs?
+    printf 'a\0b\0' | grep -qzxF b 2>/dev/null && nul=yes
     survey
     [ "$1" = none ] || [ -z "$tree" ] || signal "$1"
     clock
@@ -139,13 +142,14 @@ reap() { # $1 to the whole tree, KILL after $2/100 s, until nothing is left; fai
 
 # --- what is known of a job --------------------------------------------------------------------------------------------
 
-ended() {
-    { read -r record <"$d/exit"; } 2>/dev/null && answer="ended $hash $record"
+ended() { # an empty record is all that a power cut may leave of one
+    { read -r record <"$d/exit"; } 2>/dev/null && [ -n "$record" ] && answer="ended $hash $record"
 }
 
 report() { # the state in `answer`; $1 = gone: the supervisor is known to be no more
     answer=absent
-    { read -r hash pid start at _ <"$d/spec"; } 2>/dev/null || return 0
+    [ -d "$d" ] || return 0
+    { read -r hash pid start at _ <"$d/spec"; } 2>/dev/null || hash=- pid= start= at=none # a power cut, again
     ended && return
     if [ "${1-}" != gone ] && lives "$pid" "$start" "$at"; then
         { read -r leader _ <"$d/pid"; } 2>/dev/null
@@ -155,8 +159,8 @@ report() { # the state in `answer`; $1 = gone: the supervisor is known to be no 
     fi
 }
 
-await() { # returns when the supervisor is gone. Opened read-write first, so that opening never blocks
-    { read -r _ <&9; } 8<>"$d/alive" 9<"$d/alive" 8>&-
+await() { # returns when the supervisor is gone. Opened read-write first, so that opening never blocks; closed again by
+    { exec 8>&-; read -r _ <&9; } 8<>"$d/alive" 9<"$d/alive" # exec, because bash would keep a copy that is a writer
 }
 
 seconds() { # in `now`: Unix time in 1/100 s
@@ -203,7 +207,7 @@ join() {
     { read -r other _ _ _ whose <"$d/spec"; } 2>/dev/null || other= whose=
     case $other in
         "$hash") if [ "$whose" = "$token" ]; then tell started; else tell joined; fi ;; # asked again by the same call
-        -) tell joined ;;
+        - | '') tell joined ;; # never to run, or lost
         *) tell conflict ;;
     esac
     exit
@@ -261,14 +265,17 @@ hold() { # the kernel lock of folder $1, on a descriptor that all children inher
     mkdir -p -- "$1" && [ -r "$1" ] || { say "cannot make or read $1, which the job is to lock"; exit 126; }
     command -v flock >/dev/null 2>&1 || { say "no flock here: $1 is not locked"; return; }
     exec 9<"$1"
-    flock -n 9 && return
-    say "waiting for $1, locked by another job"
-    flock 9 || say "$1 cannot be locked"
+    flock -n 9 2>/dev/null
+    case $? in
+        0) return ;;
+        1) say "waiting for $1, locked by another job"; flock 9 && return ;;
+    esac
+    say "$1 cannot be locked" # some network file systems
 }
 
 enter() {
     cd -- "$1" 2>/dev/null || { say "cannot enter $1"; exit 126; }
-    unset LC_ALL PWD OLDPWD SHLVL
+    unset LC_ALL PWD OLDPWD SHLVL # bash sets SHLVL=0 again
 }
 
 become() { # the job. `kill` writes why and then looks for processes; here it is the other way round, so one sees the other
@@ -330,8 +337,11 @@ serve() {
     if [ -e /proc/self/stat ]; then # alone in its process group, so that it can end all its helpers at once
         read -r line <"/proc/$$/stat"
         set -- ${line##*) }
-        [ "$3" = $$ ] || exec $session sh "$self" serve
+        [ "$3" = $$ ] || { umask "$mask"; exec $session sh "$self" serve; }
     fi
+    for tool in awk cat date env grep head mkdir mkfifo mv rm sleep sort tail tr wc; do
+        command -v "$tool" >/dev/null 2>&1 || { echo "$tool is missing" >&2; exit 69; }
+    done
     reset= # the caller may have SIGINT ignored himself
     env --default-signal=INT,QUIT true 2>/dev/null && reset=--default-signal=INT,QUIT
     sweep

@@ -8,6 +8,7 @@ from asyncio.subprocess import PIPE, SubprocessStreamProtocol
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from tempfile import mkstemp
 
 from mcp_server.errors import HostFull, HostUnreachable, NotFound
 from mcp_server.hosts.base import JobId, check_id
@@ -81,11 +82,14 @@ class LocalShell:
 
     def _install(self) -> None:
         self._jobs_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        new = self._jobs_dir / f"{SCRIPT_NAME}.{os.getpid()}"
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(SCRIPT)
-        new.replace(self._jobs_dir / SCRIPT_NAME)
+        descriptor, new = mkstemp(prefix=SCRIPT_NAME, dir=self._jobs_dir)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(SCRIPT)
+            Path(new).replace(self._jobs_dir / SCRIPT_NAME)
+        except BaseException:
+            Path(new).unlink(missing_ok=True)
+            raise
 
 
 class _Group(SubprocessStreamProtocol):

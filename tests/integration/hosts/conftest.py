@@ -33,6 +33,11 @@ def busybox_path(tmp_path: Path) -> str:
 @pytest.fixture(params=MAKES)
 def make(request: pytest.FixtureRequest, jobs_dir: Path) -> Callable[[], Host]:
     """Another client of the same host."""
+    if request.param == "bash":
+        folder = jobs_dir.parent / "bash"
+        folder.mkdir()
+        (folder / "sh").symlink_to(shutil.which("bash") or "/missing")
+        return lambda: LocalHost(jobs_dir, path=f"{folder}:{os.environ['PATH']}")
     if request.param == "busybox":
         path = request.getfixturevalue("busybox_path")
         return lambda: LocalHost(jobs_dir, path=path)

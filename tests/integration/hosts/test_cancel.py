@@ -1,11 +1,11 @@
-"""Ends that a job does not choose: cancelled, timed out, lost. Nothing of its tree may stay, and no stranger may die."""
+"""Ends that a job does not choose: cancelled, timed out, lost. Nothing of its tree stays, and no stranger dies."""
 
 import asyncio
 import os
-import re
 import signal
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +18,19 @@ Log = Callable[[str], Awaitable[bytes]]
 Processes = Callable[[], dict[int, str]]
 Gone = Callable[[int], Awaitable[bool]]
 
-# Children of every kind: in a session of their own, without the environment, deaf to TERM. Each tells $1 that it is up.
+NAP = f"3000.{os.getpid()}"  # seconds
+
+# Children of every kind: in a session of their own, without the environment, deaf to TERM. Each tells $1 that it is up
+# and sleeps for $2.
 FAMILY = """
 child() { echo 'trap "$2" TERM; echo up >"$1"; exec sleep "$3"'; }
-setsid sh -c "$(child)" sh "$1" - 3001 &
-env -i /bin/sh -c "$(child)" sh "$1" - 3002 &
-setsid env -i /bin/sh -c "$(child)" sh "$1" - 3003 &
-setsid env -i /bin/sh -c "$(child)" sh "$1" '' 3004 &
-(setsid sh -c "$(child)" sh "$1" '' 3005 &)
-sh -c "$(child)" sh "$1" '' 3006 &
-sh -c "$(child)" sh "$1" - 3007
+setsid sh -c "$(child)" sh "$1" - "$2" &
+env -i /bin/sh -c "$(child)" sh "$1" - "$2" &
+setsid env -i /bin/sh -c "$(child)" sh "$1" - "$2" &
+setsid env -i /bin/sh -c "$(child)" sh "$1" '' "$2" &
+(setsid sh -c "$(child)" sh "$1" '' "$2" &)
+sh -c "$(child)" sh "$1" '' "$2" &
+sh -c "$(child)" sh "$1" - "$2"
 """
 
 
@@ -37,15 +40,12 @@ async def all_up(gate: Any) -> None:
 
 
 def family() -> list[int]:
-    """Pids of all the sleeps above; no other test uses these numbers."""
+    """Pids of all that will sleep, or sleeps, as long as only this test run does."""
     found: list[int] = []
     for line in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = line.read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if re.fullmatch(rb"300\d", words[-2] if len(words) > 1 else b""):
-            found.append(int(line.parent.name))
+        with suppress(OSError):
+            if NAP.encode() in line.read_bytes().split(b"\0"):
+                found.append(int(line.parent.name))
     return found
 
 
@@ -60,7 +60,7 @@ def leader(jobs_dir: Path, job_id: str) -> int:
 async def test_a_cancel_ends_the_whole_family_within_two_seconds(host: Host, sh: Sh, gate: Any) -> None:
     """Ours, at a grace of one second. The exit record says cancelled and the code that the job had."""
     up = gate()
-    await host.start(sh("a", FAMILY, up.path))
+    await host.start(sh("a", FAMILY, up.path, NAP))
     await all_up(up)
     began = time.monotonic()
     async with asyncio.timeout(5):
@@ -175,7 +175,7 @@ async def test_no_stranger_dies(host: Host, sh: Sh, gate: Any) -> None:
 async def test_a_timeout_ends_the_whole_family(host: Host, sh: Sh, gate: Any) -> None:
     """Ours: kept on the host itself; nobody need be connected. The record comes only when nothing is left."""
     up = gate()
-    await host.start(sh("a", FAMILY, up.path, timeout_s=0.6, grace_s=0.2))
+    await host.start(sh("a", FAMILY, up.path, NAP, timeout_s=0.6, grace_s=0.2))
     async with asyncio.timeout(5):
         end = await host.wait("a")
     assert (end.reason, end.code) == (ExitReason.TIMEOUT, 143)
@@ -183,22 +183,24 @@ async def test_a_timeout_ends_the_whole_family(host: Host, sh: Sh, gate: Any) ->
     assert end.started_at and end.ended_at and 0.6 <= end.ended_at - end.started_at < 3
 
 
-async def test_a_job_in_time_leaves_no_timer(host: Host, sh: Sh, processes: Processes) -> None:
+async def test_a_job_in_time_leaves_no_timer(host: Host, sh: Sh, processes: Processes, gone: Gone) -> None:
     """Ours: nor does one that is lost or over at once."""
+    limit = 7_000_000 + os.getpid()
     async with asyncio.timeout(5):
         for number in range(8):
-            job = sh(f"a{number}", "exit 0", timeout_s=7777.5)
+            job = sh(f"a{number}", "exit 0", timeout_s=limit)
             await host.start(job)
             assert (await host.wait(job.id)).reason is ExitReason.EXIT
-    timers = [line for line in processes().values() if "_supervise" in line]
-    sleeps = [path for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists() and b"7777" in path.read_bytes()]
-    assert timers == sleeps == []
+    assert [line for pid, line in processes().items() if "_supervise" in line and not await gone(pid)] == []
+    for line in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            assert str(limit).encode() not in line.read_bytes()
 
 
 async def test_a_killed_supervisor_means_lost_at_once(host: Host, sh: Sh, gate: Any, jobs_dir: Path) -> None:
     """Ours: a state of its own, known to all; what survives is ended by kill, and the answer stays lost."""
     up = gate()
-    await host.start(sh("a", FAMILY, up.path, timeout_s=1000))
+    await host.start(sh("a", FAMILY, up.path, NAP, timeout_s=1000))
     await all_up(up)
     waiting = asyncio.create_task(host.wait("a"))
     await host.status("a")
@@ -257,5 +259,3 @@ async def test_after_a_reboot_a_job_is_lost_and_its_number_is_anothers(
     finally:
         stranger.kill()
         await stranger.wait()
-    for pid in family():
-        os.kill(pid, signal.SIGKILL)

@@ -6,8 +6,9 @@ import shlex
 import shutil
 import signal
 import subprocess
-import time
+from asyncio.subprocess import PIPE
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,19 @@ BUSYBOX_ALONE = [
 
 def multiplexers(processes: Processes) -> list[int]:
     """Those that a client runs, not their helpers."""
-    return [pid for pid, line in processes().items() if line.endswith(" serve ") and os.getpgid(pid) == pid]
+    found: list[int] = []
+    for pid, line in processes().items():
+        with suppress(ProcessLookupError):
+            if line.endswith(" serve ") and os.getpgid(pid) == pid:
+                found.append(pid)
+    return found
+
+
+async def feed(jobs_dir: Path, data: bytes, *args: str) -> bytes:
+    """What the script answers to `data`, and only that, on its stdin."""
+    script = await asyncio.create_subprocess_exec("sh", jobs_dir / SCRIPT_NAME, *args, stdin=PIPE, stdout=PIPE)
+    async with asyncio.timeout(5):
+        return (await script.communicate(data))[0]
 
 
 async def test_a_killed_multiplexer_is_replaced_and_harms_nothing(
@@ -65,9 +78,7 @@ async def test_killed_at_any_moment_a_start_has_happened_or_not(
         job = sh(f"a{number}", f"echo ran >>ran{number}; exit 7")
         starting = asyncio.create_task(client.start(job))
         pids = multiplexers(processes)
-        began = time.perf_counter()
-        while time.perf_counter() - began < number * 0.0007:  # moments over the 10 ms that a start takes
-            await asyncio.sleep(0)
+        await asyncio.sleep(number * 0.0007)  # every moment of the 10 ms that a start takes
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
         starting.cancel()
@@ -85,10 +96,9 @@ async def test_a_start_asked_twice_knows_its_own_job(host: Host, sh: Sh, process
     for number in range(8):
         await host.status("warm-up")
         starting = asyncio.create_task(host.start(sh(f"a{number}", f"echo ran >>ran{number}")))
-        began = time.perf_counter()
-        while time.perf_counter() - began < number * 0.001:
-            await asyncio.sleep(0)
-        for pid in multiplexers(processes):
+        pids = multiplexers(processes)
+        await asyncio.sleep(number * 0.001)
+        for pid in pids:
             os.kill(pid, signal.SIGKILL)
         async with asyncio.timeout(5):
             assert await starting is True
@@ -102,10 +112,9 @@ async def test_a_cut_request_never_runs(host: Host, sh: Sh, jobs_dir: Path, tmp_
     job = sh("a", "touch ran; echo done", env={"A": "1"})
     line = b"1 start a " + job.sha256().encode() + b" token " + encode(job)
     for cut in [*range(0, len(line), 23), len(line)]:
-        done = subprocess.run(["sh", jobs_dir / SCRIPT_NAME, "serve"], input=line[:cut], capture_output=True, timeout=5)
-        assert done.stdout.count(b"\n") == 1, "only the greeting"
+        assert (await feed(jobs_dir, line[:cut], "serve")).count(b"\n") == 1, "only the greeting"
         rest = line[len(b"1 start a ") : cut]
-        subprocess.run(["sh", jobs_dir / SCRIPT_NAME, "_supervise", "a", "0022", "1", ""], input=rest, timeout=5)
+        await feed(jobs_dir, rest, "_supervise", "a", "0022", "1", "")
     assert list(jobs_dir.glob("*/*")) == list(jobs_dir.glob("*/.*")) == []
     assert not (tmp_path / "ran").exists()
 
@@ -114,10 +123,8 @@ async def test_the_multiplexer_ends_with_its_stdin(host: Host, sh: Sh, gate: Any
     """Ours: at once, with all its waiters; the job goes on."""
     go = gate()
     await host.start(sh("a", 'read x <"$1"; exit 6', go.path))
-    done = subprocess.run(
-        ["sh", jobs_dir / SCRIPT_NAME, "serve"], input=b"1 wait a\n2 status a\n", capture_output=True, timeout=5
-    )
-    assert b"2 running" in done.stdout or b"2 starting" in done.stdout
+    answers = await feed(jobs_dir, b"1 wait a\n2 status a\n", "serve")
+    assert b"2 running" in answers or b"2 starting" in answers
     go.open()
     assert (await host.wait("a")).code == 6
 
@@ -165,7 +172,7 @@ async def test_a_folder_that_cannot_be_used_is_said(tmp_path: Path) -> None:
     """Ours: in words, and with no job started."""
     (tmp_path / "file").write_text("")
     host = LocalHost(tmp_path / "file" / "jobs")
-    with pytest.raises(HostUnreachable, match="cannot write to .*file/jobs: Not a directory"):
+    with pytest.raises(HostUnreachable, match=r"cannot write to .*file/jobs: Not a directory"):
         await host.status("a")
     await host.aclose()
     host = LocalHost(tmp_path / "jobs", shell=("no-such-shell",))
@@ -263,6 +270,70 @@ async def test_without_flock_the_job_runs_and_says_so(host: Host, sh: Sh, log: L
     assert (await log("a")).decode() == f"build-orchestrator: no flock here: {build} is not locked\nran\n"
 
 
+@pytest.mark.skipif(not shutil.which("perl"), reason="perl is not installed")
+async def test_without_setsid_perl_does(jobs_dir: Path, tmp_path: Path, sh: Sh) -> None:
+    """Ours: macOS has no setsid."""
+    tools = "awk cat date env grep head mkdir mkfifo mv perl rm sh sleep sort tail tr uname wc"
+    (tmp_path / "tools").mkdir()
+    for tool in tools.split():
+        (tmp_path / "tools" / tool).symlink_to(shutil.which(tool) or "/missing")
+    host = LocalHost(jobs_dir, path=str(tmp_path / "tools"))
+    async with asyncio.timeout(5):
+        await host.start(sh("a", "grep -c 'SigIgn:.*0$' /proc/self/status; exit 3"))
+        assert (await host.wait("a")).code == 3
+        assert await host.read_log("a", 0) == b"1\n"
+        await host.start(sh("b", "sleep 3300"))
+        assert (await host.kill("b")).state is JobState.ENDED
+    await host.aclose()
+
+
+@pytest.mark.parametrize("record", ["spec", "exit"])
+async def test_records_that_a_power_cut_emptied_mean_lost(host: Host, sh: Sh, jobs_dir: Path, record: str) -> None:
+    """Ours: never running, never an error for ever, never a second run."""
+    await host.start(sh("a", "true"))
+    await host.wait("a")
+    folder = next(jobs_dir.glob("*/a"))
+    if record == "spec":
+        (folder / "exit").unlink()
+    (folder / record).write_text("")
+    assert (await host.status("a")).state is JobState.LOST
+    assert (await host.wait("a")).reason is ExitReason.LOST
+    assert (await host.kill("a")).state is JobState.LOST
+    assert await host.start(sh("a", "true")) is False
+    await host.remove("a")
+    assert (await host.status("a")).state is JobState.ABSENT
+
+
+async def test_a_host_without_the_tools_is_unreachable(jobs_dir: Path, tmp_path: Path) -> None:
+    """Ours: said at once, not at the first cancel that cannot find its processes."""
+    (tmp_path / "tools").mkdir()
+    for tool in ("sh", "tr", "uname"):
+        (tmp_path / "tools" / tool).symlink_to(shutil.which(tool) or "/missing")
+    host = LocalHost(jobs_dir, path=str(tmp_path / "tools"))
+    with pytest.raises(HostUnreachable, match="awk is missing"):
+        await host.status("a")
+    await host.aclose()
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="bash is not installed")
+@pytest.mark.parametrize("make", ["bash"], indirect=True)
+async def test_bash_as_sh(host: Host, sh: Sh, log: Log) -> None:
+    """Once broken: bash keeps a copy of what a redirection closes; as a writer of `alive` it hid every end."""
+    value = bytes(range(1, 256)).decode("utf-8", "surrogateescape")
+    async with asyncio.timeout(8):
+        assert await host.start(sh("a", 'printf %s "$1" "$X"; exit 3', value, env={"X": value})) is True
+        waiting = asyncio.create_task(host.wait("a"))
+        assert b"".join([piece async for piece in host.follow("a")]) == await log("a")
+        assert (await waiting).code == 3
+        assert (await log("a")).decode("utf-8", "surrogateescape") == value * 2
+        await host.start(sh("b", "trap '' TERM; sleep 3300", timeout_s=0.2, grace_s=0.1))
+        assert (await host.wait("b")).reason is ExitReason.TIMEOUT
+        await host.start(sh("c", "sleep 3300"))
+        assert (await host.kill("c")).state is JobState.ENDED
+        assert (await host.kill("d")).state is JobState.ENDED
+        await host.remove("c")
+
+
 class LoginShell(LocalShell):
     """As sshd does it: one line of text, given to whatever shell the user has."""
 
@@ -277,6 +348,8 @@ async def test_any_login_shell_can_stand_between(login: str, tmp_path: Path, sh:
     if program is None:
         pytest.skip(f"{login} is not installed")
     host = JobHost(LoginShell(tmp_path / "jobs", "login", [program], os.environ["PATH"]))
+    umask = os.umask(0o022)
+    os.umask(umask)
     value = "a'b!\"$c\n\\"
     async with asyncio.timeout(8):
         await host.start(sh("a", 'printf "%s|%s" "$X" "$1"; exit 9', value, env={"X": value}))
@@ -284,6 +357,9 @@ async def test_any_login_shell_can_stand_between(login: str, tmp_path: Path, sh:
         assert (await host.wait("a")).code == 9
         assert await host.read_log("a", 2, 3) == value.encode()[2:5]
         assert await host.read_log("a", -3) == value.encode()[-3:]
+        await host.start(sh("c", "umask"))
+        await host.wait("c")
+        assert int(await host.read_log("c", 0), 8) == umask
         await host.start(sh("b", "sleep 3300"))
         assert (await host.kill("b")).state is JobState.ENDED
     await host.aclose()

@@ -188,7 +188,7 @@ def _remembered(file: Path, key: str) -> dict[str, str] | None:
 def _remember(file: Path, key: str, activated: Mapping[str, str]) -> None:
     """Written beside and renamed, as several builds may activate at once. A full disk costs the next one 0.2 s."""
     with contextlib.suppress(OSError):
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        file.parent.mkdir(mode=0o700, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", dir=file.parent, suffix=".new", delete=False, encoding="utf-8") as new:
             json.dump({"key": key, "environment": activated}, new)
         Path(new.name).replace(file)

@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,8 @@ from mcp_server.errors import BadInput
 from mcp_server.idf.environment import DEFAULT_PATH
 from mcp_server.idf.fingerprint import (
     Changed,
+    Fingerprint,
+    after_a_build,
     dated_ahead,
     difference,
     environment_hash,
@@ -24,6 +27,7 @@ from mcp_server.idf.fingerprint import (
 from mcp_server.idf.installation import Installation, stamp
 from mcp_server.idf.project import read_cache, sdkconfig_target
 
+CLOCK_STEP_S = 0.02  # a file's change time comes from a clock that goes in steps of up to 10 ms
 FULL_BELOW_BYTES = 1024 * 1024  # CMake hides ENOSPC; with less than 1 MiB free no configure ends well
 
 # Constant text: what varies comes as arguments. The shell is gone (exec) before anything is compiled.
@@ -88,16 +92,15 @@ class _Ask:
 
     folder: Path
     build_dir: Path
+    in_own_dir: bool
     installation: Installation
     env: Mapping[str, str]
     target: str | None
     definitions: tuple[str, ...]
     sdkconfig: Path
     cache: Mapping[str, str]
-
-    @property
-    def in_own_dir(self) -> bool:
-        return self.build_dir != self.folder / "build"
+    inputs: Mapping[str, str]
+    now: Fingerprint
 
     def idf_py(self, *actions: str, define_target: bool = False) -> tuple[str, ...]:
         """idf.py's whole command line; its options go before the actions."""
@@ -132,47 +135,66 @@ def plan_build(
     build_dir: Path | None = None,
     definitions: Sequence[str] = (),
 ) -> BuildCommand:
-    """The job that builds `folder` (a real path, as `inspect_project` gives it) in `environment` (`job_environment`).
+    """The job that builds the project in `folder`, in `environment`, which is `job_environment`'s.
 
     `target` None keeps what the project is set to. A build directory other than `folder/build` gets its own sdkconfig.
     `clean` is the only way to a full clean, but for a target that differs. Reads the disk; changes nothing.
     BadInput: a file dated in the future, which even under idf.py makes ninja re-run CMake for minutes.
     """
-    build_dir = Path(os.path.realpath(build_dir or folder / "build"))
-    own = build_dir != folder / "build"
+    planned_at = time.time() - CLOCK_STEP_S  # the machine's own time, as it is compared with that of files
+    ask = _asked(folder, installation, environment, target, build_dir, definitions)
+    if ahead := dated_ahead(ask.now):
+        why = f"{ahead} is dated in the future, so CMake would be re-run without end: touch {ahead}"
+        raise BadInput("project", why)
+    argv, why, configures, ninja = _decide(ask, clean=clean)
+    memo: dict[str, Any] = {
+        "folder": str(ask.folder),
+        "build_dir": str(ask.build_dir),
+        "sdkconfig": str(ask.sdkconfig),
+        "inputs": dict(ask.inputs),
+        "watched": dict(ask.now.watched),
+        "configures": configures,
+        "planned_at": planned_at,
+    }
+    return BuildCommand(
+        argv=argv,
+        cwd=str(ask.folder),
+        env=_as_idf_py_would(ask) if ninja else ask.env,
+        build_dir=ask.build_dir,
+        uses_ninja=ninja,
+        why=why,
+        memo=memo,
+    )
+
+
+def _asked(
+    folder: Path,
+    installation: Installation,
+    environment: Mapping[str, str],
+    target: str | None,
+    build_dir: Path | None,
+    definitions: Sequence[str],
+) -> _Ask:
+    folder = Path(os.path.realpath(folder))
+    usual = Path(os.path.realpath(folder / "build"))  # people link it to a faster disk
+    build_dir = Path(os.path.realpath(build_dir)) if build_dir else usual
     env = dict(environment)
     if target:
         env.pop("IDF_TARGET", None)  # idf.py refuses a build whose environment and argument differ
-    ask = _Ask(
+    sdkconfig = (folder if build_dir == usual else build_dir) / "sdkconfig"
+    inputs = _inputs(installation, env, definitions)
+    return _Ask(
         folder=folder,
         build_dir=build_dir,
+        in_own_dir=build_dir != usual,
         installation=installation,
         env=env,
         target=target,
         definitions=tuple(definitions),
-        sdkconfig=(build_dir if own else folder) / "sdkconfig",
+        sdkconfig=sdkconfig,
         cache=read_cache(build_dir),
-    )
-    if ahead := dated_ahead(folder, build_dir, ask.sdkconfig):
-        raise BadInput(
-            "project", f"{ahead} is dated in the future, so CMake would be re-run without end: touch {ahead}"
-        )
-    argv, why, configures, ninja = _decide(ask, clean=clean)
-    memo: dict[str, Any] = {
-        "folder": str(folder),
-        "build_dir": str(build_dir),
-        "sdkconfig": str(ask.sdkconfig),
-        "inputs": _inputs(ask),
-        "configures": configures,
-    }
-    return BuildCommand(
-        argv=argv,
-        cwd=str(folder),
-        env=_as_idf_py_would(ask) if ninja else env,
-        build_dir=build_dir,
-        uses_ninja=ninja,
-        why=why,
-        memo=memo,
+        inputs=inputs,
+        now=fingerprint(folder, build_dir, inputs, sdkconfig),
     )
 
 
@@ -193,8 +215,13 @@ def after_build(memo: Mapping[str, Any], *, started_at: float, succeeded: bool) 
     if not settled:
         forget(build_dir)
         return False
-    found = fingerprint(
-        Path(memo["folder"]), build_dir, memo["inputs"], sdkconfig=Path(memo["sdkconfig"]), until=started_at
+    found = after_a_build(
+        memo["watched"],
+        memo["planned_at"],
+        Path(memo["folder"]),
+        build_dir,
+        memo["inputs"],
+        Path(memo["sdkconfig"]),
     )
     return write_record(build_dir, found)
 
@@ -260,8 +287,7 @@ def _changed(ask: _Ask) -> Changed | None:
     recorded = read_record(ask.build_dir)
     if recorded is None:
         return Changed("no configure of ours is on record here", configure=True)
-    now = fingerprint(ask.folder, ask.build_dir, _inputs(ask), sdkconfig=ask.sdkconfig)
-    if changed := difference(recorded, now):
+    if changed := difference(recorded, ask.now):
         return changed
     if ask.env.get("BUILD_ORCHESTRATOR_NINJA", os.environ.get("BUILD_ORCHESTRATOR_NINJA")) == "0":
         return Changed("BUILD_ORCHESTRATOR_NINJA=0")
@@ -285,15 +311,15 @@ def _ninja_program(ask: _Ask) -> str | None:
     return shutil.which("ninja", path=ask.env.get("PATH", DEFAULT_PATH))
 
 
-def _inputs(ask: _Ask) -> dict[str, str]:
+def _inputs(installation: Installation, env: Mapping[str, str], definitions: Sequence[str]) -> dict[str, str]:
     """What a configuration was made with, apart from what CMake's own cache holds."""
-    home = ask.installation.python.parent.parent
+    home = installation.python.parent.parent
     packages = [stamp(path) for path in sorted(home.glob("lib/python3*/site-packages"))]
     return {
-        "the environment": environment_hash(ask.env),
-        "the ESP-IDF version": ask.installation.version,
-        "the Python environment": ",".join([str(ask.installation.python), stamp(home / "pyvenv.cfg"), *packages]),
-        "the -D list": "\n".join(ask.definitions),
+        "the environment": environment_hash(env),
+        "the ESP-IDF version": installation.version,
+        "the Python environment": ",".join([str(installation.python), stamp(home / "pyvenv.cfg"), *packages]),
+        "the -D list": "\n".join(definitions),
     }
 
 

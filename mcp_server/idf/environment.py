@@ -1,6 +1,7 @@
 """The ESP-IDF installations of this machine, the one that a build is to use, and the environment of a build's job."""
 
 import json
+import os
 import re
 import shutil
 import socket
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from mcp_server.errors import BadInput, EnvironmentMissing
-from mcp_server.idf.installation import Installation, read_text, read_version, version_numbers
+from mcp_server.idf.installation import Installation, read_text, read_version, stamp, version_numbers
 
 EIM_FOLDERS = (".espressif/tools", ".espressif")
 """Below HOME: where the ESP-IDF Installation Manager keeps eim_idf.json. An administrator's is below `SYSTEM`."""
@@ -63,10 +64,10 @@ def find_installations(environment: Mapping[str, str], extra: Sequence[Path] = (
     """What the environment, `extra`, EIM's list and the customary folders lead to, usable or not. Reads the disk."""
     good: list[Installation] = []
     broken: list[Broken] = []
-    seen: set[Path] = set()
+    seen: set[str] = set()
     for number, candidate in enumerate(_candidates(environment, extra)):
         # A symbolic link stays as it was written: CMake's cache holds that spelling, another one means a full rebuild.
-        path = candidate.path.resolve()
+        path = os.path.realpath(candidate.path)
         if path in seen or number >= MAX_CANDIDATES:
             continue
         found = _examine(candidate, environment)
@@ -121,11 +122,11 @@ def _none_fits(found: Found, wanted: str) -> str:
 def _candidates(environment: Mapping[str, str], extra: Sequence[Path]) -> Iterator[_Candidate]:
     home = Path(environment.get("HOME") or Path.home())
     if environment.get("IDF_PATH"):
-        yield _Candidate(Path(environment["IDF_PATH"]).expanduser().absolute(), "IDF_PATH")
+        yield _Candidate(_absolute(environment["IDF_PATH"]), "IDF_PATH")
     elif on_path := shutil.which("idf.py", path=environment.get("PATH")):
         yield _Candidate(Path(on_path).resolve().parent.parent, "PATH", named=False)
     for path in extra:
-        yield _Candidate(path.expanduser().absolute(), "config.yaml")
+        yield _Candidate(_absolute(path), "config.yaml")
     folders = [home / folder for folder in EIM_FOLDERS] + list(SYSTEM)
     if environment.get("IDF_TOOLS_PATH"):
         folders.insert(0, Path(environment["IDF_TOOLS_PATH"]))
@@ -153,24 +154,29 @@ def _eim(file: Path) -> Iterator[_Candidate]:
 def _path(value: object) -> Path | None:
     if not isinstance(value, str) or not value or "\0" in value:
         return None
-    return Path(value).expanduser()
+    return _absolute(value)
+
+
+def _absolute(path: str | Path) -> Path:
+    """Made absolute, its links left. A NUL or an unknown `~user` only makes a path that does not exist."""
+    return Path(os.path.expanduser(os.fspath(path).replace("\0", "?"))).absolute()  # noqa: PTH111
 
 
 def _examine(candidate: _Candidate, environment: Mapping[str, str]) -> Installation | Broken | None:
     """None: not named by anyone, and not ESP-IDF either."""
     path = candidate.path
-    missing = next((name for name in ("idf.py", "idf_tools.py") if not (path / "tools" / name).is_file()), None)
+    missing = next((name for name in ("idf.py", "idf_tools.py") if not stamp(path / "tools" / name)), None)
     version = None if missing else read_version(path)
     if missing or version is None:
         if not candidate.named:
             return None
-        if not path.is_dir():
+        if not stamp(path):
             return Broken(path, candidate.source, f"there is no such folder: correct it, or install ESP-IDF ({GUIDE})")
-        lacking = f"tools/{missing}" if missing else "a version in tools/cmake/version.cmake"
-        return Broken(path, candidate.source, f"it has no {lacking}: name the folder that holds ESP-IDF's export.sh")
+        lacking = f"it has no tools/{missing}" if missing else "tools/cmake/version.cmake tells no version"
+        return Broken(path, candidate.source, f"{lacking}: name the folder that holds ESP-IDF's export.sh")
     release = ".".join(version.split(".")[:2])
     for tools_path, python in _pythons(candidate, release, environment):
-        if python.exists():
+        if stamp(python):
             return Installation(
                 path=path, version=version, python=python, tools_path=tools_path, source=candidate.source
             )

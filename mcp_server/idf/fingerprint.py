@@ -57,31 +57,40 @@ class Changed:
     may_configure: bool = False
 
 
-def fingerprint(
-    folder: Path, build_dir: Path, inputs: Mapping[str, str], *, sdkconfig: Path, until: float | None = None
-) -> Fingerprint:
-    """The state of a project and its build directory now. Reads a few dozen files' times, no contents of sources.
-
-    With `until` (Unix seconds), what changed after that moment is left out, so that a file edited while the build ran
-    counts as new at the next one.
-    """
+def fingerprint(folder: Path, build_dir: Path, inputs: Mapping[str, str], sdkconfig: Path) -> Fingerprint:
+    """The state of a project and its build directory now. Reads a few dozen files' times, no contents of sources."""
     cache = read_cache(build_dir)
-    of_cmake = {
-        name: cache.get(name, "") for name in ("CMAKE_HOME_DIRECTORY", "PYTHON", "CMAKE_GENERATOR", "IDF_TARGET")
-    }
-    of_cmake["CCACHE_ENABLE"] = cache.get("CCACHE_ENABLE", "")
-    of_cmake["CMakeCache.txt"] = stamp(build_dir / "CMakeCache.txt")
-    of_cmake["build.ninja"] = stamp(build_dir / "build.ninja")
-    watched = dict(_watched(folder, build_dir, until))
-    watched["sdkconfig"] = stamp(sdkconfig)
+    names = ("CMAKE_HOME_DIRECTORY", "PYTHON", "CMAKE_GENERATOR", "IDF_TARGET", "CCACHE_ENABLE")
+    of_cmake = {name: cache.get(name, "") for name in names}
+    of_cmake |= {name: stamp(build_dir / name) for name in ("CMakeCache.txt", "build.ninja")}
+    watched = dict(_watched(folder, build_dir)) | {"sdkconfig": stamp(sdkconfig)}
     return Fingerprint({**inputs, **of_cmake}, {name: value for name, value in watched.items() if value})
 
 
-def dated_ahead(folder: Path, build_dir: Path, sdkconfig: Path) -> str | None:
+def after_a_build(
+    before: Mapping[str, str],
+    planned_at: float,
+    folder: Path,
+    build_dir: Path,
+    inputs: Mapping[str, str],
+    sdkconfig: Path,
+) -> Fingerprint:
+    """The state to record of a build that was planned at `planned_at` (Unix seconds), when `before` was watched.
+
+    What changed since then counts as not yet seen, as CMake may have looked earlier. What only the build's own
+    configure led to, e.g. a component outside the project, is taken as it is now, if it is older than the plan.
+    """
+    now = fingerprint(folder, build_dir, inputs, sdkconfig)
+    older = {name: value for name, value in _watched(folder, build_dir, planned_at) if value}
+    generated = {name: now.watched.get(name, "") for name in _GENERATED}
+    watched = older | dict(before) | generated
+    return Fingerprint(now.inputs, {name: value for name, value in watched.items() if value})
+
+
+def dated_ahead(found: Fingerprint) -> str | None:
     """A file of CMake's that is dated so far in the future that build.ninja cannot become newer in reasonable time."""
     limit = (time.time() + FUTURE_S) * 1e9
-    watched = [*_watched(folder, build_dir, None), ("sdkconfig", stamp(sdkconfig))]
-    for name, value in watched:
+    for name, value in found.watched.items():
         _, _, modified_ns = value.partition(":")
         if modified_ns and int(modified_ns) > limit:
             return name
@@ -116,7 +125,7 @@ def extensions(folder: Path, build_dir: Path, environment: Mapping[str, str]) ->
     if environment.get("IDF_EXTRA_ACTIONS_PATH"):
         return "IDF_EXTRA_ACTIONS_PATH"
     for component in [folder, *_components(folder, build_dir, with_managed=True)]:
-        if (component / "idf_ext.py").exists():
+        if stamp(component / "idf_ext.py"):
             return _called(folder, component / "idf_ext.py")
     return None
 
@@ -156,10 +165,10 @@ def forget(build_dir: Path) -> None:
         (build_dir / RECORD).unlink()
 
 
-def _watched(folder: Path, build_dir: Path, until: float | None) -> Iterator[tuple[str, str]]:
+def _watched(folder: Path, build_dir: Path, until: float | None = None) -> Iterator[tuple[str, str]]:
     names = [*_OF_PROJECT, *(entry.name for entry in _entries(folder) if entry.name.startswith("sdkconfig.defaults"))]
     for name in names:
-        yield name, _stamp_until(folder / name, None if name in _GENERATED else until)
+        yield name, _stamp_until(folder / name, until)
     components = _components(folder, build_dir)
     for component in components:
         called = _called(folder, component)

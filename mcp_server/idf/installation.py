@@ -1,10 +1,12 @@
 """One ESP-IDF installation, as an identity that is stored with a build, and what its files tell."""
 
 import ast
+import errno
 import os
 import re
 import stat
 from pathlib import Path
+from typing import BinaryIO
 
 from mcp_server.errors import BadInput
 from mcp_server.model import Model
@@ -70,18 +72,20 @@ def checked_target(installation: Installation, target: str) -> str:
 def read_text(path: Path, max_bytes: int = MAX_FILE_BYTES) -> str | None:
     """The text of a regular file of at most `max_bytes`; None where there is none. Never waits for a FIFO."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open_file(path) as file:
+            data = file.read(max_bytes + 1)
     except (OSError, ValueError):
         return None
-    with os.fdopen(descriptor, "rb") as file:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode) or found.st_size > max_bytes:
-            return None
-        try:
-            data = file.read(max_bytes + 1)
-        except OSError:
-            return None
     return data.decode("utf-8", "surrogateescape") if len(data) <= max_bytes else None
+
+
+def open_file(path: Path | str) -> BinaryIO:
+    """A regular file to read from; OSError for anything else, without waiting for a FIFO's writer."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is no file")
+    return os.fdopen(descriptor, "rb")
 
 
 def read_version(path: Path) -> str | None:

@@ -4,11 +4,10 @@ import asyncio
 import hashlib
 import json
 import os
-import stat
 from pathlib import Path
 from typing import Any, cast
 
-from mcp_server.idf.installation import read_text
+from mcp_server.idf.installation import open_file, read_text, stamp
 from mcp_server.model import Artifact, Model
 
 CHUNK_BYTES = 1024 * 1024
@@ -53,7 +52,7 @@ def _collect(build_dir: Path) -> BuildProducts:
     wanted += [(bootloader, "bootloader-elf"), ("project_description.json", "description")]
     wanted += [] if for_host else [("flasher_args.json", "flasher-args"), ("flash_args", "flash-args")]
     for path, kind in wanted:
-        if path and path not in taken and (build_dir / path).exists():
+        if path and path not in taken and stamp(build_dir / path):
             artifacts += [one] if (one := _artifact(build_dir, path, kind, None, notes)) else []
     if elf and not any(one.kind == "elf" for one in artifacts):
         notes.append(f"{elf} is missing, though the project names it as its program")
@@ -112,8 +111,8 @@ def _number(offset: str) -> int:
 
 def _artifact(build_dir: Path, path: str, kind: str, offset: str | None, notes: list[str]) -> Artifact | None:
     """The file with its hash. One outside the build directory is not the build's, whatever its JSON says."""
-    real = os.path.realpath(build_dir / path)
-    if "\0" in path or not Path(real).is_relative_to(os.path.realpath(build_dir)):
+    real = None if "\0" in path else os.path.realpath(build_dir / path)
+    if real is None or not Path(real).is_relative_to(os.path.realpath(build_dir)):
         notes.append(f"{path[:200]!r} is outside the build directory and was left out")
         return None
     try:
@@ -125,11 +124,8 @@ def _artifact(build_dir: Path, path: str, kind: str, offset: str | None, notes: 
 
 
 def _hash(path: str) -> tuple[int, str]:
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError("it is no file")
-        digest, size = hashlib.sha256(), 0
+    digest, size = hashlib.sha256(), 0
+    with open_file(path) as file:
         while chunk := file.read(CHUNK_BYTES):
             digest.update(chunk)
             size += len(chunk)

@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from mcp_server.errors import BadInput
@@ -138,7 +139,8 @@ def _suggestion(folder: Path) -> str:
         if is_project(above):
             return repr(str(above))
     try:
-        below = sorted(entry.name for entry in list(os.scandir(folder))[:MAX_LISTED] if entry.is_dir())
+        with os.scandir(folder) as entries:
+            below = sorted(entry.name for entry in islice(entries, MAX_LISTED) if entry.is_dir())
     except OSError:
         return ""
     projects = [repr(str(folder / name)) for name in below if is_project(folder / name)]

@@ -1,0 +1,215 @@
+"""The doctor: what it finds, and whether what it advises is the next step."""
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from mcp_server.config import load_config
+from mcp_server.idf import doctor as module
+from mcp_server.idf import environment
+from mcp_server.idf.doctor import Check, examine
+from mcp_server.idf.installation import Installation
+from tests.unit.idf.made_up import make_idf
+
+Programs = Callable[..., Path]
+
+
+@pytest.fixture(autouse=True)
+def nothing_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "dev").mkdir()
+    monkeypatch.setattr(module, "DEVICES", tmp_path / "dev")
+    monkeypatch.setattr(environment, "SYSTEM", ())
+
+
+@pytest.fixture
+def client(tmp_path: Path, installation: Installation, programs: Programs) -> dict[str, str]:
+    """An environment with everything that a build needs."""
+    path = programs("git", "cmake", "ninja", "cc", "riscv32-esp-elf-gcc", prints="tool version 3.28.1")
+    return {
+        "HOME": str(tmp_path / "user"),
+        "PATH": str(path),
+        "IDF_PATH": str(installation.path),
+        "IDF_TOOLS_PATH": str(installation.tools_path),
+        "BUILD_ORCHESTRATOR_HOME": str(tmp_path / "home"),
+    }
+
+
+async def checks(client: Mapping[str, str], project: Path | None = None, port: str | None = None) -> dict[str, Check]:
+    found = await examine(load_config(client), client, project, port)
+    assert len({check.name for check in found}) == len(found)
+    return {check.name: check for check in found}
+
+
+async def test_all_is_well(client: dict[str, str], project: Path, installation: Installation) -> None:
+    """Nothing to mend but QEMU, which no build needs."""
+    (project / "sdkconfig").write_text('CONFIG_IDF_TARGET="esp32c3"\n')
+    found = await checks(client, project)
+    assert {name for name, check in found.items() if check.status != "ok"} == {"QEMU"}
+    assert found["ESP-IDF"].found == f"6.0.2 in {installation.path}"
+    assert found["project"].found == f"lamp in {project}, target esp32c3"
+    assert found["cmake"].found == f"3.28.1 ({client['PATH']}/cmake)"
+    assert found["compiler for esp32c3"].status == "ok"
+
+
+async def test_without_esp_idf_a_build_cannot_start(client: dict[str, str]) -> None:
+    """Ours: what is absent, and what brings it."""
+    del client["IDF_PATH"]
+    found = await checks(client)
+    assert found["ESP-IDF"].status == "fail"
+    assert found["ESP-IDF"].found == "no ESP-IDF was found"
+    assert str(found["ESP-IDF"].mend).startswith("install it (https://docs.espressif.com/")
+    assert found["QEMU"].mend == "install ESP-IDF first"
+
+
+async def test_named_folder_that_is_none(client: dict[str, str]) -> None:
+    """Ours."""
+    client["IDF_PATH"] = "/absent"
+    check = (await checks(client))["ESP-IDF"]
+    assert (check.status, check.found) == ("fail", "IDF_PATH names /absent, but there is no such folder")
+
+
+async def test_others_and_broken_ones_are_told(client: dict[str, str], tmp_path: Path) -> None:
+    """Ours. Two versions are common."""
+    make_idf(tmp_path / "user" / "esp" / "v5.1" / "esp-idf", version="5.1.2")
+    check = (await checks(client))["ESP-IDF"]
+    assert check.status == "warn"
+    assert str(check.mend).startswith("its Python environment is missing: run ")
+
+
+async def test_activation_that_fails_is_a_failure(client: dict[str, str], installation: Installation) -> None:
+    """Ours. Found is not usable."""
+    (installation.path / "tools" / "idf_tools.py").write_text("import sys; sys.exit('ERROR: no good')")
+    check = (await checks(client))["ESP-IDF"]
+    assert check.status == "fail"
+    assert "(no good)" in check.found
+    assert check.mend == f"run {installation.path}/install.sh"
+
+
+@pytest.mark.parametrize(("program", "word"), [("cmake", "cmake"), ("ninja", "ninja-build")])
+async def test_missing_build_tool_is_a_failure(client: dict[str, str], program: str, word: str) -> None:
+    """idf.py needs both."""
+    (Path(client["PATH"]) / program).unlink()
+    check = (await checks(client))[program]
+    assert (check.status, check.found) == ("fail", f"{program} is not on the PATH of a build")
+    assert word in str(check.mend)
+
+
+async def test_missing_git_is_only_a_warning(client: dict[str, str]) -> None:
+    """A build goes without."""
+    (Path(client["PATH"]) / "git").unlink()
+    assert (await checks(client))["git"].status == "warn"
+
+
+async def test_old_cmake_is_a_failure(client: dict[str, str], installation: Installation) -> None:
+    """The installation says which it needs."""
+    cmake = installation.path / "tools" / "cmake" / "project.cmake"
+    cmake.write_text("cmake_minimum_required(VERSION 3.30)\n")
+    check = (await checks(client))["cmake"]
+    assert check.status == "fail"
+    assert check.found.endswith(", but ESP-IDF 6.0.2 needs 3.30")
+
+
+async def test_tool_that_does_not_run_is_told(client: dict[str, str]) -> None:
+    """Ours. A file on PATH proves nothing."""
+    (Path(client["PATH"]) / "ninja").write_text("#!/bin/sh\necho 'no such library' >&2; exit 127\n")
+    check = (await checks(client))["ninja"]
+    assert (check.status, check.found) == ("fail", f"{client['PATH']}/ninja does not run: no such library")
+
+
+async def test_hanging_tool_holds_up_nothing_else(client: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ours: bounded, side by side."""
+    monkeypatch.setattr(module, "CHECK_TIMEOUT_S", 1)
+    (Path(client["PATH"]) / "git").write_text("#!/bin/sh\nexec /bin/sleep 60\n")
+    found = await checks(client)
+    assert (found["git"].status, found["git"].found) == ("warn", "no answer within 1 s")
+    assert found["cmake"].status == "ok"
+
+
+async def test_compiler_of_the_projects_chip(client: dict[str, str], project: Path, installation: Installation) -> None:
+    """A failure where the project says esp32c3; else only a warning for the default chip."""
+    (project / "sdkconfig").write_text('CONFIG_IDF_TARGET="esp32c3"\n')
+    (Path(client["PATH"]) / "riscv32-esp-elf-gcc").unlink()
+    found = await checks(client, project)
+    assert found["compiler for esp32c3"].status == "fail"
+    assert found["compiler for esp32c3"].mend == f"run {installation.path}/install.sh esp32c3"
+    assert (await checks(client))["compiler for esp32"].status == "warn"
+
+
+async def test_linux_target_needs_the_machines_compiler(client: dict[str, str], project: Path) -> None:
+    """Measured: it includes libbsd's headers, and CMake only warns."""
+    (project / "sdkconfig").write_text('CONFIG_IDF_TARGET="linux"\n')
+    compiler = Path(client["PATH"]) / "cc"
+    compiler.write_text('#!/bin/sh\n[ "$1" = --version ] && echo cc 12.2.0\n')
+    found = await checks(client, project)
+    assert "compiler for linux" not in found
+    if os.uname().sysname == "Linux":
+        assert (found["C compiler"].status, found["C compiler"].mend) == ("fail", "sudo apt install libbsd-dev")
+    compiler.unlink()
+    assert (await checks(client, project))["C compiler"].status == "fail"
+    assert (await checks(client))["C compiler"].status == "warn"
+
+
+async def test_folder_that_is_no_project(client: dict[str, str], project: Path) -> None:
+    """The sentence of `inspect_project`."""
+    check = (await checks(client, project / "main"))["project"]
+    assert check.status == "fail"
+    assert check.found.endswith("is a component, which only builds inside a project")
+    assert check.mend == f"the project is likely '{project}'"
+
+
+async def test_home_that_cannot_be_used(client: dict[str, str], tmp_path: Path) -> None:
+    """The sentence of the configuration."""
+    (tmp_path / "home").write_text("")
+    check = (await checks(client))["data home"]
+    assert check.status == "fail"
+    assert check.mend == "set BUILD_ORCHESTRATOR_HOME to a folder on a local disk"
+
+
+@pytest.mark.parametrize(("free", "status"), [(10, "fail"), (1024**3 - 1, "warn"), (1024**3, "ok")])
+async def test_space_of_the_home(
+    client: dict[str, str], monkeypatch: pytest.MonkeyPatch, free: int, status: str
+) -> None:
+    """Ours: under 1 GB a build may not end well, under 1 MiB none does."""
+    usage = module.shutil.disk_usage("/")._replace(free=free)
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda path: usage)  # pyright: ignore[reportUnknownLambdaType]
+    assert (await checks(client))["data home"].status == status
+
+
+async def test_serial_ports_are_listed(client: dict[str, str], tmp_path: Path) -> None:
+    """Ours: none is fine, as no build needs one."""
+    assert (await checks(client))["serial ports"].found.startswith("none connected")
+    for name in ("ttyUSB0", "ttyACM1", "ttyS0", "null"):
+        (tmp_path / "dev" / name).write_text("")
+    assert (await checks(client))["serial ports"].found == f"{tmp_path}/dev/ttyACM1, {tmp_path}/dev/ttyUSB0"
+
+
+async def test_port_that_may_not_be_opened(
+    client: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The commonest trouble on a new machine: the user is not in the port's group."""
+    (tmp_path / "dev" / "ttyUSB0").write_text("")
+    monkeypatch.setattr(module.os, "access", lambda path, mode: False)  # pyright: ignore[reportUnknownLambdaType]
+    check = module._ports(None)
+    assert check.status == "warn"
+    assert str(check.mend).startswith("sudo usermod -aG ")
+    assert str(check.mend).endswith(" $USER, then log in again")
+
+
+async def test_named_port_must_be_there(client: dict[str, str], tmp_path: Path) -> None:
+    """Ours. A network port cannot be looked up here."""
+    (tmp_path / "dev" / "ttyUSB0").write_text("")
+    check = (await checks(client, port=f"{tmp_path}/dev/ttyUSB7"))["serial ports"]
+    assert check.status == "fail"
+    assert check.found == f"{tmp_path}/dev/ttyUSB7 is not there; connected: {tmp_path}/dev/ttyUSB0"
+    assert (await checks(client, port="socket://localhost:5555"))["serial ports"].status == "ok"
+
+
+async def test_qemu_that_is_there(client: dict[str, str], programs: Programs, installation: Installation) -> None:
+    """Ours: what is missing is named with ESP-IDF's own command."""
+    programs("qemu-system-riscv32")
+    check = (await checks(client))["QEMU"]
+    assert check.mend == f"{installation.python} {installation.path}/tools/idf_tools.py install qemu-xtensa"
+    programs("qemu-system-xtensa")
+    assert (await checks(client))["QEMU"].status == "ok"

@@ -246,6 +246,11 @@ class Orchestrator:
             raise BadInput("project", f"{text[:60]!r} fits {', '.join(p.path for p in found)[:300]}: give a path")
         return found[0]
 
+    async def newest_events(self, reference: int | str, limit: int) -> Sequence[Event]:
+        """The last events of a build, oldest of them first."""
+        build, store = await self._build(reference), await self.store()
+        return await store.read(lambda c: events.newest_events(c, build.id, limit))
+
     async def events(self, after: int, *, build: int | None = None) -> Sequence[Event]:
         """Events above an id, oldest first; none is ever missed by asking with the last id seen."""
         return await (await self.store()).read(lambda c: events.events_after(c, after, build_id=build))
@@ -345,7 +350,10 @@ def parse_build(reference: int | str) -> int | str:
 
 def _real(text: str) -> str:
     """A path as it is stored; what cannot be one stays as it is."""
-    return text if "\0" in text else str(Path(text).expanduser().resolve())
+    try:
+        return str(Path(text).expanduser().resolve())
+    except (OSError, RuntimeError, ValueError):  # a loop of links, ~nobody, a NUL
+        return text
 
 
 def _median(values: Sequence[float]) -> float | None:

@@ -110,5 +110,8 @@ def _start_worker(home: Path, lock: int) -> None:
             argv, stdin=null, stdout=log, stderr=log, start_new_session=True, pass_fds=[lock], cwd="/", env=environment
         )
         _started.append(child)
+        # Known from now on; the worker itself writes the same once it has loaded.
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"pid {child.pid} version {__version__}\n".encode(), 0)
     finally:
         os.close(log)

@@ -34,6 +34,7 @@ class Worker:
     def __init__(self, config: Config, store: Store, clock: Clock) -> None:
         self.config, self.store, self.clock = config, store, clock
         self.replaced = False
+        self.told_to_leave = False
         self.leaving = False
 
     async def serve(self) -> None:
@@ -74,7 +75,7 @@ class Worker:
 
     def _leave_on_signals(self, wake: Signal) -> None:
         def leave() -> None:
-            self.leaving = True
+            self.told_to_leave = self.leaving = True
             wake.set()
 
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -111,7 +112,7 @@ def run(handed_down: int | None = None) -> int:
     finally:
         os.close(lock)
     # A row that came while this worker was leaving saw the lock held; nobody else would look at it.
-    if not worker.replaced and store.look(builds.open_builds):
+    if not worker.replaced and not worker.told_to_leave and store.look(builds.open_builds):
         poke(config.home, store)
     store.engine.dispose()
     return 0

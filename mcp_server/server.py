@@ -1,0 +1,229 @@
+"""The MCP server: thin, quick to start, and nothing that matters lives in it. Builds run in the worker."""
+
+import asyncio
+import contextlib
+import importlib
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import AsyncGenerator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
+from mcp.server.mcpserver import Context, MCPServer
+from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
+from mcp_types import CallToolResult, InputRequiredResult, Tool
+from pydantic import ValidationError
+
+from mcp_server import __version__
+from mcp_server.errors import OrchestratorError
+from mcp_server.tools import builds, idf, prompts, resources
+from mcp_server.tools.answers import Opener, answer
+from mcp_server.tools.arguments import ENDS_WORK, READS, STARTS_WORK, explain, lean_schema, unknown_argument
+
+if TYPE_CHECKING:
+    from mcp_server.orchestrator import Orchestrator
+
+log = logging.getLogger(__name__)
+
+INSTRUCTIONS = (
+    "Builds ESP-IDF firmware and answers with a verdict instead of a log. A build has a number and outlives this "
+    "server: after a lost call, build_wait or build_list finds it."
+)
+WARM_S = 0.05  # behind the answer to the first request, so that the client is not kept waiting
+LOG_BYTES = 1_000_000  # of mcp.log; a full one is kept once as mcp.log.1
+
+TOOLS = (
+    (idf.doctor, READS),
+    (idf.idf_build, STARTS_WORK),
+    (builds.build_wait, READS),
+    (builds.build_get, READS),
+    (builds.build_log, READS),
+    (builds.build_list, READS),
+    (builds.build_cancel, ENDS_WORK),
+    (builds.build_retry, STARTS_WORK),
+)
+
+
+class Home:
+    """The orchestrator of this process, loaded at the first call or shortly before it."""
+
+    def __init__(self) -> None:
+        self._orchestrator: Orchestrator | None = None
+        self._opening = asyncio.Lock()
+        self._warmed = False
+
+    async def __call__(self) -> "Orchestrator":
+        """The orchestrator. ConfigError: config.yaml cannot be used; the next call reads it again."""
+        async with self._opening:
+            if self._orchestrator is None:
+                self._orchestrator = await asyncio.to_thread(_load)
+            return self._orchestrator
+
+    async def warm(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
+        """Middleware: once the client has its first answer, import in a thread what its first call will need."""
+        if not self._warmed:
+            self._warmed = True
+            thread = threading.Thread(target=_warm, name="warm", daemon=True)  # the process may end before it
+            asyncio.get_running_loop().call_later(WARM_S, thread.start)
+        return await call_next(ctx)
+
+    async def aclose(self) -> None:
+        """Let the orchestrator go; builds run on."""
+        if self._orchestrator is not None:
+            await self._orchestrator.aclose()
+
+
+class Server(MCPServer[Opener]):
+    """The SDK's server with lean schemas, one sentence an error and no traceback for anybody."""
+
+    async def list_tools(self) -> list[Tool]:
+        """Every tool, its schema without what tells a model nothing."""
+        return [
+            tool.model_copy(update={"input_schema": lean_schema(tool.input_schema), "output_schema": None})
+            for tool in await super().list_tools()
+        ]
+
+    async def call_tool(
+        self, name: str, arguments: dict[str, Any], context: Context[Any, Any] | None = None
+    ) -> CallToolResult | InputRequiredResult:
+        """Call a tool. Whatever goes wrong is an answer that says so in one sentence."""
+        schemas = {tool.name: tool.input_schema for tool in await super().list_tools()}
+        schema = schemas.get(name)
+        if schema is None:
+            return answer(f"there is no tool {name[:60]!r}; there are {', '.join(schemas)}", is_error=True)
+        if (sentence := unknown_argument(name, schema, arguments)) is not None:
+            return answer(sentence, is_error=True)
+        try:
+            return await super().call_tool(name, arguments, context)
+        except ToolError as error:
+            return answer(_sentence(name, schema, error), is_error=True)
+
+
+def make_server(opener: Opener | None = None) -> Server:
+    """A server with all tools. `opener` gives the orchestrator; by default the one of BUILD_ORCHESTRATOR_HOME."""
+    home = Home()
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: MCPServer[Opener]) -> AsyncGenerator[Opener]:
+        try:
+            yield opener or home
+        finally:
+            await home.aclose()
+
+    server = Server(
+        "build-orchestrator",
+        version=__version__,
+        instructions=INSTRUCTIONS,
+        lifespan=lifespan,
+        log_level="WARNING",
+        middleware=[] if opener else [home.warm],
+    )
+    for function, annotations in TOOLS:
+        server.add_tool(function, annotations=annotations)
+    resources.register(server)
+    prompts.register(server)
+    return server
+
+
+def main() -> int:
+    """Serve MCP on stdin and stdout until stdin ends."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Python's own way would first wait for the thread that reads stdin
+    _configure_logging(os.environ)
+    try:
+        make_server().run("stdio")
+    except Exception as error:
+        if _client_left(error):
+            return 0
+        log.exception("the server broke down")
+        sys.stderr.write(f"internal error: {type(error).__name__}; see {_log_file(os.environ)}\n")
+        return 1
+    return 0
+
+
+def _client_left(error: BaseException) -> bool:
+    """Whether an answer could not be written because nobody reads any more."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(_client_left(part) for part in cast("BaseExceptionGroup[BaseException]", error).exceptions)
+    return isinstance(error, BrokenPipeError | ConnectionResetError)
+
+
+def _load() -> "Orchestrator":
+    _import_all()
+    from mcp_server.config import load_config  # noqa: PLC0415
+    from mcp_server.orchestrator import Orchestrator  # noqa: PLC0415
+
+    return Orchestrator(load_config())
+
+
+def _import_all() -> None:
+    """Import what the first call needs: 0.2 s that the client's first question must not wait for."""
+    importlib.import_module("mcp_server.orchestrator")
+    importlib.import_module("mcp_server.report")
+
+
+def _warm() -> None:
+    with contextlib.suppress(Exception):  # whoever calls a tool is told
+        _import_all()
+
+
+def _sentence(tool: str, schema: Mapping[str, Any], error: ToolError) -> str:
+    cause = error.__cause__
+    if isinstance(cause, OrchestratorError):
+        return str(cause)
+    if isinstance(error, UnexpectedToolError):
+        log.error("tool %s", tool, exc_info=cause)
+        return f"internal error: {type(cause).__name__}; see {_log_file(os.environ)}"
+    if isinstance(cause, ValidationError):
+        return explain(schema, cause)
+    return str(error)
+
+
+# -- logging -----------------------------------------------------------------------------------------------------------
+
+
+class _OneLine(logging.Formatter):
+    """No traceback: stderr is shown to people."""
+
+    def formatException(self, ei: object) -> str:  # noqa: N802  (the base's name)
+        return ""
+
+    def format(self, record: logging.LogRecord) -> str:
+        record.exc_text = None
+        return super().format(record).rstrip()
+
+
+class _LogFile(logging.Handler):
+    """Warnings and errors with their tracebacks, in a file that is made when there is something to say."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        path = _log_file(os.environ)
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if path.exists() and path.stat().st_size > LOG_BYTES:
+                path.replace(path.with_suffix(".log.1"))
+            record.exc_text = None
+            file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            try:
+                os.write(file, f"{self.format(record)}\n".encode())
+            finally:
+                os.close(file)
+        except OSError:  # a full or read-only disk must not end the server; stderr has the line
+            return
+
+
+def _log_file(environment: Mapping[str, str]) -> Path:
+    """HOME/logs/mcp.log, known without config.yaml: what is wrong with that is logged, too."""
+    return Path(environment.get("BUILD_ORCHESTRATOR_HOME") or "~/.build-orchestrator").expanduser() / "logs" / "mcp.log"
+
+
+def _configure_logging(environment: Mapping[str, str]) -> None:
+    level = logging.getLevelNamesMapping().get(environment.get("BUILD_ORCHESTRATOR_LOG", "").upper(), logging.WARNING)
+    stderr = logging.StreamHandler(sys.stderr)
+    stderr.setFormatter(_OneLine("build-orchestrator: %(levelname)s %(message)s"))
+    file = _LogFile(logging.WARNING)
+    file.setFormatter(logging.Formatter("%(asctime)s %(process)d %(levelname)s %(name)s %(message)s"))
+    logging.basicConfig(level=level, handlers=[stderr, file], force=True)

@@ -1,0 +1,94 @@
+"""Looking at builds, waiting for them, ending and repeating them."""
+
+from typing import Annotated, Literal
+
+from mcp_types import CallToolResult
+from pydantic import Field
+
+from mcp_server.errors import BadInput
+from mcp_server.tools.answers import CANCEL_S, Roots, answer, follow, orchestrator_of, project_path, to_the_end
+from mcp_server.tools.arguments import MAX_WAIT_S, Build, BuildRef, Ctx, Text, WaitS
+
+Detail = Literal["verdict", "stages", "sizes", "artifacts", "events"]
+Status = Literal["pending", "running", "success", "failed", "cancelled"]
+Limit = Annotated[int, Field(ge=1, le=100)]
+
+
+async def build_wait(
+    ctx: Ctx, build: Build, timeout_s: Annotated[int, Field(ge=0, le=MAX_WAIT_S)] = 50
+) -> CallToolResult:
+    """Wait for a build: its verdict if it ends in time, else progress and time left."""
+    return await follow(ctx, build, timeout_s)
+
+
+async def build_get(
+    ctx: Ctx, build: Build, detail: Detail = "verdict", compare_to: BuildRef | None = None
+) -> CallToolResult:
+    """A build's verdict with all errors, its stages, files or events, or its sizes against another build's."""
+    from mcp_server import report  # noqa: PLC0415
+
+    orchestrator = await orchestrator_of(ctx)
+    view = await orchestrator.get(build)
+    if compare_to is not None and detail not in ("verdict", "sizes"):
+        raise BadInput("compare_to", f'compares sizes: leave it out for detail="{detail}"')
+    if detail == "sizes" or compare_to is not None:
+        other = await orchestrator.get(compare_to) if compare_to is not None else None
+        return answer(report.size_table(view, other))
+    if detail == "stages":
+        return answer(report.stage_table(view))
+    if detail == "artifacts":
+        return answer(report.artifact_table(view))
+    if detail == "events":
+        newest = await orchestrator.newest_events(view.build.id, report.MOST_EVENTS)
+        return answer(report.event_list(view, newest))
+    return answer(report.build_report(view, limit_bytes=report.DETAIL_BYTES))
+
+
+async def build_log(
+    ctx: Ctx,
+    build: Build,
+    stage: Text = "",
+    grep: Text = "",
+    around: int | None = None,
+    tail: int | None = None,
+    offset: int | None = None,
+    max_bytes: int = 4000,
+) -> CallToolResult:
+    """Lines of a stage's log: by regex, around a line, the last, or from a byte offset."""
+    from mcp_server import report  # noqa: PLC0415
+
+    orchestrator = await orchestrator_of(ctx)
+    piece = await orchestrator.log(
+        build, stage or None, grep=grep or None, around=around, tail=tail, offset=offset, max_bytes=max_bytes
+    )
+    view = await orchestrator.get(build)
+    return answer(report.log_text(view.build.id, piece))
+
+
+async def build_list(
+    ctx: Ctx, roots: Roots, project: Text = "", status: Status | None = None, limit: Limit = 10
+) -> CallToolResult:
+    """The newest builds, one line each."""
+    from mcp_server import report  # noqa: PLC0415
+
+    orchestrator = await orchestrator_of(ctx)
+    path = await project_path(orchestrator, project, roots) if project else None
+    builds = await orchestrator.list(project=path, status=status, limit=limit)
+    return answer(report.build_list(builds, await orchestrator.projects_of(builds)))
+
+
+async def build_cancel(ctx: Ctx, build: Build) -> CallToolResult:
+    """End a build and all its processes."""
+    from mcp_server import report  # noqa: PLC0415
+
+    orchestrator = await orchestrator_of(ctx)
+    view = await to_the_end(orchestrator.cancel(build))
+    view = await orchestrator.wait(view.build.id, CANCEL_S)
+    return answer(report.build_report(view))
+
+
+async def build_retry(ctx: Ctx, build: Build, failed_only: bool = True, wait_s: WaitS = 45) -> CallToolResult:
+    """Repeat a failed or cancelled build as a new one, without the stages that passed."""
+    orchestrator = await orchestrator_of(ctx)
+    started = await to_the_end(orchestrator.retry(build, failed_only=failed_only))
+    return await follow(ctx, started.build.id, wait_s, joined=started.joined)

@@ -1,0 +1,37 @@
+"""Building ESP-IDF projects, and what this machine has for it."""
+
+from mcp_types import CallToolResult
+
+from mcp_server.errors import BadInput
+from mcp_server.tools.answers import Roots, answer, follow, orchestrator_of, project_path, to_the_end
+from mcp_server.tools.arguments import Ctx, Project, Text, WaitS
+
+
+async def doctor(
+    ctx: Ctx, roots: Roots, project: Project = ".", host: Text = "local", port: Text = ""
+) -> CallToolResult:
+    """What is missing here for building firmware, each with the command that mends it."""
+    from mcp_server import report  # noqa: PLC0415  (first use: the server starts without it)
+
+    if host not in ("", "local"):
+        raise BadInput("host", f"{host[:60]!r} is not known; known: local")
+    orchestrator = await orchestrator_of(ctx)
+    path = await project_path(orchestrator, project, roots)
+    return answer(report.doctor_report(await orchestrator.doctor(path, port=port or None)))
+
+
+async def idf_build(
+    ctx: Ctx,
+    roots: Roots,
+    project: Project = ".",
+    target: Text = "",
+    host: Text = "local",
+    clean: bool = False,
+    wait_s: WaitS = 45,
+) -> CallToolResult:
+    """Build an ESP-IDF project; answers with each error's file:line and hint."""
+    orchestrator = await orchestrator_of(ctx)
+    path = await project_path(orchestrator, project, roots)
+    start = orchestrator.start_build(path, target=target or None, clean=clean, host=host or "local", triggered_by="mcp")
+    started = await to_the_end(start)
+    return await follow(ctx, started.build.id, wait_s, joined=started.joined)

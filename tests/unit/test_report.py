@@ -1,0 +1,397 @@
+"""Reports: what a model reads of a build, to the byte."""
+
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mcp_server import report
+from mcp_server.idf.doctor import Check
+from mcp_server.logs import LogSlice
+from mcp_server.model import (
+    Artifact,
+    BuildStatus,
+    Diagnosis,
+    Diagnostic,
+    Event,
+    Lease,
+    Plan,
+    Progress,
+    StageSpec,
+    StageStatus,
+    Verdict,
+)
+from tests.unit.tools.fake import (
+    NOON,
+    PROJECT,
+    TWO_ERRORS,
+    a_build,
+    a_stage,
+    a_view,
+    failed_view,
+    running_view,
+    succeeded_view,
+)
+
+FLASHED = (
+    Artifact(path="bootloader/bootloader.bin", size=20_512, sha256="b" * 64, kind="bootloader", offset="0x0"),
+    Artifact(path="blink.bin", size=182_304, sha256="a" * 64, kind="app", offset="0x10000"),
+    Artifact(path="blink.elf", size=4_112_880, sha256="c" * 64, kind="elf"),
+    Artifact(path="partition_table/partition-table.bin", size=3072, sha256="d" * 64, offset="0x8000"),
+)
+
+
+def test_a_failed_build_is_told_with_place_source_hint_and_the_way_to_the_log() -> None:
+    """interfaces: the report of a failed build."""
+    text = report.build_report(failed_view(plan=a_build().plan.model_copy(update={"max_rounds": 3})))
+
+    assert text.splitlines() == [
+        "build 42 failed in stage build · esp32c3 · 38 s · 2 errors, 36 warnings · round 1 of 3",
+        "main/app_main.c:41:5 error: implicit declaration of function 'gpio_set_levl'; did you mean 'gpio_set_level'?",
+        "   41 |     gpio_set_levl(LED, 1);",
+        "main/app_main.c:57:12 error: 'LED_PIN' undeclared",
+        "   57 |     return LED_PIN;",
+        "hint: driver/gpio.h needs esp_driver_gpio in PRIV_REQUIRES of main/CMakeLists.txt",
+        'more: build_log(42, "build") · do not rebuild to read the log',
+    ]
+    assert report.size(text) <= 700
+
+
+def test_a_flood_of_errors_stays_within_the_limit_and_says_how_to_see_the_rest() -> None:
+    """interfaces: 700 bytes, then build_get."""
+    errors = tuple(
+        Diagnostic(severity="error", kind="compile", message=f"'é{n}' undeclared " * 9, file=f"main/a{n}.c", line=n)
+        for n in range(1, 40)
+    )
+    flood = Diagnosis(errors=errors, error_count=812, warning_count=9000)
+
+    short = report.build_report(failed_view(flood))
+    long = report.build_report(failed_view(flood), limit_bytes=report.DETAIL_BYTES)
+
+    assert report.size(short) <= 700
+    assert "812 errors, 9000 warnings" in short
+    assert "main/a1.c:1 error" in short
+    assert "more: build_get(42)" in short
+    assert 700 < report.size(long) <= report.DETAIL_BYTES
+    assert "build_get" not in long
+
+
+@given(
+    st.text(max_size=900),
+    st.text(max_size=300),
+    st.integers(0, 10**7),
+    st.sampled_from(["exit", "timeout", "lost", "cancelled", "disk_full"]),
+)
+def test_no_text_from_a_log_makes_a_report_longer_than_its_limit(
+    message: str, summary: str, count: int, reason: str
+) -> None:
+    """Ours. What is printed by a compiler, a test or a path is not ours to trust."""
+    error = Diagnostic(severity="error", kind="compile", message=message, file=summary, line=count, source=message)
+    for diagnosis in (None, Diagnosis(errors=(error,) * 3, error_count=count, hints=(message, summary))):
+        verdict = Verdict(result="fail", summary=summary, diagnosis=diagnosis, details={"last_lines": [message] * 5})
+        stage = a_stage(StageStatus.FAILED, reason=reason, exit_code=1, verdict=verdict, attempt=2)
+        view = a_view(a_build(status=BuildStatus.FAILED, target=summary or None, build_output=message), stage)
+
+        text = report.build_report(view, joined=True)
+
+        assert report.size(text) <= 700
+        assert "do not rebuild to read the log" in text
+
+
+def test_a_failure_without_a_known_message_shows_the_last_lines() -> None:
+    """Design: evidence, never a guess."""
+    view = failed_view(None, build_output="exit code 2\nninja: entering\n\x1b[31mboom\x1b[0m: it broke\n")
+
+    assert report.build_report(view).splitlines()[1:] == [
+        "exit code 2",
+        "its last lines:",
+        "  ninja: entering",
+        "  boom: it broke",
+        'more: build_log(42, "build") · do not rebuild to read the log',
+    ]
+
+
+@pytest.mark.parametrize(
+    ("reason", "summary", "first"),
+    [
+        ("timeout", "stopped at its time limit", "build 42 timed out in stage build · esp32c3 · 38 s"),
+        (
+            "lost",
+            "the job was lost: its processes were killed, or the machine restarted",
+            "build 42 was lost in stage build · esp32c3 · 38 s",
+        ),
+    ],
+)
+def test_a_build_that_was_ended_says_why_before_what_its_log_says(reason: str, summary: str, first: str) -> None:
+    """Design: lost and timeout are states of their own."""
+    verdict = Verdict(result="timeout", summary=summary, diagnosis=TWO_ERRORS)
+    stage = a_stage(StageStatus.FAILED, reason=reason, verdict=verdict)
+
+    lines = report.build_report(a_view(a_build(status=BuildStatus.FAILED, reason=reason), stage)).splitlines()
+
+    assert lines[0].startswith(first)
+    assert lines[1] == summary
+    assert lines[2].startswith("main/app_main.c:41:5 error")
+
+
+def test_a_refused_stage_tells_its_sentence_and_points_to_no_log() -> None:
+    """Ours. Nothing ran, so there is no log to read."""
+    sentence = "ESP-IDF 5.1 at /opt/idf is gone: install it, or set IDF_PATH"
+    verdict = Verdict(result="fail", summary=sentence)
+    stage = a_stage(StageStatus.FAILED, job_id=None, reason="environment", verdict=verdict)
+
+    text = report.build_report(a_view(a_build(status=BuildStatus.FAILED, reason="environment"), stage))
+
+    assert text == f"build 42 was refused in stage build · esp32c3 · 38 s\n{sentence}"
+
+
+def test_a_failure_of_our_own_is_called_one() -> None:
+    """Ours. No stage to blame, so the build's own words."""
+    output = "internal error: KeyError; see logs/worker.log"
+    view = a_view(a_build(status=BuildStatus.FAILED, reason="internal", build_output=output))
+
+    assert report.build_report(view) == f"build 42 failed · esp32c3 · 38 s · internal\n{output}"
+
+
+def test_a_full_disk_is_told_before_what_the_compiler_made_of_it() -> None:
+    """Ours. The cause, then its effects."""
+    full = "no space left on the disk of /p/build: free some, then retry"
+    verdict = Verdict(result="fail", summary=full, diagnosis=TWO_ERRORS)
+    stage = a_stage(StageStatus.FAILED, reason="exit", exit_code=2, verdict=verdict)
+
+    text = report.build_report(a_view(a_build(status=BuildStatus.FAILED), stage))
+
+    assert text.splitlines()[1] == full
+    assert "main/app_main.c:41:5 error" in text
+
+
+def test_what_a_simulated_idf_built_is_called_so() -> None:
+    """interfaces: each simulated part says in its output that it is simulated."""
+    details = {"simulated": "by the simulated ESP-IDF", "notes": ["blink.map is missing"]}
+    stage = a_stage(StageStatus.SUCCESS, verdict=Verdict(result="pass", details=details))
+
+    lines = report.build_report(a_view(a_build(status=BuildStatus.SUCCESS), stage)).splitlines()
+
+    assert lines == [
+        "build 42 succeeded · esp32c3 · 38 s · simulated ESP-IDF",
+        "note: blink.map is missing",
+    ]
+
+
+def test_the_round_that_counts_is_the_last_and_a_failed_fix_is_named() -> None:
+    """Design: rounds; the stage that failed in an earlier one is history."""
+    plan = Plan(stages=a_build().plan.stages, fix=StageSpec(name="fix", kind="agent.patch"), max_rounds=3)
+    old = a_stage(StageStatus.FAILED, verdict=Verdict(result="fail", summary="old"), round=1)
+    last = a_stage(StageStatus.FAILED, verdict=Verdict(result="fail", diagnosis=TWO_ERRORS), round=2, attempt=2)
+    fix = a_stage(StageStatus.FAILED, "fix", verdict=Verdict(result="fail", summary="hunk 1 does not apply"), round=2)
+
+    text = report.build_report(a_view(a_build(status=BuildStatus.FAILED, plan=plan, round=2), old, last, fix))
+
+    assert "attempt 2 · round 2 of 3" in text
+    assert "fix: hunk 1 does not apply" in text
+    assert "old" not in text
+
+
+def test_a_success_names_what_was_made_and_where() -> None:
+    """interfaces: success in a few lines, at most 500 bytes."""
+    verdict = Verdict(result="pass", diagnosis=Diagnosis(warning_count=36), artifacts=FLASHED)
+    stage = a_stage(StageStatus.SUCCESS, verdict=verdict)
+    build = a_build(status=BuildStatus.SUCCESS, artifacts_path="/home/me/blink/build")
+
+    text = report.build_report(a_view(build, stage, artifacts=FLASHED))
+
+    assert text.splitlines() == [
+        "build 42 succeeded · esp32c3 · 38 s · 36 warnings",
+        "app blink.bin 182,304 B · elf blink.elf 4.1 MB",
+        "flash 0x0 bootloader/bootloader.bin · 0x8000 partition_table/partition-table.bin · 0x10000 blink.bin",
+        "in /home/me/blink/build",
+    ]
+    assert report.size(text) <= 500
+
+
+def test_an_address_that_is_none_is_shown_as_it_is() -> None:
+    """Ours. It comes from a JSON file that anything may have written."""
+    odd = FLASHED[0].model_copy(update={"offset": "later", "path": "odd.bin"})
+
+    text = report.build_report(succeeded_view(artifacts=(odd, *FLASHED)))
+
+    assert "0x10000 blink.bin · later odd.bin" in text
+
+
+def test_a_success_tells_what_a_test_saw() -> None:
+    """Design: a verdict from a run is the line that decided it."""
+    stages = (
+        a_stage(StageStatus.SUCCESS, verdict=Verdict(result="pass", artifacts=FLASHED, summary="built")),
+        a_stage(StageStatus.SUCCESS, "run", "idf.run", verdict=Verdict(result="pass", summary="SELF TEST PASSED")),
+    )
+
+    assert "run: SELF TEST PASSED" in report.build_report(a_view(a_build(status=BuildStatus.SUCCESS), *stages))
+
+
+def test_a_cancelled_build_says_so_and_how_to_build_again() -> None:
+    """interfaces: cancelled is no failure."""
+    text = report.build_report(a_view(a_build(status=BuildStatus.CANCELLED, retry_of=41), elapsed_s=12.4))
+
+    assert text.splitlines() == [
+        "build 42 cancelled · esp32c3 · 12 s · retry of 41",
+        "more: build_retry(42) builds it again",
+    ]
+
+
+def test_a_pending_build_names_the_build_it_waits_for() -> None:
+    """interfaces: what a pending build waits for."""
+    lease = Lease(resource="dir:local:/p/build", slot=0, build=41, stage=None, reason="build 41", taken_at=NOON)
+    slot = Lease(resource="host:local", slot=0, build=40, stage="build", reason="stage build", taken_at=NOON)
+
+    text = report.build_report(a_view(a_build(), blocked_by=(lease, slot), elapsed_s=3))
+    alone = report.build_report(a_view(a_build(), elapsed_s=3), joined=True)
+
+    assert text.splitlines() == [
+        "build 42 pending · esp32c3 · 3.0 s · waits for build 41 and 1 other build, which holds the directory /p/build",
+        "more: build_wait(42) · build_cancel(42)",
+    ]
+    assert alone.splitlines()[:2] == [
+        "joined pending build 42: the same was asked for before",
+        "build 42 pending · esp32c3 · 3.0 s · waits for the worker",
+    ]
+
+
+def test_a_running_build_tells_step_and_time_left() -> None:
+    """interfaces: progress and ETA."""
+    text = report.build_report(running_view(412, 1043, elapsed_s=41))
+
+    assert text.splitlines() == [
+        "build 42 running stage build · esp32c3 · 41 s · about 63 s left",
+        "412/1043 compiling gpio.c",
+        'more: build_wait(42) · build_log(42, "build", tail=20)',
+    ]
+
+
+def test_a_build_that_is_being_cancelled_is_not_called_running() -> None:
+    """Ours."""
+    view = a_view(a_build(status=BuildStatus.RUNNING, cancel_requested=True), a_stage(StageStatus.RUNNING))
+
+    assert report.build_report(view).startswith("build 42 is being cancelled")
+
+
+@pytest.mark.parametrize(
+    ("done", "total", "typical_s", "elapsed_s", "left_s"),
+    [
+        (0, 0, None, 10, None),
+        (0, 0, 40.0, 10, 30),
+        (1, 1000, 40.0, 10, 30),  # too little done to reckon from
+        (0, 0, 40.0, 50, None),  # longer than usual: nothing is known
+        (500, 1000, None, 10, 10),
+        (500, 1000, 40.0, 10, 20),  # half of each: 10 by the steps, 30 by experience
+        (900, 1000, 40.0, 90, 9),
+    ],
+)
+def test_the_time_left_comes_from_steps_and_experience(
+    done: int, total: int, typical_s: float | None, elapsed_s: float, left_s: float | None
+) -> None:
+    """Ours. Steps count for as much as is done of them."""
+    assert report.eta_s(running_view(done, total, typical_s=typical_s, elapsed_s=elapsed_s)) == pytest.approx(left_s)
+
+
+def test_steps_of_one_stage_tell_nothing_of_the_others() -> None:
+    """Ours. Half of the first of two stages is not half of the build."""
+    plan = Plan(stages=(*a_build().plan.stages, StageSpec(name="run", kind="idf.run")))
+    stage = a_stage(StageStatus.RUNNING, progress=Progress(done=5, total=10))
+    view = a_view(a_build(status=BuildStatus.RUNNING, plan=plan), stage, typical_s=60, elapsed_s=20)
+
+    assert report.eta_s(view) == 40
+
+
+def test_a_list_has_one_line_a_build_whatever_a_project_is_called() -> None:
+    """Ours. A folder's name may hold a newline."""
+    builds = [a_build(n, BuildStatus.FAILED, duration=3.25, reason="timeout") for n in range(300, 0, -1)]
+    projects = {PROJECT.id: PROJECT.model_copy(update={"name": "bl\nink\x1b[2J"})}
+
+    lines = report.build_list(builds, projects).splitlines()
+
+    assert lines[0] == "300 failed · 2026-01-31 12:00 UTC · 3.2 s · bl ink · esp32c3 · idf_build · timeout"
+    assert lines[-1] == f"… and {300 - len(lines) + 1} more lines"
+    assert report.size("\n".join(lines)) <= report.TABLE_BYTES
+    assert report.build_list([], {}) == "no builds: idf_build starts one"
+
+
+def test_tables_show_stages_events_and_files() -> None:
+    """interfaces: build_get's details."""
+    stage = a_stage(StageStatus.FAILED, reason="timeout", exit_code=143, attempt=2)
+    view = a_view(a_build(status=BuildStatus.FAILED), stage, artifacts=FLASHED)
+    event = Event(id=7, type="build.status", build=42, ts=NOON, data={"status": "failed", "note": "a\nb"})
+
+    assert report.stage_table(view).splitlines()[1] == (
+        "build failed · attempt 2 · 38 s · exit code 143 · timeout · idf.build"
+    )
+    assert report.event_list(view, [event] * 40).splitlines()[:2] == [
+        "build 42: 40 events, the newest",
+        '7 12:00:00 build.status {"status": "failed", "note": "a\\nb"}',
+    ]
+    assert (
+        report.artifact_table(view).splitlines()[2] == f"blink.bin · 182,304 B · app · at 0x10000 · sha256 {'a' * 16}"
+    )
+    assert report.artifact_table(a_view(a_build())) == "build 42 left no artifacts: it is pending"
+
+
+def test_sizes_are_compared_file_by_file() -> None:
+    """interfaces: compare_to."""
+    now = succeeded_view(artifacts=FLASHED)
+    before = (
+        FLASHED[0],
+        FLASHED[1].model_copy(update={"size": 180_000}),
+        FLASHED[2].model_copy(update={"path": "old.elf"}),
+    )
+    then = succeeded_view(artifacts=before)
+
+    assert report.size_table(now).splitlines()[1] == "blink.bin 182,304"
+    assert report.size_table(now, then).splitlines() == [
+        "build 42 against build 42: bytes on disk",
+        "blink.bin 182,304 +2,304",
+        "blink.elf 4,112,880 new",
+        "bootloader/bootloader.bin 20,512 unchanged",
+        "partition_table/partition-table.bin 3,072 new",
+        "old.elf gone, was 4,112,880",
+    ]
+
+
+def test_a_log_says_how_to_read_on() -> None:
+    """Ours."""
+    text = report.log_text(42, LogSlice("build", "a\nb\n", next_offset=4000, note="2 of 9 lines match"))
+
+    assert text.splitlines() == ["a", "b", "[2 of 9 lines match]", '[more: build_log(42, "build", offset=4000)]']
+    assert report.log_text(42, LogSlice("build", "")) == "nothing in the log of stage build here"
+
+
+def test_doctor_tells_problems_with_their_mending_and_the_rest_in_a_line() -> None:
+    """interfaces: what is missing and the command that mends it."""
+    checks = [
+        Check(name="ccache", status="warn", found="absent: builds are slower", mend="apt install ccache"),
+        Check(name="ESP-IDF", status="fail", found="none found", mend="git clone …"),
+        Check(name="ninja", status="ok", found="1.13"),
+        Check(name="git", status="ok", found="2.39"),
+    ]
+
+    assert report.doctor_report(checks).splitlines() == [
+        "2 problems:",
+        "ESP-IDF: none found",
+        "  mend: git clone …",
+        "warning: ccache: absent: builds are slower",
+        "  mend: apt install ccache",
+        "fine: ninja 1.13, git 2.39",
+    ]
+    assert report.doctor_report(checks[2:]).splitlines() == ["all is well", "fine: ninja 1.13, git 2.39"]
+    many = [
+        Check(name=f"check {n}", status="ok" if n % 2 else "fail", found="d" * 400, mend="m" * 400) for n in range(40)
+    ]
+    assert report.size(report.doctor_report(many)) <= 1500
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.04, "0.04 s"), (9.94, "9.9 s"), (38.2, "38 s"), (119.4, "119 s"), (725, "12 min 5 s"), (7400, "2 h 3 min")],
+)
+def test_durations_read_as_people_say_them(seconds: float, text: str) -> None:
+    """Ours."""
+    assert report.duration(timedelta(seconds=seconds).total_seconds()) == text

@@ -1,0 +1,198 @@
+"""An orchestrator without database, worker or ESP-IDF: a test says what a build comes to and when."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+from mcp_server.clock import SystemClock
+from mcp_server.errors import Conflict, NotFound
+from mcp_server.idf.doctor import Check
+from mcp_server.logs import LogSlice
+from mcp_server.model import (
+    Build,
+    BuildStatus,
+    Diagnosis,
+    Diagnostic,
+    Event,
+    Plan,
+    Progress,
+    Project,
+    Stage,
+    StageSpec,
+    StageStatus,
+    Verdict,
+)
+from mcp_server.orchestrator import BuildView, OnUpdate, Orchestrator, Started, parse_build
+
+NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
+PROJECT = Project(id="0c5c1d70-0000-4000-8000-000000000001", name="blink", path="/home/me/blink", created_at=NOON)
+PLAN = Plan(stages=(StageSpec(name="build", kind="idf.build", directory="/home/me/blink/build"),))
+
+TWO_ERRORS = Diagnosis(
+    errors=(
+        Diagnostic(
+            severity="error",
+            kind="compile",
+            message="implicit declaration of function 'gpio_set_levl'; did you mean 'gpio_set_level'?",
+            file="main/app_main.c",
+            line=41,
+            column=5,
+            source="    gpio_set_levl(LED, 1);",
+        ),
+        Diagnostic(
+            severity="error",
+            kind="compile",
+            message="'LED_PIN' undeclared",
+            file="main/app_main.c",
+            line=57,
+            column=12,
+            source="    return LED_PIN;",
+        ),
+    ),
+    error_count=2,
+    warning_count=36,
+    hints=("driver/gpio.h needs esp_driver_gpio in PRIV_REQUIRES of main/CMakeLists.txt",),
+)
+
+
+def a_build(number: int = 42, status: BuildStatus = BuildStatus.PENDING, **columns: Any) -> Build:
+    values: dict[str, Any] = {
+        "project_id": PROJECT.id,
+        "created_at": NOON,
+        "task_id": f"0c5c1d70-0000-4000-8000-{number:012d}",
+        "name": "idf_build",
+        "target": "esp32c3",
+        "plan": PLAN,
+        "args_key": "key",
+        **columns,
+    }
+    return Build(id=number, status=status, **values)
+
+
+def a_stage(status: StageStatus, name: str = "build", kind: str = "idf.build", **columns: Any) -> Stage:
+    columns = {"job_id": "abcdef01-42-build-1-1", "started_at": NOON, **columns}
+    if not status.is_open:
+        columns = {"ended_at": NOON + timedelta(seconds=38), **columns}
+    return Stage(build=42, stage=name, kind=kind, host="local", status=status, **columns)
+
+
+def a_view(build: Build, *stages: Stage, **more: Any) -> BuildView:
+    values: dict[str, Any] = {"elapsed_s": 38.2, **more}
+    return BuildView(build=build, project=PROJECT, stages=stages, **values)
+
+
+def failed_view(diagnosis: Diagnosis | None = TWO_ERRORS, **columns: Any) -> BuildView:
+    verdict = Verdict(result="fail", summary="exit code 2", diagnosis=diagnosis)
+    stage = a_stage(StageStatus.FAILED, reason="exit", exit_code=2, verdict=verdict)
+    columns = {"reason": "exit", "duration": 38.2, **columns}
+    return a_view(a_build(status=BuildStatus.FAILED, **columns), stage)
+
+
+def running_view(done: int, total: int, message: str = "compiling gpio.c", **more: Any) -> BuildView:
+    stage = a_stage(StageStatus.RUNNING, progress=Progress(done=done, total=total, message=message))
+    return a_view(a_build(status=BuildStatus.RUNNING, started_at=NOON), stage, **more)
+
+
+def succeeded_view(**more: Any) -> BuildView:
+    stage = a_stage(StageStatus.SUCCESS, reason="exit", exit_code=0, verdict=Verdict(result="pass"))
+    return a_view(a_build(status=BuildStatus.SUCCESS, duration=38.2), stage, **more)
+
+
+@dataclass
+class Fake:
+    """Has the orchestrator's methods. `views` are what `wait` sees one after another; the last one stays."""
+
+    views: list[BuildView] = field(default_factory=list[BuildView])
+    joined: bool = False
+    known: dict[str, Project] = field(default_factory=lambda: {PROJECT.name: PROJECT, PROJECT.id: PROJECT})
+    checks: Sequence[Check] = ()
+    happened: Sequence[Event] = ()
+    log_slice: LogSlice = field(default_factory=lambda: LogSlice("build", "line 1\nline 2"))
+    calls: list[tuple[str, dict[str, Any]]] = field(default_factory=list[tuple[str, dict[str, Any]]])
+    error: Exception | None = None
+    waits: int = 0
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    clock: SystemClock = field(default_factory=SystemClock)
+
+    async def open(self) -> Orchestrator:
+        return cast(Orchestrator, self)
+
+    def push(self, view: BuildView) -> None:
+        """What happens to the build while somebody waits."""
+        self.views.append(view)
+        self.changed.set()
+
+    def called(self, name: str) -> dict[str, Any]:
+        return next(arguments for called, arguments in self.calls if called == name)
+
+    def _note(self, name: str, **arguments: Any) -> None:
+        self.calls.append((name, arguments))
+        if self.error is not None:
+            raise self.error
+
+    async def start_build(self, project: str, **arguments: Any) -> Started:
+        self._note("start_build", project=project, **arguments)
+        return Started(self.views[0].build, self.joined)
+
+    async def retry(self, reference: int | str, *, failed_only: bool = True) -> Started:
+        self._note("retry", reference=reference, failed_only=failed_only)
+        if not self.views[0].build.status.is_open and self.views[0].build.status is BuildStatus.SUCCESS:
+            raise Conflict("build 42 is success: only a failed or cancelled build can be retried")
+        return Started(self.views[0].build, joined=False)
+
+    async def cancel(self, reference: int | str) -> BuildView:
+        self._note("cancel", reference=reference)
+        return await self.get(reference)
+
+    async def get(self, reference: int | str) -> BuildView:
+        self._note("get", reference=reference)
+        number = parse_build(reference)
+        for view in reversed(self.views):
+            if number in (view.build.id, view.build.task_id):
+                return view
+        raise NotFound(f"there is no build {number}: build_list shows those there are")
+
+    async def wait(self, reference: int | str, timeout_s: float, on_update: OnUpdate | None = None) -> BuildView:
+        view = await self.get(reference)
+        deadline = self.clock.monotonic() + timeout_s
+        self.waits += 1
+        for view in [*self.views]:
+            if on_update is not None:
+                await on_update(view)
+        while view.build.status.is_open and (left := deadline - self.clock.monotonic()) > 0:
+            try:
+                await self.clock.within(left, self.changed.wait())
+            except TimeoutError:
+                break
+            self.changed.clear()
+            view = self.views[-1]
+            if on_update is not None:
+                await on_update(view)
+        return view
+
+    async def list(self, *, project: str | None = None, status: str | None = None, limit: int = 10) -> Sequence[Build]:
+        self._note("list", project=project, status=status, limit=limit)
+        return [view.build for view in self.views][:limit]
+
+    async def projects_of(self, listed: Sequence[Build]) -> Mapping[str, Project]:
+        return {PROJECT.id: PROJECT}
+
+    async def find_project(self, text: str) -> Project:
+        self._note("find_project", text=text)
+        if text not in self.known:
+            raise NotFound(f"project {text!r} is not known")
+        return self.known[text]
+
+    async def newest_events(self, reference: int | str, limit: int) -> Sequence[Event]:
+        self._note("newest_events", reference=reference, limit=limit)
+        return self.happened
+
+    async def log(self, reference: int | str, stage: str | None = None, **how: Any) -> LogSlice:
+        self._note("log", reference=reference, stage=stage, **how)
+        return replace(self.log_slice, stage=stage or self.log_slice.stage)
+
+    async def doctor(self, project: str | None = None, *, port: str | None = None) -> Sequence[Check]:
+        self._note("doctor", project=project, port=port)
+        return self.checks

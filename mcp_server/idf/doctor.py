@@ -17,7 +17,7 @@ from mcp_server.errors import BadInput, OrchestratorError
 from mcp_server.idf.activation import activate, missing_compiler, run_tool
 from mcp_server.idf.environment import DEFAULT_PATH, Found, choose_installation, find_installations, job_environment
 from mcp_server.idf.installation import Installation, read_text, version_numbers
-from mcp_server.idf.project import IdfProject, inspect_project
+from mcp_server.idf.project import DEFAULT_TARGET, IdfProject, inspect_project
 from mcp_server.model import Model
 
 CHECK_TIMEOUT_S = 15
@@ -27,7 +27,6 @@ LEAST_PYTHON = (3, 11)
 
 DEVICES = Path("/dev")
 PORTS = ("ttyUSB*", "ttyACM*", "cu.usbmodem*", "cu.usbserial*", "cu.SLAB*", "cu.wchusbserial*")
-DEFAULT_TARGET = "esp32"  # idf.py's own, where a project says nothing
 
 Status = Literal["ok", "warn", "fail"]
 

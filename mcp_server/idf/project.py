@@ -24,6 +24,10 @@ _COMPONENT = re.compile(r"\b(?:idf_component_register|register_component|idf_com
 _HERE = re.compile(r"\$\{(?:CMAKE_CURRENT_SOURCE_DIR|CMAKE_SOURCE_DIR|PROJECT_DIR|PROJECT_SOURCE_DIR)\}")
 
 
+DEFAULT_TARGET = "esp32"
+"""What idf.py builds for where a project says nothing."""
+
+
 class IdfProject(Model):
     """A folder that idf.py can build, or may be able to (`certain` False: its includes cannot all be resolved here).
 

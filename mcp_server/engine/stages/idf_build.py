@@ -15,14 +15,11 @@ from mcp_server.idf.diagnostics import Diagnoser
 from mcp_server.idf.environment import job_environment
 from mcp_server.idf.installation import Installation
 from mcp_server.idf.products import BuildProducts, collect
-from mcp_server.idf.project import inspect_project
+from mcp_server.idf.project import DEFAULT_TARGET, inspect_project
 from mcp_server.model import Verdict
 
 WAITED = "build-orchestrator: waiting for "
 """What a job's log says first where another program holds the build directory."""
-
-DEFAULT_TARGET = "esp32"
-"""What idf.py builds for where nothing says otherwise."""
 
 RECORD_S = 0.01
 """An exit record's times are cut to 1/100 s: a file that was saved just before the start must not look newer."""

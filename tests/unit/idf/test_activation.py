@@ -145,7 +145,7 @@ async def test_cancelled_run_leaves_no_process(tmp_path: Path) -> None:
     os.mkfifo(held)
     script = 'exec 9> "$1"; sleep 60 & echo started >&9; wait'
     run = asyncio.create_task(run_tool(["/bin/sh", "-c", script, "sh", str(held)], {"PATH": "/usr/bin:/bin"}, 60))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         file = await asyncio.to_thread(held.open)
         assert await asyncio.to_thread(file.readline) == "started\n"
         run.cancel()

@@ -102,6 +102,19 @@ ninja: build stopped: subcommand failed.
         ("main/display.c:4", "unknown type name 'spi_host_device_t'", "esp_lcd_io.h:33"),
     ),
     Kind(
+        "inlined-into-own-code",
+        """In file included from /usr/include/string.h:535,
+                 from /home/dev/p/main/cli.c:1:
+In function 'memset',
+    inlined from 'clear' at /home/dev/p/main/cli.c:8:86:
+/usr/include/bits/string_fortified.h:59:10: error: '__builtin_memset' writing 40 bytes into a region of size 4
+   59 |   return __builtin___memset_chk (__dest, __ch, __len,
+      |          ^
+cc1: all warnings being treated as errors
+""",
+        ("main/cli.c:8:86 error: '__builtin_memset' writing 40 bytes", "string_fortified.h:59"),
+    ),
+    Kind(
         "own-error-before-that-of-a-header",
         """FAILED: esp-idf/main/CMakeFiles/__idf_main.dir/a.c.obj
 /usr/bin/cc -c /home/dev/p/main/a.c

@@ -1,0 +1,107 @@
+"""The two ways to show a build that runs: painted in place on a terminal, a line a change elsewhere."""
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from rich.console import Group
+from rich.live import Live
+
+from mcp_server.cli import frame
+from mcp_server.cli.words import one_line
+from mcp_server.model import Stage, StageStatus
+from mcp_server.report import duration
+
+if TYPE_CHECKING:
+    from mcp_server.cli.screen import Screen
+    from mcp_server.clock import Clock
+    from mcp_server.orchestrator import BuildView
+
+TICK_S = 0.5  # the clocks on the screen move even when the build does not
+STEP_PERCENT = 25  # a line elsewhere than on a terminal for each quarter of a stage
+
+
+class Painted:
+    """A frame that is painted over while the build runs and left standing when it is over."""
+
+    def __init__(self, screen: "Screen", clock: "Clock") -> None:
+        self._screen, self._clock = screen, clock
+        self._view: BuildView | None = None
+        self._live: Live | None = None
+        self._ticking: asyncio.Task[None] | None = None
+
+    async def update(self, view: "BuildView") -> None:
+        self._view = view
+        if self._live is None:
+            self._live = Live(console=self._screen.console, auto_refresh=False, vertical_overflow="crop")
+            self._live.start()
+            self._ticking = asyncio.create_task(self._tick())
+        self._paint()
+
+    def pause(self) -> None:
+        if self._ticking is not None:
+            self._ticking.cancel()
+            self._ticking = None
+        if self._live is not None:
+            self._paint()
+            self._live.stop()
+            self._live = None
+
+    async def _tick(self) -> None:
+        while True:
+            await self._clock.sleep(TICK_S)
+            self._paint()
+
+    def _paint(self) -> None:
+        if self._live is not None and self._view is not None:
+            style = frame.Style(min(self._screen.width, 100), self._screen.ascii)
+            self._live.update(Group(*frame.framed(self._view, self._clock.now(), style)), refresh=True)
+
+
+class Lines:
+    """A plain line for each change: for files, pipes and terminals that cannot paint."""
+
+    def __init__(self, screen: "Screen") -> None:
+        self._screen = screen
+        self._said: set[tuple[object, ...]] = set()
+
+    async def update(self, view: "BuildView") -> None:
+        build = view.build
+        if view.blocked_by:
+            self._once(
+                "blocked", f"build {build.id} waits for build {view.blocked_by[0].build}: {view.blocked_by[0].reason}"
+            )
+        for row in view.stages:
+            self._stage(row, build.plan.max_rounds > 1)
+
+    def pause(self) -> None:
+        pass
+
+    def _stage(self, row: Stage, rounds: bool) -> None:
+        label = f"stage {row.stage}" + (f", round {row.round}" if rounds else "")
+        key = (row.stage, row.round, row.attempt)
+        if row.status is StageStatus.RUNNING:
+            self._once((*key, "running"), f"{label}: running on {row.host}")
+            self._progress(row, label, key)
+        elif not row.status.is_open:
+            took = frame.stage_s(row, row.ended_at) if row.ended_at else None
+            words = [str(row.status), *([f"after {duration(took)}"] if took is not None else [])]
+            evidence = frame.evidence(row)
+            self._once((*key, "over"), f"{label}: {' '.join(words)}" + (f"; {evidence}" if evidence else ""))
+
+    def _progress(self, row: Stage, label: str, key: tuple[object, ...]) -> None:
+        if row.progress is None or row.progress.total <= 0:
+            return
+        quarter = 100 * row.progress.done // row.progress.total // STEP_PERCENT
+        if quarter:
+            steps = f"{row.progress.done}/{row.progress.total} {one_line(row.progress.message, 100)}".rstrip()
+            self._once((*key, quarter), f"{label}: {steps}")
+
+    def _once(self, key: object, line: str) -> None:
+        if (key,) not in self._said:
+            self._said.add((key,))
+            self._screen.say(line)
+
+
+def display_for(screen: "Screen", clock: "Clock") -> Painted | Lines:
+    """What suits the stream."""
+    return Painted(screen, clock) if screen.lively else Lines(screen)

@@ -1,0 +1,27 @@
+"""`doctor`: what is here, what is missing, and the command that mends it."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mcp_server.cli.options import Json
+from mcp_server.cli.session import with_orchestrator
+
+if TYPE_CHECKING:
+    from mcp_server.orchestrator import Orchestrator
+
+Project = Annotated[str | None, typer.Option("--project", metavar="DIR", help="Also look at this project.")]
+
+
+def doctor(project: Project = None, json: Json = False) -> int:
+    """Show what is here, what is missing, and the command that mends it.
+
+    Exits 0 if a build could start, 1 if something it needs is missing.
+    """
+
+    async def work(orchestrator: "Orchestrator") -> int:
+        from mcp_server.cli import checks  # noqa: PLC0415  # rich, once there is something to show
+
+        return checks.show(await orchestrator.doctor(project), json=json)
+
+    return with_orchestrator(work)

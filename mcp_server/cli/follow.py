@@ -1,0 +1,141 @@
+"""Follow a build until it is over or the person leaves; the build never depends on who watches it."""
+
+import asyncio
+import contextlib
+import math
+import os
+import signal
+import sys
+from collections.abc import AsyncGenerator, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from mcp_server.errors import Conflict
+
+if TYPE_CHECKING:
+    from mcp_server.cli.screen import Screen
+    from mcp_server.orchestrator import BuildView, Orchestrator
+
+T = TypeVar("T")
+LEAVE = (signal.SIGTERM, signal.SIGHUP)
+
+
+class Display(Protocol):
+    """Shows a build while it is followed."""
+
+    async def update(self, view: "BuildView") -> None:
+        """Show the build as it is now."""
+        ...
+
+    def pause(self) -> None:
+        """Leave the terminal alone until the next update."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """How following ended: with the build, or with the signal that made us leave it."""
+
+    view: "BuildView"
+    left_by: signal.Signals | None = None
+
+
+Signals = asyncio.Queue[signal.Signals]
+
+
+@asynccontextmanager
+async def signals_heard() -> AsyncGenerator[Signals]:
+    """SIGINT, SIGTERM and SIGHUP as a queue: enter it before anything is started that they should not tear."""
+    heard: Signals = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+    numbers = (signal.SIGINT, *LEAVE)
+    for number in numbers:
+        loop.add_signal_handler(number, heard.put_nowait, number)
+    try:
+        yield heard
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+
+async def follow(
+    orchestrator: "Orchestrator", build: int, display: Display, heard: Signals, screen: "Screen | None"
+) -> Followed:
+    """Follow a build. SIGINT asks on `screen` whether to leave or to cancel; without one it leaves, as SIGTERM does."""
+    waiting = asyncio.create_task(orchestrator.wait(build, math.inf, display.update))
+    try:
+        while True:
+            number = await _first(heard.get(), waiting)
+            if number is None:
+                return Followed(await waiting)
+            if number in LEAVE or screen is None:
+                return Followed(await orchestrator.get(build), number)
+            display.pause()
+            answer = await _first(_ask(build, heard, screen), waiting)
+            if answer == "detach":
+                return Followed(await orchestrator.get(build), number)
+            if answer == "cancel":
+                with contextlib.suppress(Conflict):  # it has ended while the person thought about it
+                    await orchestrator.cancel(build)
+    finally:
+        display.pause()
+        waiting.cancel()
+        await asyncio.wait({waiting})
+
+
+async def _first(asked: Coroutine[Any, Any, T], waiting: "asyncio.Task[Any]") -> T | None:
+    """What `asked` gives; None where `waiting` is over first."""
+    task = asyncio.create_task(asked)
+    try:
+        await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        return None if waiting.done() else task.result()
+    finally:
+        if not task.done():
+            task.cancel()
+            await asyncio.wait({task})
+
+
+async def _ask(build: int, heard: Signals, screen: "Screen") -> str:
+    """`detach`, `cancel` or `follow`; a second Ctrl-C and a closed terminal mean the first."""
+    question = f"build {build} goes on. Detach from it or cancel it? [d]etach, [c]ancel, Enter follows on: "
+    async with _lines_typed() as typed:
+        while True:
+            screen.ask(f"\r\n{question}")
+            again = asyncio.create_task(heard.get())
+            try:
+                line = await _first(typed.get(), again)
+            finally:
+                again.cancel()
+                await asyncio.wait({again})
+            if not line:  # the second Ctrl-C, or no one is left to type
+                screen.say("")
+                return "detach"
+            word = line.strip().lower()
+            for answer in ("detach", "cancel"):
+                if word and answer.startswith(word):
+                    return answer
+            if not word:
+                return "follow"
+
+
+@asynccontextmanager
+async def _lines_typed() -> AsyncGenerator[asyncio.Queue[str]]:
+    """Lines from the terminal, without a thread that could not be stopped; "" once it is closed."""
+    lines: asyncio.Queue[str] = asyncio.Queue()
+    loop, descriptor = asyncio.get_running_loop(), sys.stdin.fileno()
+
+    def read() -> None:
+        try:
+            data = os.read(descriptor, 1024)  # a terminal gives whole lines, and only once there is one
+        except OSError:
+            data = b""
+        lines.put_nowait(data.decode("utf-8", "replace"))
+        if not data:
+            loop.remove_reader(descriptor)
+
+    loop.add_reader(descriptor, read)
+    try:
+        yield lines
+    finally:
+        loop.remove_reader(descriptor)

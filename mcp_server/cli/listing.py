@@ -1,0 +1,55 @@
+"""Builds as a table, a line a build."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from rich.text import Text
+
+from mcp_server.cli.frame import COLOURS
+from mcp_server.cli.table import Column, table_lines
+from mcp_server.cli.words import ago, one_line
+from mcp_server.model import Build, Project
+from mcp_server.report import duration
+
+COLUMNS = (
+    Column("BUILD", right=True),
+    Column("PROJECT", spare=1, shrinks=True),
+    Column("TARGET", spare=3),
+    Column("STATUS"),
+    Column("STARTED"),
+    Column("TOOK", spare=2, right=True),
+    Column("NOTE", spare=4, shrinks=True, least=12),
+)
+
+
+def build_table(
+    builds: Sequence[Build], projects: Mapping[str, Project], now: datetime, width: int | None
+) -> list[Text]:
+    """The table's lines. `width` None, as in a pipe, cuts nothing."""
+    return table_lines(COLUMNS, [_row(build, projects.get(build.project_id), now) for build in builds], width)
+
+
+def _row(build: Build, project: Project | None, now: datetime) -> list[Text]:
+    seconds = build.duration
+    if seconds is None and build.started_at is not None:
+        seconds = (now - build.started_at).total_seconds()
+    return [
+        Text(str(build.id)),
+        Text(one_line(project.name if project else "?")),
+        Text(one_line(build.target or (project.target if project else None) or "", 20)),
+        Text(build.status, COLOURS.get(build.status, "")),
+        Text(ago(build.started_at or build.created_at, now)),
+        Text(duration(seconds)),
+        Text(_note(build), "dim"),
+    ]
+
+
+def _note(build: Build) -> str:
+    notes = [
+        build.name if build.name != "idf_build" else "",
+        build.reason if build.reason not in (None, "exit", build.status) else "",
+        f"retry of {build.retry_of}" if build.retry_of else "",
+        "is being cancelled" if build.cancel_requested and build.status.is_open else "",
+        f"round {build.round}" if build.round > 1 else "",
+    ]
+    return one_line(", ".join(note for note in notes if note))

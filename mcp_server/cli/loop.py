@@ -1,0 +1,89 @@
+"""Runs the demo's build and tells what happens as its rows tell it."""
+
+import asyncio
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mcp_server import demo as demo_room
+from mcp_server import plans
+from mcp_server.cli import record
+from mcp_server.cli.follow import follow, signals_heard
+from mcp_server.cli.here import SIGNAL_BASE, say_how_to_go_on
+from mcp_server.cli.screen import err, out, print_json
+from mcp_server.cli.story import Story, went_the_whole_way
+from mcp_server.demo.place import SELF_TEST_PASSED, fix_patch, lay_out
+from mcp_server.errors import Conflict, EnvironmentMissing, NotFound
+from mcp_server.idf.installation import Installation
+from mcp_server.model import Plan
+
+if TYPE_CHECKING:
+    from mcp_server.orchestrator import Orchestrator
+
+BUILD_S, RUN_S = 600, 30  # real ESP-IDF compiles some hundred files first; the self test takes a blink
+COMPILERS = ("cc", "gcc", "clang")
+
+
+async def show_loop(orchestrator: "Orchestrator", folder: Path | None, *, json: bool) -> int:
+    """0 if the build went red, was mended, went green and was verified; 1 if not."""
+    folder = (folder or orchestrator.config.projects_dir / "demo").expanduser().absolute()
+    await _refuse_while_it_runs(orchestrator, folder)
+    orchestrator.config.make_home()
+    project = await asyncio.to_thread(lay_out, folder)
+    installation = await orchestrator.installation(project)
+    simulated = installation.source == "simulated"
+    if simulated:
+        check_tools(orchestrator.environment)
+    screen = err() if json else out()
+    story = Story(screen, orchestrator.config, fix_patch(), simulated=simulated)
+    story.begin(project, installation.version)
+    async with signals_heard() as heard:
+        started = await orchestrator.start_plan(
+            project, demo_plan(project, installation), name="demo", target="linux", project_name="greenhouse"
+        )
+        followed = await follow(orchestrator, started.build.id, story, heard, None)
+    if followed.left_by is not None:
+        say_how_to_go_on(err(), started.build.id)
+        return SIGNAL_BASE + followed.left_by
+    story.end(followed.view)
+    if json:
+        print_json(record.of_view(followed.view))
+    return 0 if went_the_whole_way(followed.view) else 1
+
+
+def demo_plan(project: Path, installation: Installation) -> Plan:
+    """build → run, and between two rounds the diff that comes with the demo."""
+    build = plans.idf_build(project, installation, timeout_s=BUILD_S)
+    run = plans.idf_run(project, expect=[SELF_TEST_PASSED], fail_on=["SELF TEST FAILED"], timeout_s=RUN_S)
+    diff = Path(demo_room.__file__).with_name("fix.patch")
+    return Plan(stages=(build, run), fix=plans.patch(project, diff), max_rounds=2)
+
+
+def check_tools(environment: Mapping[str, str]) -> None:
+    """EnvironmentMissing names the package that brings what the simulated ESP-IDF cannot do without."""
+    path = environment.get("PATH") or os.defpath
+    named = (environment.get("CC") or "").split()
+    if not any(shutil.which(name, path=path) for name in (*named[:1], *COMPILERS)):
+        install = (
+            "xcode-select --install" if sys.platform == "darwin" else "apt install gcc libc6-dev, or your system's"
+        )
+        raise EnvironmentMissing(f"the demo needs a C compiler and found none: {install}")
+    beside = str(Path(sys.executable).parent)
+    if not shutil.which("ninja", path=f"{beside}{os.pathsep}{path}"):
+        raise EnvironmentMissing(
+            f"the demo needs ninja and found none: {sys.executable} -m pip install 'build-orchestrator[demo]'"
+        )
+
+
+async def _refuse_while_it_runs(orchestrator: "Orchestrator", folder: Path) -> None:
+    """Laying out the firmware under a running build would give it two sources."""
+    try:
+        builds = await orchestrator.list(project=str(folder), limit=5)
+    except NotFound:
+        return
+    for build in builds:
+        if build.status.is_open:
+            raise Conflict(f"build {build.id} of {folder} still runs: wait for it, or build_cancel({build.id})")

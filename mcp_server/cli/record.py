@@ -1,0 +1,57 @@
+"""Builds as JSON: the model's own keys, times in ISO 8601 with their zone, durations in seconds."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from mcp_server.model import Build, Project, Stage, StageStatus
+
+if TYPE_CHECKING:
+    from mcp_server.orchestrator import BuildView
+
+# The plan is the engine's, the output is `logs`' business: 16 kB that no table needs.
+LEFT_OUT = {"plan", "args_key", "build_output"}
+
+
+def of_build(build: Build, project: Project | None = None) -> dict[str, Any]:
+    """One build's row, with its project's name and path."""
+    row = build.model_dump(mode="json", exclude=LEFT_OUT)
+    if project is not None:
+        row["project"] = {"name": project.name, "path": project.path}
+    return row
+
+
+def of_view(view: "BuildView") -> dict[str, Any]:
+    """A build with everything that belongs to it; `verdict` is that of the stage that decided it."""
+    decided = deciding(view)
+    return {
+        "build": of_build(view.build),
+        "project": view.project.model_dump(mode="json"),
+        "stages": [row.model_dump(mode="json") for row in view.stages],
+        "verdict": decided.verdict.model_dump(mode="json") if decided and decided.verdict else None,
+        "artifacts": [artifact.model_dump(mode="json") for artifact in view.artifacts],
+        "blocked_by": [lease.model_dump(mode="json") for lease in view.blocked_by],
+        "typical_s": view.typical_s,
+        "elapsed_s": view.elapsed_s,
+    }
+
+
+def of_builds(builds: Sequence[Build], projects: Mapping[str, Project]) -> list[dict[str, Any]]:
+    """Rows of several builds."""
+    return [of_build(build, projects.get(build.project_id)) for build in builds]
+
+
+def deciding(view: "BuildView") -> Stage | None:
+    """The stage whose verdict is the build's: the first of its round that did not pass, else the last one.
+
+    A fix is not a stage of the graph: it explains nothing about what is wrong.
+    """
+    names = {stage.name for stage in view.build.plan.stages}
+    rows = [
+        row for row in view.stages if row.round == view.build.round and row.stage in names and not row.status.is_open
+    ]
+    newest = {row.stage: row for row in sorted(rows, key=lambda row: row.attempt)}
+    bad = [row for row in newest.values() if row.status in (StageStatus.FAILED, StageStatus.CANCELLED)]
+    ended = sorted(
+        bad or newest.values(), key=lambda row: (row.ended_at is None, row.ended_at or view.build.created_at)
+    )
+    return (ended[0] if bad else ended[-1]) if ended else None

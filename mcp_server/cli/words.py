@@ -1,0 +1,44 @@
+"""Numbers, times and foreign text as people read them; durations are `report.duration`'s."""
+
+import re
+from datetime import datetime
+
+MINUTE, HOUR, DAY = 60, 3600, 86_400
+
+
+def ago(then: datetime, now: datetime) -> str:
+    """`just now`, `40 s ago`, `3 min ago`, `5 h ago`, `2 d ago`; older than four weeks: the date."""
+    seconds = (now - then).total_seconds()
+    if seconds < 5:
+        return "just now"
+    for limit, size, unit in ((MINUTE, 1, "s"), (HOUR, MINUTE, "min"), (DAY, HOUR, "h"), (28 * DAY, DAY, "d")):
+        if seconds < limit:
+            return f"{int(seconds // size)} {unit} ago"
+    return f"{then.astimezone():%Y-%m-%d}"
+
+
+def one_line(text: str, most: int = 400) -> str:
+    """Text from outside on one line: what a terminal would obey or could not show is a replacement mark.
+
+    A name may hold escape sequences, newlines, bytes that are no UTF-8 (lone surrogates here), or 10 kB.
+    """
+    cut = text if len(text) <= most else text[: most - 1] + "…"
+    return "".join(
+        letter if letter.isprintable() else " " if letter in "\n\t\r" else "\N{REPLACEMENT CHARACTER}" for letter in cut
+    )
+
+
+_TOOL = re.compile(r"\bbuild_(list|get|log|cancel|retry|wait)\b(?:\(([^()]*)\))?")
+_COMMANDS = {"list": "builds", "get": "status", "log": "logs", "cancel": "cancel", "retry": "retry", "wait": "status"}
+_NAMED = re.compile(r"\b(\w+)=")
+
+
+def in_commands(sentence: str) -> str:
+    """A text with the tools it names, such as `build_log(42, "build", tail=9)`, as commands of this program."""
+
+    def command(found: re.Match[str]) -> str:
+        name = _COMMANDS[found[1]]
+        given = _NAMED.sub(r"--\1 ", (found[2] or "").replace('"', "").replace(",", " ")).split()
+        return " ".join(["build-orchestrator", name, *given, *(["--watch"] if found[1] == "wait" else [])])
+
+    return _TOOL.sub(command, sentence)

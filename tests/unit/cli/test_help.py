@@ -1,0 +1,80 @@
+"""Every `--help` is on record, and docs/commands.md is made of them. REMAKE_HELP=1 writes both anew."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mcp_server.cli.app import COMMANDS
+
+ROOT = Path(__file__).parents[3]
+RECORDED = ROOT / "tests" / "recorded" / "help"
+DOCUMENT = ROOT / "docs" / "commands.md"
+REMAKE = bool(os.environ.get("REMAKE_HELP"))
+NAMES = ("build-orchestrator", *COMMANDS)
+
+INTRODUCTION = """\
+# Commands
+
+What `--help` prints, of every command. This page is made of it by `REMAKE_HELP=1 pytest tests/unit/cli/test_help.py`.
+
+stdout carries what was asked for, stderr everything else. `--json` prints one JSON value: the model's own keys, times
+in ISO 8601 with their zone, durations in seconds. A build reads
+
+| key | is |
+|---|---|
+| `build` | its row: `id`, `status`, `reason`, `started_at`, `completed_at`, `duration`, `round`, `retry_of`, … |
+| `project` | the source tree: `id`, `name`, `path`, `target` |
+| `stages` | every attempt at every stage: `stage`, `round`, `attempt`, `status`, `exit_code`, `verdict`, … |
+| `verdict` | of the stage that decided: `result`, `summary`, `diagnosis` with `errors`, `hints` and counts |
+| `artifacts` | `path`, `size`, `sha256`, `kind`, flash `offset` |
+| `blocked_by` | what it waits for: `resource`, `build` |
+| `typical_s`, `elapsed_s` | the median of the last successes, and the time so far |
+
+`builds --json` prints a list of rows, `status --json` an object with `open` (builds as above) and `last` (rows).
+
+A refusal is one sentence on stderr and exit code 2. Output that nobody reads any more ends a command with 141, Ctrl-C
+with 130.
+"""
+
+
+def help_of(name: str) -> str:
+    """A command's help at 80 columns, as a shell sees it."""
+    arguments = [] if name == NAMES[0] else [name]
+    environment = {**os.environ, "COLUMNS": "80"}
+    argv = [sys.executable, "-m", "mcp_server", *arguments, "--help"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True, env=environment, cwd=ROOT)
+    assert done.stderr == ""
+    return done.stdout
+
+
+def document(helps: dict[str, str]) -> str:
+    """docs/commands.md."""
+    parts = [INTRODUCTION]
+    for name, text in helps.items():
+        parts.append(f"## {name}\n\n```\n{text.rstrip()}\n```\n")
+    return "\n".join(parts)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_help_is_as_recorded_and_fits_80_columns(name: str) -> None:
+    text, path = help_of(name), RECORDED / f"{name}.txt"
+    if REMAKE:
+        path.write_text(text, encoding="utf-8")
+
+    assert text == path.read_text(encoding="utf-8")
+    assert max(len(line) for line in text.splitlines()) <= 80
+
+
+def test_the_document_is_made_of_the_recorded_helps() -> None:
+    text = document({name: (RECORDED / f"{name}.txt").read_text(encoding="utf-8") for name in NAMES})
+    if REMAKE:
+        DOCUMENT.write_text(text, encoding="utf-8")
+
+    assert text == DOCUMENT.read_text(encoding="utf-8")
+
+
+def test_nothing_else_is_on_record() -> None:
+    assert {path.stem for path in RECORDED.glob("*.txt")} == set(NAMES)

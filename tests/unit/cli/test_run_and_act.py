@@ -1,0 +1,123 @@
+"""run, cancel and retry: what they ask for, what they print where, and their exit codes."""
+
+import json
+
+import pytest
+
+from mcp_server.errors import EnvironmentMissing
+from mcp_server.model import Verdict
+from tests.unit.cli.builders import FakeOrchestrator, build, failed_stage, half_done, stage, view
+from tests.unit.cli.conftest import Cli
+
+
+def test_a_failed_build_is_1_with_its_verdict_on_stdout_and_the_rest_on_stderr(
+    cli: Cli, fake: FakeOrchestrator
+) -> None:
+    fake.views = [view(build(), half_done()), view(build(status="failed"), failed_stage())]
+
+    result = cli("run", "--project", "p", "--target", "linux", "--clean")
+
+    assert result.code == 1
+    assert fake.called[0] == ("start_build", "p", {"target": "linux", "clean": True})
+    lines = result.out.splitlines()
+    assert lines[0].startswith("build 42 failed in stage build · 12 s · 1 error, 3 warnings")
+    assert lines[1] == "main/thermostat.c:8:9 error: implicit declaration of function 'valve_opne'"
+    assert lines[2].endswith("8 |         valve_opne();")
+    assert lines[-1] == "more: build-orchestrator logs 42 build · do not rebuild to read the log"
+    assert result.err.splitlines() == [
+        "build 42 started",
+        "stage build: running on local",
+        "stage build: 412/1043 Building C object esp-idf/main/app_main.c.obj",
+        "stage build: failed after 12 s; errors 1, warnings 3",
+    ]
+
+
+def test_a_successful_build_is_0(cli: Cli, fake: FakeOrchestrator) -> None:
+    passed = stage("run", "success", kind="idf.run", verdict=Verdict(result="pass", summary="SELF TEST PASSED"))
+    fake.views = [view(build(status="success"), stage("build", "success"), passed)]
+
+    result = cli("run")
+
+    assert result.code == 0
+    assert result.out.startswith("build 42 succeeded")
+    assert "run: SELF TEST PASSED" in result.out
+
+
+@pytest.mark.parametrize(("status", "code"), [("success", 0), ("failed", 1), ("cancelled", 1)])
+def test_json_is_one_object_with_the_whole_build(cli: Cli, fake: FakeOrchestrator, status: str, code: int) -> None:
+    fake.views = [view(build(status=status), failed_stage())]
+
+    result = cli("run", "--json")
+
+    whole = json.loads(result.out)
+    assert result.code == code
+    assert set(whole) == {
+        "build", "project", "stages", "verdict", "artifacts", "blocked_by", "typical_s", "elapsed_s",
+    }  # fmt: skip
+    assert whole["build"]["status"] == status
+    assert whole["verdict"]["diagnosis"]["errors"][0]["file"] == "main/thermostat.c"
+
+
+def test_a_refused_build_is_2(cli: Cli, fake: FakeOrchestrator) -> None:
+    fake.error = EnvironmentMissing("no ESP-IDF was found: install it")
+
+    result = cli("run")
+
+    assert (result.code, result.out) == (2, "")
+    assert result.err == "build-orchestrator: no ESP-IDF was found: install it\n"
+
+
+@pytest.mark.parametrize("argument", ["pipeline.yaml", "$(reboot)", "."])
+def test_a_pipeline_is_refused_and_nothing_starts(cli: Cli, fake: FakeOrchestrator, argument: str) -> None:
+    result = cli("run", argument)
+
+    assert (result.code, result.out, fake.called) == (2, "", [])
+    assert result.err.count("\n") == 1 and "run --project DIR" in result.err
+
+
+@pytest.mark.parametrize("name", ["'q\"", "a\nb", "$(reboot)", "\x1b[2J", "x" * 10_000])
+def test_foreign_names_and_messages_reach_no_terminal_raw(cli: Cli, fake: FakeOrchestrator, name: str) -> None:
+    verdict = Verdict(result="fail", summary=f"{name} \x1b[31m")
+    fake.views = [view(build(status="failed", target=name), stage(status="failed", verdict=verdict), name=name)]
+
+    result = cli("run")
+
+    assert "\x1b" not in result.out + result.err
+    assert len(result.out) < 2500
+
+
+def test_cancel_waits_for_the_end_and_says_so(cli: Cli, fake: FakeOrchestrator) -> None:
+    fake.views = [view(build(), half_done())]
+
+    result = cli("cancel", "42")
+
+    assert result.code == 0
+    assert result.out == "build 42 is asked to end; build-orchestrator status shows when it has\n"
+    assert fake.called == [("cancel", "42"), ("wait", 42, 10)]
+
+
+def test_cancelling_what_is_over_is_2(cli: Cli, fake: FakeOrchestrator) -> None:
+    fake.views = [view(build(status="failed"))]
+
+    result = cli("cancel", "42")
+
+    assert (result.code, result.out) == (2, "")
+    assert result.err == "build-orchestrator: build 42 is over already: failed\n"
+
+
+@pytest.mark.parametrize(("arguments", "failed_only"), [(["42"], True), (["42", "--all"], False)])
+def test_retry_starts_a_new_build(cli: Cli, fake: FakeOrchestrator, arguments: list[str], failed_only: bool) -> None:
+    fake.views = [view(build(status="failed"))]
+
+    result = cli("retry", *arguments)
+
+    assert (result.code, result.out) == (0, "build 43 started, a retry of build 42\n")
+    assert fake.called == [("retry", "42", failed_only)]
+
+
+def test_retry_as_json_is_the_new_build(cli: Cli, fake: FakeOrchestrator) -> None:
+    fake.views = [view(build(status="failed"))]
+
+    whole = json.loads(cli("retry", "42", "--json").out)
+
+    assert (whole["build"]["id"], whole["build"]["retry_of"]) == (43, 42)

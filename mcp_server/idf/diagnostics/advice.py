@@ -6,6 +6,35 @@ from mcp_server.idf.diagnostics.finding import Finding
 
 _ADVICE: tuple[tuple[str, str], ...] = (
     (
+        r"Failed to resolve component '.*unknown name",
+        "check its spelling; one from the registry needs idf.py add-dependency; some were renamed (migration guide)",
+    ),
+    (
+        r"Failed to resolve component '.*not registered",
+        "it exists, but not for this target or configuration",
+    ),
+    (
+        r"loading 'build.ninja'",
+        "its writing was not finished (disk full?) or it was deleted: check the disk, then idf.py reconfigure",
+    ),
+    (
+        r"^Killed|Killed signal|Killed \(program|ld terminated with signal 9",
+        "killed from outside, most often for lack of memory: build with fewer jobs",
+    ),
+    (
+        r"Include directory '\S*/components/(?:[\w-]+/){1,3}\S*' is not a directory",
+        "if that is inside ESP-IDF, its submodules are missing: git submodule update --init --recursive in $IDF_PATH",
+    ),
+    (
+        r"call target out of range|l32r: literal",
+        "code and its literals lie too far apart: check IRAM_ATTR and linker fragments of that function",
+    ),
+    (
+        r"out of memory|memory exhausted|Cannot allocate memory|bad_alloc",
+        "build with fewer jobs, or give it more memory",
+    ),
+    (r"is the command line too long|Argument list too long", "shorten the path of the project and of ESP-IDF"),
+    (
         r"undefined reference to [`']app_main'",
         'no C function app_main was linked: define void app_main(void) in main, in C++ as extern "C"',
     ),
@@ -16,7 +45,24 @@ _ADVICE: tuple[tuple[str, str], ...] = (
     (r"region [`']dram0_0_seg' overflowed", "too much static RAM: make big arrays const or allocate them at run time"),
     (r"partition is too small for binary", "enlarge the app partition in the partition table, or make the app smaller"),
     (r"Bootloader binary size .* too large", "raise CONFIG_PARTITION_TABLE_OFFSET or lower the bootloader's log level"),
-    (r"multiple definition of", "a header must only declare it (extern); define it in one .c file"),
+    (r"\.h(?:pp)?:\d+: multiple definition of", "a header must only declare it (extern); define it in one .c file"),
+    (
+        r"undefined reference to [`']vtable for",
+        "define its first virtual function that is neither inline nor pure, in a file of SRCS",
+    ),
+    (
+        r"undefined reference to [`'][\w:~]+\(",
+        'if it is a C function, wrap its declaration in extern "C"; else is its file in SRCS?',
+    ),
+    (
+        r"undefined reference to [`']",
+        "is the file that defines it in SRCS, and its component in REQUIRES or PRIV_REQUIRES?",
+    ),
+    (
+        r"'CONFIG_\w+' (?:undeclared|was not declared)",
+        "not set in sdkconfig: a bool that is off is not defined; a new Kconfig file needs idf.py reconfigure",
+    ),
+    (r"^Invalid field \"", "it is in an idf_component.yml of the project; the tool does not say which"),
     (r"stray '\\(?:377|376)'|null character\(s\) ignored", "the file is UTF-16: save it as UTF-8"),
     (
         r"stray '\\(?:357|342|302|303)'",

@@ -6,8 +6,10 @@ from mcp_server.idf.diagnostics.finding import Block, Finding, Log, Place, Rank,
 from mcp_server.idf.diagnostics.text import squeeze
 
 _HEAD = re.compile(
-    r"^(?P<indent> *)CMake (?P<severity>Error|Warning|Deprecation Warning|Deprecation Error|Internal Error)(?: \((?:dev|deprecated)\))?"
-    r"(?: at (?P<file>.{1,400}?):(?P<line>\d{1,7})(?: \((?P<function>[^)]{0,100})\))?| in (?P<in>[^:]{1,400}))?: ?(?P<text>.*)$"
+    r"^(?P<indent> *)CMake (?P<severity>Error|Warning|Deprecation Warning|Deprecation Error"
+    r"|Internal Error)(?: \((?:dev|deprecated)\))?"
+    r"(?: at (?P<file>.{1,400}?):(?P<line>\d{1,7})(?: \((?P<function>[^)]{0,100})\))?"
+    r"| in (?P<in>[^:]{1,400}))?: ?(?P<text>.*)$"
 )
 _CALLER = re.compile(r"^\s+(?P<file>\S.{0,400}?):(?P<line>\d{1,7}) \((?P<function>[^)]{0,100})\)$")
 _WRAPPERS = (
@@ -20,9 +22,7 @@ _WRAPPERS = (
     "Some Python dependencies must be installed",
     "try_compile",
 )
-_SERIAL_TOOL = re.compile(
-    r"^\S*python\S*;-m;\S+ failed|;-m;(?:esptool|esp_idf_monitor).* failed\.|^(?:\S+/)?(?:esptool|nvs_partition_gen)\S* failed"
-)
+_SERIAL_TOOL = re.compile(r"(?:^|/)python\S*;.{0,200} failed|^(?:\S+/)?(?:esptool|nvs_partition_gen)\S* failed")
 _RESULTS = (
     "No SOURCES given to target",
     "Cannot determine link language",
@@ -32,7 +32,8 @@ _RESULTS = (
 )
 _SECOND_COMPILER = re.compile(r"The CMAKE_(?:CXX|ASM)_COMPILER:")
 _DROP = re.compile(
-    r"\s*(?:Tell CMake where to find the compiler.*|Tried extensions .*|Check Getting Started documentation.*|This warning is for project developers.*"
+    r"\s*(?:Tell CMake where to find the compiler.*|Tried extensions .*|Check Getting Started documentation.*"
+    r"|This warning is for project developers.*"
     r"|Add the installation prefix of.*)$"
 )
 _CUT_KCONFGEN = re.compile(r" \(\S+;-m;kconfgen;.*?\)\.? Error")
@@ -43,6 +44,8 @@ WORDS = ("CMake ", "-- Configuring incomplete", "cmake: ")
 
 def read(line: str, log: Log) -> Block | bool:
     """A line of CMake's own, if it is one."""
+    if "CMake " not in line and not line.startswith("--"):
+        return False
     if _END.match(line):
         log.failed()
         return True
@@ -68,7 +71,7 @@ class CMakeBlock:
         if line.startswith("Call Stack (most recent call first)"):
             self._in_stack = True
             return True
-        if line.startswith("See also ") and self._in_stack:
+        if line.startswith(("See also ", "This warning is for project developers")):
             return True
         if not line.startswith(" "):
             return False
@@ -91,6 +94,8 @@ class CMakeBlock:
             self._log.add(self._finding())
         else:
             self._log.warn()
+            if self._body and self._body[0].startswith("Git submodule"):
+                self._log.remark(squeeze(" ".join(self._body)))
 
     def _close_inner(self, lines: list[str]) -> None:
         indent = len(lines[0]) - len(lines[0].lstrip())
@@ -107,8 +112,10 @@ class CMakeBlock:
         text = squeeze(" ".join(self._body))
         function = self._head["function"] or ""
         finding = Finding("cmake", text, raw=f"CMake Error at {self._head['file']} ({function}): {text}")
-        if any(word in text for word in _WRAPPERS) or _SERIAL_TOOL.search(text):
+        if any(word in text for word in _WRAPPERS):
             finding.rank = Rank.WRAPPER
+        elif _SERIAL_TOOL.search(text):
+            finding.rank = Rank.LAST
         elif any(word in text for word in _RESULTS) or _SECOND_COMPILER.search(text):
             finding.rank = Rank.RESULT
         text = _CUT_KCONFGEN.sub(": error", text)
@@ -125,7 +132,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "cmake",
         ("is required",),
-        r"^(?P<message>CMake (?:Error: )?.*CMake \S+ or higher is required.*)$",
+        r"^(?P<message>.*CMake \S+ or higher is required.*)$",
         "CMake 3.99 or higher is required.  You are running version 3.25.1",
     ),
 )

@@ -66,53 +66,79 @@ def _position(finding: Finding) -> str:
 def _is_own(finding: Finding, paths: Paths) -> bool:
     if finding.file is None:
         return True
-    return paths.in_project(finding.file) or any(paths.in_project(place.file) for place in finding.via)
+    return paths.in_project(finding.file) or _own_place(finding, paths) is not None
 
 
 def finish(finding: Finding, paths: Paths) -> Diagnostic:
     """The finding as others see it: at the user's own line where the tool named one, paths short."""
     notes = [_note(note, paths) for note in finding.notes]
-    file, line, column, source = finding.file, finding.line, finding.column, finding.source
-    own = _own_place(finding, paths)
-    foreign = file is not None and not paths.in_project(file)
-    if foreign and own is not None:
-        if finding.kind != "cmake":
-            at = f"{paths.short(file or '')}:{line}" if line else paths.short(file or "")
-            notes.insert(0, f"in {at}: {source}" if source and finding.kind == "compile" else f"in {at}")
-        file, line, column, source = own.file, own.line, own.column, None
-    elif foreign and finding.kind == "cmake":
-        file, line, column = None, None, None
-    elif (
-        own is not None
-        and file is not None
-        and finding.kind == "compile"
-        and paths.short(own.file) != paths.short(file)
-    ):
-        notes.append(f"{own.what or 'from'} {paths.short(own.file)}:{own.line}")
+    place, source = _told_place(finding, paths, notes)
     if finding.also:
         notes.append("also at " + ", ".join(finding.also))
-    if finding.subject and file is None and "CMakeFiles/" not in finding.subject and finding.subject != "build.ninja":
+    if finding.subject and place is None and "CMakeFiles/" not in finding.subject and finding.subject != "build.ninja":
         notes.append(f"while making {paths.short(finding.subject)}")
     return Diagnostic(
         severity="error",
         kind=finding.kind,
         message=shorten(readable(paths.shorten_in(finding.message)), 600) or finding.kind,
-        file=paths.short(file) if file else None,
-        line=line,
-        column=column,
-        source=shorten(readable(source), 200) if source else None,
+        file=paths.short(place.file) if place else None,
+        line=place.line if place else None,
+        column=place.column if place else None,
+        source=_window(source, finding.column),
         notes=tuple(shorten(readable(paths.shorten_in(note)), 240) for note in notes[:8] if note),
         count=finding.count,
     )
 
 
+def _told_place(finding: Finding, paths: Paths, notes: list[str]) -> tuple[Place | None, str | None]:
+    """Where the error is for a reader, and its source line; the other end of the way there goes into `notes`."""
+    if finding.file is None:
+        return None, finding.source
+    place = Place(finding.file, finding.line, finding.column)
+    foreign = not paths.in_project(place.file) or (finding.kind == "cmake" and place.file.startswith("../"))
+    own = _own_place(finding, paths)
+    if foreign and finding.kind == "cmake":
+        return own, None
+    if foreign and own is not None:
+        at = f"in {_write(place, paths)}"
+        notes.insert(0, f"{at}: {finding.source}" if finding.source and finding.kind == "compile" else at)
+        return own, None
+    user = own or _includer(finding, paths)
+    if finding.kind == "compile" and user is not None and paths.short(user.file) != paths.short(place.file):
+        notes.insert(0 if foreign else len(notes), f"{user.what or 'from'} {_write(user, paths)}")
+    return place, finding.source
+
+
+def _write(place: Place, paths: Paths) -> str:
+    return f"{paths.short(place.file)}:{place.line}" if place.line else paths.short(place.file)
+
+
 def _own_place(finding: Finding, paths: Paths) -> Place | None:
-    """The place in the project that led to the error. `CMakeLists.txt:5 (project)` leads to every error: it tells nothing."""
+    """The place in the project that led to the error. `CMakeLists.txt:5 (project)` leads to all: it tells nothing."""
     own = [place for place in finding.via if paths.in_project(place.file)]
     if finding.kind == "cmake":
-        return next((place for place in own if place.what not in ("project", "include")), None)
-    users = [place for place in own if not place.what.startswith("included")]
-    return next(iter(users or own), None)
+        told = (place for place in own if place.what not in ("project", "include") and not place.file.startswith("../"))
+        return next(told, None)
+    return next((place for place in own if not place.what.startswith("included")), None)
+
+
+def _includer(finding: Finding, paths: Paths) -> Place | None:
+    """The project's file that includes the one with the error, if that is another."""
+    own = (place for place in finding.via if place.what.startswith("included") and paths.in_project(place.file))
+    return next((place for place in own if place.file != finding.file), None)
+
+
+def _window(source: str | None, column: int | None) -> str | None:
+    """A long source line as the part around the error's column."""
+    if not source:
+        return None
+    plain = source.lstrip()
+    column = column - (len(source) - len(plain)) if column else None
+    source = plain
+    if column and len(source) > 100:
+        start = max(0, min(column - 60, len(source) - 100))
+        source = ("…" if start else "") + source[start : start + 100] + ("…" if start + 100 < len(source) else "")
+    return shorten(readable(source), 200)
 
 
 def _note(note: str, paths: Paths) -> str:

@@ -14,16 +14,25 @@ _AT = re.compile(
     + r": ?(?P<message>.*)$"
 )
 _TOOL = re.compile(
-    r"^(?P<tool>(?:\S{0,300}[/\\])?(?P<name>[\w+.-]{0,60}?(?:gcc|g\+\+|clang(?:\+\+)?|cc1\w*|cc|c\+\+|as|cpp|lto1|lto-wrapper|f951)"
+    r"^(?P<tool>(?:\S{0,300}[/\\])?(?P<name>[\w+.-]{0,60}?(?:gcc|g\+\+|clang(?:\+\+)?|cc1\w*|cc|c\+\+|as|cpp"
+    r"|lto1|lto-wrapper|f951)"
     r"(?:-\d+)?(?:\.exe)?)): " + _SEVERITY + r": (?P<message>.*)$"
 )
 _FROM = re.compile(r"^(?:In file included|\s{2,}| *)\s*from (?P<file>(?:[A-Za-z]:)?[^:]{1,400}):(?P<line>\d{1,7})")
 _MODULE_FROM = re.compile(r"^In file included from (?P<file>(?:[A-Za-z]:)?[^:]{1,400}):(?P<line>\d{1,7})")
 _REQUIRED = re.compile(
     r"^(?P<file>(?:[A-Za-z]:)?[^:\s][^:]{0,400}):(?P<line>\d{1,7})(?::(?P<column>\d{1,6}))?: {1,4}"
-    r"(?:recursively )?(?:required (?:from|by)|\[ skipping|instantiated from|in 'constexpr' expansion|in 'consteval' expansion)"
+    r"(?:recursively )?(?:required (?:from|by)|\[ skipping|instantiated from|in 'constexpr' expansion"
+    r"|in 'consteval' expansion)"
 )
-_WHERE = re.compile(r"^\S[^:]{0,400}: (?:In |At (?:top level|global scope))|^\S[^:]{0,400}: Assembler messages:$")
+_INLINED = re.compile(
+    r"^\s+inlined from '.{1,300}' at (?P<file>(?:[A-Za-z]:)?[^:]{1,400}):(?P<line>\d{1,7})"
+    r"(?::(?P<column>\d{1,6}))?[,:]$"
+)
+_WHERE = re.compile(
+    r"^In (?:member )?function .*,$|^\S[^:]{0,400}: (?:In |At (?:top level|global scope))"
+    r"|^\S[^:]{0,400}: Assembler messages:$"
+)
 _GUTTER = re.compile(r"^\s{0,8}(?P<number>\d{1,7})? ?\|(?P<text>.*)$")
 _CARET = re.compile(r"^[\s~^|+-]*[\^~][\s~^|+-]*$")
 _INCLUDE_LINE = re.compile(r"^\s+from \S")
@@ -44,9 +53,17 @@ _DULL_NOTE = (
     "-fpermissive",
 )
 _FOLLOWS = re.compile(
-    r"(?:all|some) warnings being treated as errors|^compilation terminated|^(?:\d+ \w+ and )?\d+ (?:error|warning)s? generated"
+    r"(?:all|some) warnings being treated as errors|^compilation terminated|^(?:\d+ \w+ and )?\d+ (?:error"
+    r"|warning)s? generated"
 )
-_ROOT = ("No space left on device", "out of memory", "Killed signal", "Cannot allocate memory", "memory exhausted")
+_ROOT = (
+    "No space left on device",
+    "out of memory",
+    "Killed signal",
+    "Killed (program",
+    "Cannot allocate memory",
+    "memory exhausted",
+)
 WORDS = (
     "error",
     "warning:",
@@ -64,7 +81,7 @@ WORDS = (
 
 def read(line: str, log: Log) -> Block | bool:
     """A compiler's line, if it is one. Includers and template users wait in `log` for the error they lead to."""
-    if _FOLLOWS.search(line):
+    if ("treated as" in line or "ed" in line[-12:]) and _FOLLOWS.search(line):
         return True
     found = _AT.match(line)
     if found is None:
@@ -107,6 +124,10 @@ def _read_lead(line: str, log: Log) -> Block | bool:
             column = int(found["column"]) if found["column"] else None
             log.required.append(Place(found["file"], int(found["line"]), column, "required from"))
         return CompilerBlock(log, None)
+    if found := _INLINED.match(line):
+        column = int(found["column"]) if found["column"] else None
+        log.required = [*log.required[:24], Place(found["file"], int(found["line"]), column, "inlined from")]
+        return True
     if _WHERE.match(line):
         if "instantiation" in line or "substitution" in line:
             log.required = []
@@ -179,7 +200,7 @@ class CompilerBlock:
         if line.startswith((" ", "......")) and "from " not in line[:60]:
             if self._bare is not None or (self._lines > 2 and not self._in_note):
                 return _CARET.match(line) is not None or self._bare is not None
-            self._bare = line.strip()
+            self._bare = line[:400]
             return True
         return self._take_note(line)
 
@@ -188,7 +209,7 @@ class CompilerBlock:
         if finding is None or self._in_note or finding.source is not None or gutter["number"] is None:
             return
         if finding.line is None or int(gutter["number"]) == finding.line:
-            finding.source = gutter["text"].strip()[:400]
+            finding.source = gutter["text"].removeprefix(" ")[:400]
 
     def _take_note(self, line: str) -> bool:
         found = _AT.match(line) if "note" in line or "remark" in line else None
@@ -216,14 +237,14 @@ def read_json(line: str, log: Log) -> bool:
     """`-fdiagnostics-format=json` or `sarif-stderr`: one line a compiler run."""
     try:
         data: Any = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return _read_broken_json(line, log)
     if isinstance(data, list):
         for item in cast(list[Any], data)[:2000]:
             _read_json_item(item, log)
         return True
     if isinstance(data, dict) and "runs" in data:
-        for result in _walk(data, "runs", 0, "results") or []:
+        for result in _list(data, "runs", 0, "results"):
             _read_sarif(result, log)
         return True
     return False
@@ -239,7 +260,7 @@ def _read_json_item(item: Any, log: Log) -> None:
     text = f"{_walk(item, 'message') or 'error'}" + (f" [{option}]" if option else "")
     finding = Finding("compile", text)
     _locate(finding, _walk(item, "locations", 0, "caret"))
-    for child in (_walk(item, "children") or [])[:6]:
+    for child in _list(item, "children")[:6]:
         caret = _walk(child, "locations", 0, "caret")
         finding.notes.append(
             f"{_walk(caret, 'file') or ''}\0{_walk(caret, 'line') or ''}\0{_walk(child, 'message') or ''}"
@@ -286,6 +307,11 @@ def _locate(finding: Finding, caret: Any) -> None:
     finding.column = column if isinstance(column, int) else None
 
 
+def _list(data: Any, *keys: str | int) -> list[Any]:
+    found = _walk(data, *keys)
+    return cast(list[Any], found) if isinstance(found, list) else []
+
+
 def _walk(data: Any, *keys: str | int) -> Any:
     """data[k1][k2]…, None where anything is missing or of another shape."""
     for key in keys:
@@ -302,7 +328,8 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "compile",
         ("out of memory", "memory exhausted"),
-        r"^(?:\S*/)?(?P<message>(?:cc1\w*|lto1|as|ld|collect2|g?cc|g\+\+)?:? ?(?:out of memory|virtual memory exhausted).*)$",
+        r"^(?:\S*/)?(?P<message>(?:cc1\w*|lto1|as|ld|collect2|g?cc|g\+\+)?:? ?(?:out of memory"
+        r"|virtual memory exhausted).*)$",
         "cc1: out of memory allocating 65536 bytes after a total of 82710528 bytes",
         rank=Rank.ROOT,
     ),

@@ -20,13 +20,16 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "component",
         ("hash", "corrupted", "checksum", "CHECKSUMS"),
-        r"^(?:ERROR: |error: )?(?P<message>.*(?:[Hh]ash (?:sum )?of (?:the )?(?:component|file)|does not match expected hash|is corrupted|checksum).*)$",
-        'ERROR: Hash of the component in "/p/managed_components/espressif__led_strip" does not match expected hash "abc"',
+        r"^(?:ERROR: |error: )?(?P<message>.*(?:[Hh]ash (?:sum )?of (?:the )?(?:component|file)"
+        r"|does not match expected hash|is corrupted|checksum).*)$",
+        'ERROR: Hash of the component in "/p/managed_components/espressif__led_strip" does not match expected '
+        'hash "abc"',
     ),
     Rule(
         "component",
         ("override_path", "is not a component", "does not point to a directory"),
-        r"^(?:ERROR: |error: )?(?P<message>.*(?:override_path|that is not a component|does not point to a directory).*)$",
+        r"^(?:ERROR: |error: )?(?P<message>.*(?:override_path|that is not a component"
+        r"|does not point to a directory).*)$",
         'ERROR: The override_path you\'re using is pointing to directory "/p/x" that is not a component.',
     ),
     Rule(
@@ -40,21 +43,24 @@ RULES: tuple[Rule, ...] = (
             "Host key verification",
             "Authentication failed",
         ),
-        r"^(?:ERROR: |error: )?(?P<message>(?:'git .* failed with exit code.*|fatal: (?:repository|unable to access|Could not read|could not read|Authentication|couldn't find).*"
+        r"^(?:ERROR: |error: )?(?P<message>(?:'git .* failed with exit code.*|fatal: (?:repository"
+        r"|unable to access|Could not read|could not read|Authentication|couldn't find).*"
         r"|.*of the git repository.*|Host key verification failed.*))$",
         "fatal: unable to access 'https://github.com/x/y.git/': Could not resolve host: github.com",
     ),
     Rule(
         "component",
         ("solving failed", "Cannot establish a connection", "Solver failed"),
-        r"^(?:ERROR: |error: )?(?P<message>(?:Version solving failed|Cannot establish a connection to|Solver failed).*)$",
+        r"^(?:ERROR: |error: )?(?P<message>(?:Version solving failed|Cannot establish a connection to"
+        r"|Solver failed).*)$",
         "ERROR: Version solving failed:",
         follow=_STOP + r".*\S",
     ),
     Rule(
         "component",
         ("submodule",),
-        r"^(?P<message>.*(?:Git submodule .* is out of date|submodule init failed|No submodule mapping|not initiali[sz]ed|Submodule .* could not be).*)$",
+        r"^(?P<message>.*(?:Git submodule .* is out of date|submodule init failed|No submodule mapping"
+        r"|not initiali[sz]ed|Submodule .* could not be).*)$",
         "Git submodule init failed for components/mbedtls/mbedtls",
         hint="run git submodule update --init --recursive in ESP-IDF",
     ),

@@ -3,22 +3,24 @@
 from collections import deque
 from pathlib import Path
 
-from mcp_server.idf.diagnostics import cmake, compiler, idfpy, linker, ninja, python, steps
-from mcp_server.idf.diagnostics.collect import Collector
+from mcp_server.idf.diagnostics import cmake, compiler, idfpy, kconfig, linker, ninja, python, steps
 from mcp_server.idf.diagnostics.finding import Block, Finding, FollowBlock, Place, Rank
-from mcp_server.idf.diagnostics.generic import states_error
+from mcp_server.idf.diagnostics.generic import plain_error, states_error
 from mcp_server.idf.diagnostics.hints import Hints
 from mcp_server.idf.diagnostics.lines import Lines
 from mcp_server.idf.diagnostics.paths import LEARN_FROM, Paths
 from mcp_server.idf.diagnostics.progress import ProgressReader
-from mcp_server.idf.diagnostics.rules import is_hot, match
-from mcp_server.idf.diagnostics.text import decode, strip_escapes
-from mcp_server.idf.diagnostics.verdict import Evidence, conclude
+from mcp_server.idf.diagnostics.rules import hot, match
+from mcp_server.idf.diagnostics.text import decode, strip_escapes, strip_margin
+from mcp_server.idf.diagnostics.verdict import Reading, conclude
 from mcp_server.model import Diagnosis, Progress
 
 SLICE_BYTES = 262_144  # a larger chunk is read in slices, so that memory stays flat
+MAX_REMARKS = 20
 MAX_LETTERS = 6_000  # of a line that a reader sees; C++ messages may be this long
-_TAIL_LINES = 60
+_HARMLESS = (b"NOTE: Status", b"NOTE: Kconfig", b"fatal: not a git repository")  # printed by builds that succeed
+_MARGINS = (b"2", b">", b".")
+_NEED_COMMAND = ("killed", "crash", "tool", "permission")  # their messages do not say what was run
 _LEARN = tuple(word.encode() for word in LEARN_FROM)
 
 
@@ -34,21 +36,17 @@ class Diagnoser:
         self._project = Path(project) if project else None
         self._hints = hints
         self._idf_path = idf_path
-        self._paths = Paths(project, idf_path)
+        self._read = Reading(Paths(project, idf_path))
         self._lines = Lines()
-        self._found = Collector()
-        self._steps: list[steps.Step] = []
         self._step: steps.Step | None = None
         self._expect_command = False
         self._number = 0
         self._found_in_step = False
-        self._since: deque[str] = deque(maxlen=12)
-        self._tail: deque[bytes] = deque(maxlen=_TAIL_LINES)
+        self._since: deque[bytes] = deque(maxlen=12)
         self._block: Block | None = None
         self._progress = ProgressReader()
-        self._evidence = Evidence()
-        self._warnings = 0
-        self._printed_hints: dict[str, None] = {}
+        self._building = ""  # the directory that the running ninja or cmake works in
+        self._is_hot = hot().search
 
     @property
     def progress(self) -> Progress | None:
@@ -57,11 +55,11 @@ class Diagnoser:
 
     @property
     def error_count(self) -> int:
-        return self._found.count
+        return self._read.found.count
 
     @property
     def warning_count(self) -> int:
-        return self._warnings
+        return self._read.warnings
 
     def feed(self, data: bytes) -> None:
         """Read on. Chunks may be cut anywhere."""
@@ -75,22 +73,9 @@ class Diagnoser:
             self._take(line)
         self._close_block()
         if exit_code == 0:
-            return Diagnosis(warning_count=self._warnings)
-        hints = (
-            self._hints if self._hints is not None else Hints.load(self._idf_path or next(iter(self._paths.idfs), None))
-        )
-        return conclude(
-            self._found,
-            self._steps,
-            [decode(line[:400]) for line in self._tail],
-            paths=self._paths,
-            evidence=self._evidence,
-            exit_code=exit_code,
-            warnings=self._warnings,
-            hints=hints,
-            printed_hints=list(self._printed_hints),
-            project=self._project,
-        )
+            return Diagnosis(warning_count=self._read.warnings)
+        hints = self._hints if self._hints is not None else Hints.load(self._idf_path or self._read.paths.idf)
+        return conclude(self._read, exit_code, hints, self._project)
 
     # What readers report (finding.Log)
 
@@ -103,29 +88,34 @@ class Diagnoser:
             and finding.kind not in ("link", "ninja", "cmake")
         ):
             finding.subject = self._step.subject
+        if finding.kind in _NEED_COMMAND and self._step is not None and not self._step.is_compile:
+            finding.notes.append(f"\0\0by: {self._step.command}")
         if finding.rank <= Rank.RESULT:
             self._found_in_step = True
             if self._step is not None:
                 self._step.explained = True
-        self._found.add(finding)
+        self._read.found.add(finding)
 
     def warn(self, times: int = 1) -> None:
-        self._warnings += times
+        self._read.warnings += times
 
     def hint(self, text: str) -> None:
-        if len(self._printed_hints) < 8:
-            self._printed_hints[text] = None
+        if len(self._read.hints) < 8:
+            self._read.hints[text] = None
+
+    def remark(self, text: str) -> None:
+        if len(self._read.remarks) < MAX_REMARKS:
+            self._read.remarks[text[:300]] = None
 
     def failed(self) -> None:
-        self._evidence.failed = True
-
-    def lead(self) -> list[str]:
-        return list(self._since)
+        self._read.failed_in.add(self._building)
 
     # One line
 
     def _take(self, raw: bytes) -> None:
         line = strip_escapes(raw) if b"\x1b" in raw else raw
+        if line[:1] in _MARGINS:
+            line = strip_margin(line)
         if self._block is not None:
             text = decode(line[:MAX_LETTERS])
             if self._block.take(text, raw):
@@ -136,15 +126,15 @@ class Diagnoser:
             return
         if first == b"-" and line.startswith(b"-- ") and not line.startswith(b"-- Configuring incomplete"):
             if line.startswith(_LEARN):
-                self._paths.learn(decode(line[:MAX_LETTERS]))
+                self._read.paths.learn(decode(line[:MAX_LETTERS]))
             return
         if self._expect_command:
             self._expect_command = False
             text = decode(line[:MAX_LETTERS])
             if self._step is not None and self._step.take_command(text):
-                self._paths.learn(text[:1000])
+                self._read.paths.learn(text[:1000])
                 return
-        if is_hot(line):
+        if self._is_hot(line):
             self._take_hot(line, raw)
         else:
             self._take_plain(line)
@@ -155,6 +145,10 @@ class Diagnoser:
             return True
         if line.startswith(b'[{"'):
             return compiler.read_json(decode(line), self)
+        bare = strip_margin(line)
+        if bare is not line:
+            self._take(bare)  # [2026-11-20T10:00:00Z] of a CI server
+            return True
         return line == b"[]"
 
     def _take_plain(self, line: bytes) -> None:
@@ -167,11 +161,13 @@ class Diagnoser:
             self._progress.take_writing(line)
             return
         if line.startswith(b"Project build complete"):
-            self._evidence.completed(self._paths)
+            self._completed()
         self._keep(line)
 
     def _take_hot(self, line: bytes, raw: bytes) -> None:
         if line.startswith((b'{"$schema"', b'{"version"', b'{"runs"')) and compiler.read_json(decode(line), self):
+            return
+        if line.startswith(_HARMLESS):
             return
         text = decode(line if len(line) <= MAX_LETTERS else line[: MAX_LETTERS - 1000] + line[-1000:])
         if text.startswith("FAILED: ") and (parsed := steps.parse(text)):
@@ -184,6 +180,7 @@ class Diagnoser:
             idfpy.read(text, raw, self)
             or cmake.read(text, self)
             or ninja.read(text, self)
+            or kconfig.read(text, self)
             or python.read(text, self)
             or compiler.read(text, self)
             or linker.read(text, self)
@@ -191,13 +188,15 @@ class Diagnoser:
         if result is not False:
             self._block = result if not isinstance(result, bool) else None
             if text.startswith("CMake "):
-                self._paths.learn(text[:600])
+                self._read.paths.learn(text[:600])
             return
         self._take_by_rule(text, line)
 
     def _take_by_rule(self, text: str, line: bytes) -> None:
-        if " warning: " in text[:300] or text.startswith(("warning: ", "WARNING: ", "Warning: ")):
-            self._warnings += text.startswith(("warning: ", "Warning: ")) or ": warning: " in text
+        if text.startswith(("NOTE: ", "INFO: ")):
+            return
+        if ": warning: " in text[:400] or text.startswith(("warning: ", "WARNING: ", "Warning: ")):
+            self._read.warnings += not text.startswith("WARNING: ")
             return
         if matched := match(text):
             rule, finding = matched
@@ -207,45 +206,54 @@ class Diagnoser:
                 self.add(finding)
             return
         if states_error(text):
-            self.add(Finding("unknown", text, Rank.STATED, raw=text))
+            self.add(Finding("unknown", plain_error(text), Rank.STATED, raw=text))
         self._keep(line)
 
     def _keep(self, line: bytes) -> None:
         """A line that nobody knows may be all there is in the end."""
-        self._tail.append(line)
-        text = decode(line[:400])
+        self._read.tail.append(line[:400])
         if self._step is not None:
-            self._step.add(text)
+            self._step.add(line[:400])
         else:
-            self._since.append(text)
+            self._since.append(line[:400])
 
     def _announced(self, line: str) -> None:
-        self._paths.learn(line)
-        if line.startswith("Executing action:") and not self._evidence.failed:
-            self._found.clear()  # what went before succeeded, or idf.py would have stopped
-            self._steps.clear()
+        self._read.paths.learn(line)
+        if line.startswith("Executing action:") and not self._read.failed_in:
+            self._read.found.clear()  # what went before succeeded, or idf.py would have stopped
+            self._read.steps.clear()
         if line.startswith("Running "):
+            self._building = line.partition(" in directory ")[2]
             self._progress.restart()
             self._end_step()
 
+    def _completed(self) -> None:
+        """`Project build complete`: what failed in the same directory before was mended since."""
+        self._read.complete = True
+        self._read.failed_in.discard(self._building)
+        if not self._read.failed_in:
+            self._read.found.clear()
+            self._read.steps.clear()
+
     def _begin_step(self, outputs: str, code: int | None) -> None:
         self.failed()
-        self._evidence.step_failed = True
         self.includes, self.required, self.function = [], [], ""
         self._number += 1
         self._step = steps.Step(outputs, code, list(self._since), self._found_in_step)
         self._since.clear()
         self._found_in_step = False
         self._expect_command = True
-        if len(self._steps) < steps.MAX_STEPS:
-            self._steps.append(self._step)
+        if len(self._read.steps) < steps.MAX_STEPS:
+            self._read.steps.append(self._step)
 
     def _end_step(self) -> None:
         self._number += 1
         self._step = None
         self._found_in_step = False
-        self._since.clear()
-        self.includes, self.required, self.function = [], [], ""
+        if self._since:
+            self._since.clear()
+        if self.includes or self.required or self.function:
+            self.includes, self.required, self.function = [], [], ""
 
     def _close_block(self) -> None:
         if self._block is not None:

@@ -1,4 +1,4 @@
-"""The machine and the installation: disk, memory, permissions, tools, Python environment, targets, idf.py's refusals."""
+"""The machine and the installation: disk, memory, rights, tools, Python environment, targets, idf.py's refusals."""
 
 from mcp_server.idf.diagnostics.finding import Rank, Rule
 
@@ -23,7 +23,6 @@ RULES: tuple[Rule, ...] = (
         r"^(?P<message>.*(?:Cannot allocate memory|Killed signal|Out of memory|memory exhausted|MemoryError).*)$",
         "gcc: fatal error: Killed signal terminated program cc1",
         rank=Rank.ROOT,
-        hint="a compiler was killed, most often for lack of memory: build with fewer jobs",
     ),
     Rule("killed", ("Killed",), r"^(?P<message>(?:\S+: line \d+: *\d* )?Killed\b.*)$", "Killed", rank=Rank.ROOT),
     Rule(
@@ -41,14 +40,16 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "tool",
         ("not found", "not recognized"),
-        r"^(?P<message>(?:(?:/bin/|/usr/bin/)?(?:ba|da|z)?sh: (?:line )?(?:\d+: )?.*not found|.*: command not found|env: .*No such file or directory"
+        r"^(?P<message>(?:(?:/bin/|/usr/bin/)?(?:ba|da|z)?sh: (?:line )?(?:\d+: )?.*not found"
+        r"|.*: command not found|env: .*No such file or directory"
         r"|'.*' is not recognized as an internal or external command.*|zsh: command not found: .*))$",
         "/bin/sh: 1: protoc: not found",
     ),
     Rule(
         "tool",
         ("bad interpreter", "cannot execute", "Exec format error", "No such file or directory"),
-        r"^(?P<message>(?:(?:/\S*/)?(?:ba|da|z)?sh: .*|env: .*|/usr/bin/env: .*|.*bad interpreter.*|.*cannot execute.*|.*Exec format error.*))$",
+        r"^(?P<message>(?:(?:/\S*/)?(?:ba|da|z)?sh: .*|env: .*|/usr/bin/env: .*|.*bad interpreter.*"
+        r"|.*cannot execute.*|.*Exec format error.*))$",
         "/usr/bin/env: 'python3\\r': No such file or directory",
     ),
     Rule(
@@ -61,7 +62,8 @@ RULES: tuple[Rule, ...] = (
             "Stale file handle",
             "Text file busy",
         ),
-        r"^(?P<message>.*(?:Too many open files|Argument list too long|File name too long|Input/output error|Stale file handle|Text file busy).*)$",
+        r"^(?P<message>.*(?:Too many open files|Argument list too long|File name too long|Input/output error"
+        r"|Stale file handle|Text file busy).*)$",
         "ninja: fatal: posix_spawn: Argument list too long",
         rank=Rank.ROOT,
     ),
@@ -73,9 +75,17 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "environment",
+        ("requirements are not satisfied",),
+        r"^(?:ERROR: )?(?P<message>The following Python requirements are not satisfied.*)$",
+        "The following Python requirements are not satisfied:",
+        follow=r"^(?:[\w.-]+ ?[<>=!~]|Requirement |To install |'|\S+ - )",
+    ),
+    Rule(
+        "environment",
         ("doesn't exist! Please run the install",),
         r"^(?:ERROR: )?(?P<message>.*doesn't exist! Please run the install script.*)$",
-        'ERROR: /home/dev/.espressif/python_env/idf6.0_py3.12_env/bin/python doesn\'t exist! Please run the install script or "idf_tools.py install-python-env"',
+        "ERROR: /home/dev/.espressif/python_env/idf6.0_py3.12_env/bin/python doesn't exist! Please run the "
+        'install script or "idf_tools.py install-python-env"',
     ),
     Rule(
         "environment",
@@ -88,14 +98,17 @@ RULES: tuple[Rule, ...] = (
             "not set",
             "IDF_PATH",
         ),
-        r"^(?:ERROR: |Error: |error: )?(?P<message>.*(?:is currently active in the environment|requirements are not satisfied|IDF_PATH .*(?:not set|variable|invalid|different)"
+        r"^(?:ERROR: |Error: |error: )?(?P<message>.*(?:is currently active in the environment"
+        r"|requirements are not satisfied|IDF_PATH .*(?:not set|variable|invalid|different)"
         r"|(?:module|tool|package)s? .*not installed|IDF_PATH not set|version .* does not satisfy).*)$",
-        "'/usr/bin/python3' is currently active in the environment while the project was configured with '/x/python'. Run 'idf.py fullclean' to start again.",
+        "'/usr/bin/python3' is currently active in the environment while the project was configured with "
+        "'/x/python'. Run 'idf.py fullclean' to start again.",
     ),
     Rule(
         "environment",
         ("has no installed versions", "tool "),
-        r"^(?:ERROR: )?(?P<message>tool \S+ has no installed versions.*|.*tool \S+ version \S+ is not (?:installed|supported).*)$",
+        r"^(?:ERROR: )?(?P<message>tool \S+ has no installed versions.*"
+        r"|.*tool \S+ version \S+ is not (?:installed|supported).*)$",
         "ERROR: tool xtensa-esp-elf has no installed versions. Please run '/opt/idf/install.sh' to install it.",
     ),
     Rule(
@@ -108,7 +121,8 @@ RULES: tuple[Rule, ...] = (
             "in preview",
             "IDF_TARGET",
         ),
-        r"^(?:ERROR: |Error: )?(?P<message>.*(?:was generated for target|settings are not consistent|is not consistent with|is still in preview|Target '\S+' in sdkconfig"
+        r"^(?:ERROR: |Error: )?(?P<message>.*(?:was generated for target|settings are not consistent"
+        r"|is not consistent with|is still in preview|Target '\S+' in sdkconfig"
         r"|IDF_TARGET .*(?:not|does)).*)$",
         "Project sdkconfig '/p/sdkconfig' was generated for target 'esp32', but CMakeCache.txt contains 'esp32c3'.",
     ),
@@ -122,7 +136,8 @@ RULES: tuple[Rule, ...] = (
             "configured for",
             "must be a project",
         ),
-        r"^(?P<message>.*(?:CMakeLists\.txt not found in project directory|must be a project directory|Project directory .* does not exist|doesn't seem to be a CMake build directory"
+        r"^(?P<message>.*(?:CMakeLists\.txt not found in project directory|must be a project directory"
+        r"|Project directory .* does not exist|doesn't seem to be a CMake build directory"
         r"|is configured for generator|configured for project|build directory to the project directory).*)$",
         "CMakeLists.txt not found in project directory /p",
     ),
@@ -130,14 +145,17 @@ RULES: tuple[Rule, ...] = (
         "project",
         ("project_description.json",),
         r"^(?P<message>Cannot load \S+project_description\.json: .*)$",
-        "Cannot load /p/build/project_description.json: [Errno 2] No such file or directory: '/p/build/project_description.json'",
+        "Cannot load /p/build/project_description.json: [Errno 2] No such file or directory: "
+        "'/p/build/project_description.json'",
         rank=Rank.STATED,
-        hint="the project did not configure as an ESP-IDF project: CMakeLists.txt must include $IDF_PATH/tools/cmake/project.cmake and call project()",
+        hint="the project did not configure as an ESP-IDF project: CMakeLists.txt must include "
+        "$IDF_PATH/tools/cmake/project.cmake and call project()",
     ),
     Rule(
         "usage",
         ("Error: ", "error: "),
-        r"^(?:[\w.-]+: )?(?:Error|error): (?P<message>(?:Invalid value|No such option|No such command|Missing|Got unexpected|Option|unrecognized arguments|argument |the following arguments|invalid choice|command ).*)$",
+        r"^(?:[\w.-]+: )?(?:Error|error): (?P<message>(?:Invalid value|No such option|No such command|Missing"
+        r"|Got unexpected|Option|unrecognized arguments|argument |the following arguments|invalid choice|command ).*)$",
         "Error: No such option: --verbse Did you mean --verbose?",
     ),
     Rule(
@@ -149,7 +167,8 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "interrupted",
         ("nterrupt", "Aborted!", "SIGINT", "SIGTERM"),
-        r"^(?P<message>(?:.*[Ii]nterrupted(?: by user)?|Aborted!|.*SIG(?:INT|TERM).*|KeyboardInterrupt))\.?$",
+        r"(?P<message>(?:\w{1,20}: )?(?:\w{1,20} ){0,2}(?:\w{1,20}: )?[Ii]nterrupted(?: by user)?|^Aborted!"
+        r"|[^.;]{0,80}SIG(?:INT|TERM)\b.{0,80}|^KeyboardInterrupt)\.?$",
         "ninja: build stopped: interrupted by user.",
     ),
 )

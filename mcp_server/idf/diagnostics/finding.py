@@ -1,4 +1,4 @@
-"""What the readers of a log have in common: a finding, its rank, a rule, a block of lines, and the log they report to."""
+"""What the readers of a log share: a finding, its rank, a rule, a block of lines, and the log they report to."""
 
 import re
 from dataclasses import dataclass, field
@@ -77,12 +77,12 @@ class Log(Protocol):
 
     def hint(self, text: str) -> None: ...
 
-    def failed(self) -> None:
-        """The log says that something failed for good."""
+    def remark(self, text: str) -> None:
+        """A tool noticed something without failing; told where a later error has to do with it."""
         ...
 
-    def lead(self) -> list[str]:
-        """The lines just before this one that no reader took."""
+    def failed(self) -> None:
+        """The log says that something failed for good."""
         ...
 
 

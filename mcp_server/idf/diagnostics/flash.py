@@ -14,7 +14,8 @@ RULES: tuple[Rule, ...] = (
         "flash",
         ("could not open port", "Could not open"),
         r"(?P<message>(?:could not open port|Could not open) .*)$",
-        "serial.serialutil.SerialException: [Errno 2] could not open port /dev/ttyUSB0: [Errno 2] No such file or directory: '/dev/ttyUSB0'",
+        "serial.serialutil.SerialException: [Errno 2] could not open port /dev/ttyUSB0: [Errno 2] No such file "
+        "or directory: '/dev/ttyUSB0'",
     ),
     Rule(
         "flash",
@@ -25,7 +26,8 @@ RULES: tuple[Rule, ...] = (
             "Failed to connect to",
             "detection of the serial port",
         ),
-        r"^(?:ERROR: |Error: )?(?P<message>.*(?:[Nn]o serial ports? found|Could not connect to|Failed to connect to|detection of the serial port).*)$",
+        r"^(?:ERROR: |Error: )?(?P<message>.*(?:[Nn]o serial ports? found|Could not connect to"
+        r"|Failed to connect to|detection of the serial port).*)$",
         "No serial ports found. Connect a device, or use '-p PORT' option to set a specific port.",
     ),
     Rule(
@@ -44,7 +46,8 @@ RULES: tuple[Rule, ...] = (
             "multiple access on port",
             "exclusively lock port",
         ),
-        r"^(?:[\w.]+: )?(?P<message>.*(?:Inappropriate ioctl for device|device reports readiness to read|multiple access on port|exclusively lock port).*)$",
+        r"^(?:[\w.]+: )?(?P<message>.*(?:Inappropriate ioctl for device|device reports readiness to read"
+        r"|multiple access on port|exclusively lock port).*)$",
         "[Errno 25] Inappropriate ioctl for device",
     ),
     Rule(

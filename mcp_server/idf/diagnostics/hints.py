@@ -1,6 +1,7 @@
 """ESP-IDF's own hints: tools/idf_py_actions/hints.yml of an installation, and those of its components."""
 
 import re
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +32,9 @@ class _Hint:
             return None
         if self.regex is None:
             try:
-                self.regex = re.compile(self.pattern)
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # "possible nested set" in a file that is not ours
+                    self.regex = re.compile(self.pattern)
             except (re.error, OverflowError, RecursionError):
                 self.broken = True
                 return None

@@ -11,7 +11,8 @@ _MODULE_HINT = re.compile(
 )
 _BUG = re.compile(r"^BUG: \w+\.py: ")
 _NEXT = re.compile(
-    r"^(?:HINT|\S.{0,80}? failed with exit code|CMake |FAILED: |-- |\[\d|ninja|Executing |Running |ERROR|Traceback|NOTE|\S+:\d+:)"
+    r"^(?:HINT|\S.{0,80}? failed with exit code|CMake |FAILED: |-- |\[\d|ninja|Executing |Running |ERROR"
+    r"|Traceback|NOTE|\S+:\d+:)"
 )
 YELLOW, RESET = b"\x1b[0;33m", b"\x1b[0m"
 

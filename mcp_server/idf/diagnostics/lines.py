@@ -8,7 +8,7 @@ MAX_BYTES = HEAD_BYTES + TAIL_BYTES
 
 
 class Lines:
-    """Bytes in, whole lines out, without their ends. \\r ends a line too (progress bars); NUL bytes are dropped (UTF-16)."""
+    """Bytes in, whole lines out, without their ends. \\r ends a line too (progress bars); NULs are dropped (UTF-16)."""
 
     def __init__(self) -> None:
         self._rest = b""

@@ -12,9 +12,13 @@ _UNDEFINED = re.compile(
 _LLD_UNDEFINED = re.compile(r"^error: undefined (?:hidden )?symbol: (?P<symbol>.{1,800})$")
 _LLD_BY = re.compile(r"^>>> (?:referenced by|defined (?:at|in)) (?P<where>.{1,400})$")
 _MULTIPLE = re.compile(
-    r"^(?P<where>.{0,800}?):? ?multiple definition of [`'](?P<symbol>.{1,800}?)'(?:; (?P<first>.{1,800}?):? ?first defined here)?"
+    r"^(?P<where>.{0,800}?):? ?multiple definition of [`'](?P<symbol>.{1,800}?)'(?:; (?P<first>.{1,800}?):? "
+    r"?first defined here)?"
 )
-_POSITION = re.compile(r"(?P<file>(?:[A-Za-z]:)?[^:()\s][^:()]{0,400}):(?P<line>\d{1,7})$")
+_RELOCATION = re.compile(
+    r"^(?P<where>.{1,800}?): ?(?P<message>(?:dangerous relocation|relocation truncated to fit): .*)$"
+)
+_POSITION = re.compile(r"(?P<file>(?:[A-Za-z]:)?[^:()\s][^:()]{0,400}):(?P<line>\d{1,7})(?=:|$)")
 _OBJECT = re.compile(
     r"(?P<archive>[^/\\:()\s]{1,200})\((?P<object>[^()]{1,200})\)|(?P<file>[^/\\:()\s]{1,200}\.(?:o|obj|a))\b"
 )
@@ -33,8 +37,13 @@ def read(line: str, log: Log) -> Block | bool:
     if "in function" in body and (found := _IN_FUNCTION.match(body)):
         log.function = f"{found['object']}\0{found['function']}"
         return read(found["rest"], log) if found["rest"] else True
+    if "relocation" in body and (found := _RELOCATION.match(body)):
+        finding = Finding("link", found["message"], raw=line)
+        _locate(finding, found["where"], log)
+        log.add(finding)
+        return True
     if prefix and (found := _LLD_UNDEFINED.match(body)):
-        return LldBlock(log, Finding("link", f"undefined reference to '{found['symbol']}'", raw=line))
+        return LldBlock(log, Finding("link", text := f"undefined reference to '{found['symbol']}'", raw=text))
     if not prefix:
         return False
     if body.startswith("warning:") or ": warning:" in body:
@@ -66,7 +75,7 @@ def _multiple(found: re.Match[str], line: str, log: Log) -> bool:
 
 
 def _locate(finding: Finding, where: str, log: Log, use_function: bool = True) -> None:
-    """From `esp-idf/main/libmain.a(a.c.obj):(.text.f+0x1a)`, `/p/main/a.c:19` or both, and the `in function` line before."""
+    """From `main/libmain.a(a.c.obj):(.text.f+0x1a)`, `/p/main/a.c:19` or both, and the `in function` line before."""
     function = ""
     holder = where
     if use_function and log.function:
@@ -114,6 +123,20 @@ _TOOL = (
 RULES: tuple[Rule, ...] = (
     Rule(
         "link",
+        ("terminated with signal",),
+        r"^(?:\S*[/\\])?collect2(?:\.exe)?: (?:fatal )?error: (?P<message>ld terminated with signal .*)$",
+        "collect2: fatal error: ld terminated with signal 9 [Killed]",
+        rank=Rank.ROOT,
+    ),
+    Rule(
+        "link",
+        ("final link failed",),
+        rf"^{_TOOL}(?P<message>final link failed.*)$",
+        "/usr/bin/ld: final link failed: bad value",
+        rank=Rank.RESULT,
+    ),
+    Rule(
+        "link",
         ("will not fit in region",),
         r"(?:\S+ )?(?P<message>section [`'][^']+' will not fit in region [`'][^']+')",
         "riscv32-esp-elf/bin/ld: door-lock.elf section `.flash.rodata' will not fit in region `drom0_0_seg'",
@@ -140,7 +163,8 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "link",
         ("ld:", "ld.exe:", "syntax error", "lld:"),
-        r"^(?:\S*[/\\])?[\w.+-]*ld(?:\.\w+)?: ?(?P<file>[^:\s][^:]{0,300}?\.(?:ld|lds|lf|x|in)\S*?):(?P<line>\d+): ?(?P<message>.+)$",
+        r"^(?:\S*[/\\])?[\w.+-]*ld(?:\.\w+)?: ?(?P<file>[^:\s][^:]{0,300}?\.(?:ld|lds|lf|x"
+        r"|in)\S*?):(?P<line>\d+): ?(?P<message>.+)$",
         "/usr/bin/ld:/p/components/motor/motor_tables.ld:7: syntax error",
     ),
     Rule(
@@ -148,8 +172,6 @@ RULES: tuple[Rule, ...] = (
         (
             "discarded section",
             "orphan section",
-            "relocation truncated",
-            "dangerous relocation",
             "hidden symbol",
             "file format not recognized",
             "file not recognized",
@@ -175,23 +197,11 @@ RULES: tuple[Rule, ...] = (
             "bad value",
             "symbol",
         ),
-        rf"^{_TOOL}(?P<message>.*(?:discarded section|orphan section|relocation truncated|dangerous relocation|hidden symbol|not recognized"
-        r"|wrong format|incompatible|can't link|cannot link|failed to merge|DSO missing|overlaps|assert|ASSERT|undefined symbol|location counter"
+        rf"^{_TOOL}(?P<message>.*(?:discarded section|orphan section|hidden symbol|not recognized"
+        r"|wrong format|incompatible|can't link|cannot link|failed to merge|DSO missing|overlaps|assert|ASSERT"
+        r"|undefined symbol|location counter"
         r"|region|mis-matched|unresolvable|nonrepresentable|linker script|bad value|version).*)$",
-        "/usr/bin/ld: esp-idf/main/libmain.a(a.c.obj): relocation truncated to fit: R_RISCV_JAL against `.L2'",
-    ),
-    Rule(
-        "link",
-        ("relocation truncated", "dangerous relocation"),
-        r"^(?P<file>[^:\s][^:]{0,400}):(?P<line>\d+)?:?(?P<message>.*(?:relocation truncated to fit|dangerous relocation).*)$",
-        "/p/main/app_main.c:12:(.text+0x12): relocation truncated to fit: R_XTENSA_SLOT0_OP against symbol `x'",
-    ),
-    Rule(
-        "link",
-        ("final link failed",),
-        rf"^{_TOOL}(?P<message>final link failed.*)$",
-        "/usr/bin/ld: final link failed: bad value",
-        rank=Rank.RESULT,
+        "/usr/bin/ld: unplaced orphan section `.foo' from `esp-idf/main/libmain.a(a.c.obj)'",
     ),
     Rule(
         "link",

@@ -12,6 +12,8 @@ WORDS = ("ninja: ", "failed with exit code", "process terminated", "make: ***", 
 
 
 def read(line: str, log: Log) -> Block | bool:
+    if "ninja" not in line and "exit code" not in line and "terminated" not in line:
+        return False
     if found := _STOPPED.match(line):
         log.failed()
         if "interrupted" in found["why"]:
@@ -19,7 +21,7 @@ def read(line: str, log: Log) -> Block | bool:
         return True
     if found := _ERROR.match(line):
         log.failed()
-        finding = Finding("ninja", f"ninja: {found['message']}", raw=line)
+        finding = Finding("ninja", found["message"], raw=line)
         if found["message"].endswith(_WRAPPERS):
             finding.rank = Rank.WRAPPER
         if "fatal:" in line and "posix_spawn" in line:
@@ -43,6 +45,9 @@ class NearBlock:
         self._held = ""
 
     def take(self, line: str, raw: bytes) -> bool:
+        if line.lstrip().startswith("(is the command line too long"):
+            self._finding.message += line
+            return True
         if line.strip().startswith("^ near here"):
             self._finding.source = self._held or None
             self._held = ""

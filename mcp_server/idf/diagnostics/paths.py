@@ -29,7 +29,7 @@ def plain(path: str) -> str:
 
 
 class Paths:
-    """Knows where the project, its build directory and ESP-IDF lie: from the caller, from the log, or by their shape."""
+    """Where the project, its build directory and ESP-IDF lie: from the caller, from the log, or by their shape."""
 
     def __init__(self, project: Path | str | None = None, idf_path: str | None = None) -> None:
         self.projects: list[str] = []
@@ -40,6 +40,11 @@ class Paths:
             self._know(self.projects, str(Path(project).resolve()))
         if idf_path:
             self._know(self.idfs, idf_path)
+
+    @property
+    def idf(self) -> str | None:
+        """ESP-IDF's root, if one is known."""
+        return self.idfs[0] if self.idfs else None
 
     def learn(self, line: str) -> None:
         """Take over a root that the line names."""
@@ -83,7 +88,7 @@ class Paths:
         return text
 
     def _owner(self, path: str) -> tuple[str, str]:
-        """Whose path it is, and how to write it. An example inside ESP-IDF and an ESP-IDF inside a project both occur."""
+        """Whose path it is, and how to write it. An example inside ESP-IDF occurs, and ESP-IDF inside a project."""
         best, owner, prefix = "", "", ""
         for name, shown, roots in (
             ("build", "build/", self.builds),

@@ -36,7 +36,11 @@ class ProgressReader:
         done, total = int(found[1]), int(found[2])
         stack = self._stack
         self._percent = None
-        if not stack or stack[0][0] >= stack[0][1]:
+        if len(stack) == 1 and stack[0][1] == total and done >= stack[0][0]:
+            stack[0] = (done, total)
+            self._message = found[3]
+            return True
+        if not stack or stack[0] == (0, 1) or stack[0][0] >= stack[0][1]:  # [0/1] is CMake, run first
             stack[:] = [(done, total)]
         else:
             depth = next((i for i, (was, of) in enumerate(stack) if of == total and done >= was), None)

@@ -9,6 +9,7 @@ _ERROR = re.compile(r"^(?P<module>(?:[A-Za-z_]\w{0,80}\.){0,8})(?P<name>[A-Za-z_
 _BOX_FRAME = re.compile(r"^[│|] (?P<file>(?:[A-Za-z]:)?[/\\]\S{1,400}?):(?P<line>\d{1,7}) in (?P<what>\S{1,200})")
 _BOX_TOP = re.compile(r"^╭─* ?(?P<title>.*?) ?─*╮$")
 _WRAPPED = re.compile(r"CalledProcessError|returned non-zero exit status|SystemExit|CommandFailed|SubprocessError")
+_KCONFIG_AT = re.compile(r"^(?:KconfigE\w+: )?(?P<file>.{1,300}?):(?P<line>\d{1,7}): (?:error: )?(?P<message>.*)$")
 _PARTITION_TOOLS = ("gen_esp32part.", "parttool.")
 WORDS = ("Traceback (most recent", 'File "', "╭─")
 
@@ -18,7 +19,7 @@ def read(line: str, log: Log) -> Block | bool:
         return TracebackBlock(log)
     if line.startswith("╭─"):
         return BoxBlock(log, line)
-    if _FRAME.match(line):
+    if 'File "' in line and _FRAME.match(line):
         block = TracebackBlock(log)
         block.take(line, b"")
         return block
@@ -38,6 +39,9 @@ def exception(log: Log, line: str, frames: list[Place], source: str | None) -> N
         kind = "partition"
     elif found and found["text"]:
         text = f"{name}: {text}"
+    if name.startswith("Kconfig") and (at := _KCONFIG_AT.match(text)):
+        log.add(Finding("kconfig", at["message"], file=at["file"], line=int(at["line"]), raw=line))
+        return
     finding = Finding(kind, text, raw=line, source=source)
     if _WRAPPED.search(line):
         finding.rank = Rank.WRAPPER
@@ -62,7 +66,9 @@ class TracebackBlock:
         if self._error or self._lines > 2000:
             return False
         if found := _FRAME.match(line):
-            if len(self._frames) < 60:
+            if found["file"].startswith("<frozen"):
+                pass  # Python's own, e.g. <frozen os>
+            elif len(self._frames) < 60:
                 self._frames.append(Place(found["file"], int(found["line"]), None, found["what"] or ""))
             else:
                 self._frames[-1] = Place(found["file"], int(found["line"]), None, found["what"] or "")

@@ -1,8 +1,8 @@
 """A diagnosis as a few lines for a person or a model, never longer than asked for."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from mcp_server.idf.diagnostics.text import first_sentences, head, readable, shorten, size
+from mcp_server.idf.diagnostics.text import first_sentences, harmless, head, readable, shorten, size
 from mcp_server.model import Diagnosis, Diagnostic
 
 LIMIT_BYTES = 700
@@ -37,6 +37,7 @@ def render(
     lines = [item.text for item in chosen]
     if left > 0:
         line = _left_out(left, build)
+        items = [item for item in items if item.text != _STOPPED]
         chosen = _choose(items, room - size(line) - 1)
         lines = [item.text for item in chosen]
         lines.append(_left_out(_left(diagnosis, chosen), build))
@@ -64,7 +65,7 @@ def _items(diagnosis: Diagnosis) -> list[_Item]:
         items.append(_Item(18 + 40 * number, (_HINTS, number), text))
     if diagnosis.more_may_follow:
         items.append(_Item(500, (_HINTS + 1, 0), _STOPPED))
-    return items
+    return [replace(item, text=harmless(item.text)) for item in items]
 
 
 def _diagnostic_items(number: int, diagnostic: Diagnostic) -> list[_Item]:
@@ -75,7 +76,7 @@ def _diagnostic_items(number: int, diagnostic: Diagnostic) -> list[_Item]:
         label = f"{diagnostic.line:>5} | " if diagnostic.line is not None else "      | "
         items.append(_Item(urgency + 3, (number, 1), label + shorten(diagnostic.source, _SOURCE)))
     for place, note in enumerate(diagnostic.notes):
-        later = 5 if place == 0 else 30 + 10 * place
+        later = 5 if place == 0 and (number == 0 or diagnostic.kind != "link") else 60 + 10 * place
         items.append(_Item(urgency + later, (number, 2 + place), "      " + shorten(note, _NOTE)))
     return items
 
@@ -105,7 +106,7 @@ def _choose(items: list[_Item], room: int) -> list[_Item]:
         if size(item.text) + 1 > room + 1 and not first:
             continue
         text = item.text if not first else shorten(item.text, max(room, 0))
-        chosen.append(_Item(item.urgency, item.position, text, item.errors))
+        chosen.append(replace(item, text=text))
         room -= size(text) + 1
         if part == 0:
             shown.add(number)

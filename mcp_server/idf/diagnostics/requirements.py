@@ -23,14 +23,13 @@ _ELSEWHERE = re.compile(
 def from_printed(text: str) -> str | None:
     """The advice that idf.py printed, in one sentence. Its `BUG: …` right after an edit of REQUIRES is no advice."""
     if found := _PRINTED.search(text):
-        if found["verb"] == "move":
-            return f"{found['header']} is in component {found['by']}: move it from PRIV_REQUIRES to REQUIRES in {found['file']}"
-        return f"{found['header']} is in component {found['by']}: add it to {found['list']} in {found['file']}"
+        how = "move it from PRIV_REQUIRES to" if found["verb"] == "move" else "add it to"
+        return f"{found['header']} is in component {found['by']}: {how} {found['list']} in {found['file']}"
     if found := _ELSEWHERE.search(text):
         names = re.sub(r"\([^)]*\)", "", found["where"])
         return (
-            f"{found['header']} exists in component {names}, but not in its INCLUDE_DIRS for this target and configuration: "
-            "not supported there, or switched off in menuconfig"
+            f"{found['header']} exists in component {names}, but not in its INCLUDE_DIRS for this target and "
+            "configuration: not supported there, or switched off in menuconfig"
         )
     return None
 
@@ -41,7 +40,7 @@ def missing_header(finding: Finding) -> str | None:
 
 
 def advise(finding: Finding, build_dir: Path) -> str | None:
-    """`driver/gpio.h is in component esp_driver_gpio: add it to PRIV_REQUIRES in …/CMakeLists.txt`, if the build knows it."""
+    """`driver/gpio.h is in component esp_driver_gpio: add it to PRIV_REQUIRES in …`, if the build knows that."""
     header = missing_header(finding)
     if header is None or finding.file is None or header.startswith("/") or ".." in header.split("/"):
         return None
@@ -56,19 +55,21 @@ def advise(finding: Finding, build_dir: Path) -> str | None:
     if not holders:
         return None
     info = components[user]
+    public_header = includer.endswith((".h", ".hpp", ".hh")) and _is_public(includer, info)
+    how = _how(info, holders, public_header)
+    where = f"{info['dir']}/CMakeLists.txt"
+    return f"{header} is in component {' or '.join(holders[:3])}: {how} in {where}" if how else None
+
+
+def _how(info: dict[str, Any], holders: list[str], public_header: bool) -> str | None:
+    """What to do with the requirement. One that is there already: the description is older than CMakeLists.txt."""
     required = _names(info, "reqs") | _names(info, "managed_reqs")
     private = _names(info, "priv_reqs") | _names(info, "managed_priv_reqs")
-    if any(name in required for name in holders):
-        return None  # the description is older than the edit of CMakeLists.txt: any advice would be wrong
-    public_header = includer.endswith((".h", ".hpp", ".hh")) and _is_public(includer, info)
-    if any(name in private for name in holders):
-        if not public_header:
-            return None
-        return f"{header} is in component {' or '.join(holders[:3])}: move it from PRIV_REQUIRES to REQUIRES in {info.get('dir')}/CMakeLists.txt"
-    wanted = "REQUIRES" if public_header else "PRIV_REQUIRES"
-    return (
-        f"{header} is in component {' or '.join(holders[:3])}: add it to {wanted} in {info.get('dir')}/CMakeLists.txt"
-    )
+    if required & set(holders):
+        return None
+    if private & set(holders):
+        return "move it from PRIV_REQUIRES to REQUIRES" if public_header else None
+    return "add it to REQUIRES" if public_header else "add it to PRIV_REQUIRES"
 
 
 def _components(build_dir: Path) -> dict[str, dict[str, Any]]:
@@ -77,12 +78,11 @@ def _components(build_dir: Path) -> dict[str, dict[str, Any]]:
         if file.stat().st_size > MAX_BYTES:
             return {}
         data: Any = json.loads(file.read_text("utf-8", "replace"))
-        known: Any = data.get("all_component_info") or data.get("build_component_info") or {}
-        return {
-            name: info for name, info in known.items() if isinstance(info, dict) and isinstance(info.get("dir"), str)
-        }
-    except (OSError, ValueError, AttributeError):
-        return {}
+        known: Any = data["all_component_info"]
+        items = cast(dict[str, dict[str, Any]], known).items()
+        return {name: info for name, info in items if isinstance(info["dir"], str)}
+    except (OSError, ValueError, AttributeError, KeyError, TypeError):
+        return {}  # not there, or not as ESP-IDF writes it: then there is no advice
 
 
 def _owner(path: str, components: dict[str, dict[str, Any]]) -> str | None:
@@ -93,11 +93,8 @@ def _owner(path: str, components: dict[str, dict[str, Any]]) -> str | None:
 
 def _include_dirs(info: dict[str, Any]) -> list[str]:
     dirs: Any = info.get("include_dirs")
-    return (
-        [posixpath.normpath(posixpath.join(info["dir"], str(one))) for one in cast(list[Any], dirs)]
-        if isinstance(dirs, list)
-        else []
-    )
+    names = [str(one) for one in cast(list[Any], dirs)] if isinstance(dirs, list) else []
+    return [posixpath.normpath(posixpath.join(info["dir"], name)) for name in names]
 
 
 def _public(info: dict[str, Any], header: str) -> bool:

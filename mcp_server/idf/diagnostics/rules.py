@@ -4,6 +4,10 @@ To teach a new message: add a Rule to the file of its tool (or a file with RULES
 prints it in `seen`. A test takes every `seen` through the whole way.
 """
 
+import re
+from functools import cache
+from typing import Any
+
 from mcp_server.idf.diagnostics import (
     cmake,
     compiler,
@@ -18,7 +22,7 @@ from mcp_server.idf.diagnostics import (
 )
 from mcp_server.idf.diagnostics.finding import Finding, Rule
 
-_TABLES = (environment, flash, image, kconfig, component, python, cmake, ninja, compiler, linker)
+_TABLES = (environment, image, flash, kconfig, component, python, cmake, ninja, compiler, linker)
 RULES: tuple[Rule, ...] = tuple(rule for table in _TABLES for rule in table.RULES)
 MAX_LETTERS = 1_500  # of a line that rules see: bounds the patterns' time
 
@@ -27,40 +31,91 @@ def match(line: str) -> tuple[Rule, Finding] | None:
     """The first rule that knows the line."""
     if len(line) > MAX_LETTERS:
         line = f"{line[:1000]} … {line[-500:]}"
-    for rule in RULES:
-        for word in rule.words:
-            if word in line:
-                if finding := rule.match(line):
-                    return rule, finding
-                break
+    if not _any_word().search(line):
+        return None
+    for number in sorted({number for word, number in _WORDS if word in line}):
+        if finding := RULES[number].match(line):
+            return RULES[number], finding
     return None
 
 
-def is_hot(line: bytes) -> bool:  # noqa: PLR0916  (one expression is three times as fast as a loop)
-    """The line may matter: it holds a piece of a word that some reader or rule waits for."""
-    return (
-        b"rror" in line
-        or b"arning" in line
-        or b"ailed" in line
-        or b"ote:" in line
-        or b"not " in line
-        or b"FAILED" in line
-        or b"ERROR" in line
-        or b"CMake " in line
-        or b"ninja" in line
-        or b"No " in line
-        or b"n't" in line
-        or b"annot" in line
-        or b"In file incl" in line
-        or b"   requ" in line
-        or b"nvalid" in line
-        or b"ould " in line
-        or b"unction" in line
-        or b"ndefined" in line
-        or b"verflow" in line
-        or b"efinition" in line
-        or b"Traceback" in line
-        or b"HINT" in line
-        or b"Missing" in line
-        or b"denied" in line
-    )
+_WORDS = tuple((word, number) for number, rule in enumerate(RULES) for word in rule.words)
+
+
+# What a line must hold a piece of to matter to any reader or rule. Short and caseless at the start, to be few.
+_HOT = [
+    "inlined",
+    "rror",
+    "arning",
+    "ailed",
+    "ote:",
+    "not_",
+    "FAILED",
+    "ERROR",
+    "CMake_",
+    "ninja",
+    "No_",
+    "n't",
+    "annot",
+    "In_file_incl",
+    "___requ",
+    "nvalid",
+    "ould_",
+    "unction",
+    "ndefined",
+    "verflow",
+    "efin",
+    "Traceback",
+    "HINT",
+    "issing",
+    "denied",
+    "illed",
+    "ault",
+    "active_in",
+    "target",
+    "ioctl",
+    "memory",
+    "ld:_",
+    "ar:_",
+    "objcopy:_",
+    "truncated",
+    "nterrupt",
+    "terminated",
+    "rashed",
+    "artition",
+    "Kconfig",
+    "xception",
+    "***",
+    "Dependency",
+    "skipping inlined",
+]
+
+
+@cache
+def hot() -> re.Pattern[bytes]:
+    """Finds a line that may matter."""
+    words = (*(word.replace("_", " ") for word in _HOT), 'File "', "╭")
+    return re.compile(_tree(words).encode())
+
+
+@cache
+def _any_word() -> re.Pattern[str]:
+    return re.compile(_tree(tuple(word for word, _ in _WORDS)))
+
+
+def _tree(words: tuple[str, ...]) -> str:
+    """A pattern for any of the words, as a tree: several times as fast as a list of them."""
+    tree: dict[str, Any] = {}
+    for word in words:
+        node = tree
+        for letter in word:
+            node = node.setdefault(letter, {})
+        node[""] = {}
+    return _branches(tree)
+
+
+def _branches(tree: dict[str, Any]) -> str:
+    if "" in tree:
+        return ""
+    branches = [re.escape(letter) + _branches(rest) for letter, rest in sorted(tree.items())]
+    return branches[0] if len(branches) == 1 else f"(?:{'|'.join(branches)})"

@@ -5,10 +5,12 @@ import re
 _ESCAPES = re.compile(
     rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*\x07?|[@-Z\\^_-])?|[\x00-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f]"
 )
-_QUOTES = str.maketrans({"‘": "'", "’": "'", "“": '"', "”": '"', "\t": " ", "\xa0": " "})
+_CURLY = tuple((curly.encode(), plain.encode()) for curly, plain in (("‘", "'"), ("’", "'"), ("“", '"'), ("”", '"')))
 _SPACES = re.compile(r"\s+")
 _LD_QUOTE = re.compile(r"`([^`']{1,400})'")
-_LOOSE_MARKS = re.compile(r"[\x80-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff]")
+_LOOSE_MARKS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff]")
+_TIME = re.compile(rb"^\[?\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:?\d\d)?\]? ?")
+_AFTER_DOTS = (b"HINT", b"CMake ", b"--", b"ERROR", b"WARNING", b"NOTE", b"Traceback")
 ELLIPSIS = "…"
 
 
@@ -17,9 +19,28 @@ def strip_escapes(line: bytes) -> bytes:
     return _ESCAPES.sub(b"", line)
 
 
+def strip_margin(line: bytes) -> bytes:
+    """The line without what CI servers, mails and the component manager put before it: a time, `> `, dots."""
+    first = line[:1]
+    if first == b"2" and line[4:5] == b"-" and line[10:11] == b"T":
+        return _TIME.sub(b"", line, 1)
+    if first == b"[" and line[1:2] == b"2" and line[5:6] == b"-":
+        return _TIME.sub(b"", line, 1)
+    if first == b">" and line.startswith(b"> "):
+        return line[2:]
+    if first == b"." and (rest := line.lstrip(b".")).startswith(_AFTER_DOTS):
+        return rest
+    return line
+
+
 def decode(line: bytes) -> str:
     """Any bytes as text; what is not UTF-8 becomes U+FFFD, curly quotes straight ones."""
-    return line.decode("utf-8", "replace").translate(_QUOTES).rstrip()
+    if line.isascii():
+        return line.decode("ascii").replace("\t", " ").rstrip()
+    for curly, plain in _CURLY:
+        if curly in line:
+            line = line.replace(curly, plain)
+    return line.decode("utf-8", "replace").replace("\t", " ").replace("\xa0", " ").rstrip()
 
 
 def squeeze(text: str) -> str:
@@ -27,9 +48,14 @@ def squeeze(text: str) -> str:
     return _SPACES.sub(" ", text).strip()
 
 
+def harmless(text: str) -> str:
+    """Nothing that moves a cursor, ends a line or turns the writing direction."""
+    return _LOOSE_MARKS.sub("", text)
+
+
 def readable(text: str) -> str:
-    """A message for people: `name' becomes 'name', nothing that moves a cursor or turns the writing direction."""
-    return _LOOSE_MARKS.sub("", _LD_QUOTE.sub(r"'\1'", squeeze(text)))
+    """A message for people: single spaces, `name' becomes 'name', harmless."""
+    return harmless(_LD_QUOTE.sub(r"'\1'", squeeze(text)))
 
 
 def size(text: str) -> int:

@@ -1,5 +1,8 @@
 """From everything found in a log to its diagnosis: failed or not, what caused it, what helps."""
 
+import re
+from collections import deque
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mcp_server.idf.diagnostics import requirements
@@ -10,68 +13,63 @@ from mcp_server.idf.diagnostics.generic import from_lines
 from mcp_server.idf.diagnostics.hints import Hints
 from mcp_server.idf.diagnostics.paths import Paths
 from mcp_server.idf.diagnostics.steps import Step
-from mcp_server.idf.diagnostics.text import readable, shorten
+from mcp_server.idf.diagnostics.text import decode, readable, shorten
 from mcp_server.model import Diagnosis
 
 MAX_HINTS = 4
+TAIL_LINES = 60  # where nothing else tells the cause, the last lines must
+_CONFIG = re.compile(r"\bCONFIG_(\w{1,100})")
 _HINTED = 8  # hints are looked for on this many of the first findings
 
 
-class Evidence:
-    """What a log says about its end, for logs that come without an exit code."""
+@dataclass
+class Reading:
+    """What was read of a log so far. All of it is bounded."""
 
-    def __init__(self) -> None:
-        self.failed = False
-        self.step_failed = False
-        self.complete = False
+    paths: Paths
+    found: Collector = field(default_factory=Collector)
+    steps: list[Step] = field(default_factory=list[Step])
+    tail: deque[bytes] = field(default_factory=lambda: deque[bytes](maxlen=TAIL_LINES))
+    warnings: int = 0
+    hints: dict[str, None] = field(default_factory=dict[str, None])  # printed ones
+    remarks: dict[str, None] = field(default_factory=dict[str, None])
+    failed_in: set[str] = field(default_factory=set[str])  # build directories whose build failed for good
+    complete: bool = False
 
-    def completed(self, paths: Paths) -> None:
-        """`Project build complete` was printed."""
-        self.complete = True
 
-
-def conclude(
-    found: Collector,
-    steps: list[Step],
-    tail: list[str],
-    *,
-    paths: Paths,
-    evidence: Evidence,
-    exit_code: int | None,
-    warnings: int,
-    hints: Hints,
-    printed_hints: list[str],
-    project: Path | None,
-) -> Diagnosis:
+def conclude(reading: Reading, exit_code: int | None, hints: Hints, project: Path | None) -> Diagnosis:
     """The diagnosis of a finished log. The exit code is not 0, or unknown."""
-    ordered = found.ordered(paths)
-    if exit_code is None and not _looks_failed(ordered, evidence):
-        return Diagnosis(warning_count=warnings)
+    paths, steps = reading.paths, reading.steps
+    ordered = reading.found.ordered(paths)
+    if exit_code is None and not _looks_failed(ordered, reading):
+        return Diagnosis(warning_count=reading.warnings)
     causes = [finding for finding in ordered if finding.rank <= Rank.ERROR]
     causes = causes or [finding for finding in ordered if finding.rank == Rank.RESULT]
-    count = found.count
     open_steps = [step.finding() for step in steps if not step.explained and (step.speaks or not causes)]
     if causes:
         chosen = [*causes, *open_steps[:3], *_telling_wrappers(ordered, paths)]
+        count = reading.found.count + len(open_steps)
     else:
-        chosen = _without_causes(ordered, open_steps, tail, exit_code)
-        count = 0
-    count += len(open_steps) if causes else max(1, sum(f.rank <= Rank.STATED for f in chosen))
+        chosen = _without_causes(ordered, open_steps, [decode(line) for line in reading.tail], exit_code)
+        chosen += [wrapper for wrapper in _telling_wrappers(ordered, paths) if wrapper not in chosen]
+        count = max(1, sum(finding.rank <= Rank.STATED for finding in chosen))
+    told = [*_recall(chosen, ordered, list(reading.remarks)), *reading.hints]
     errors = tuple(finish(finding, paths) for finding in chosen)
     return Diagnosis(
         errors=errors,
         error_count=count,
-        warning_count=warnings,
-        hints=_hints(chosen[:_HINTED], hints, printed_hints, paths, project),
-        more_may_follow=evidence.step_failed and any(finding.kind in ("compile", "cmake") for finding in chosen),
+        warning_count=reading.warnings,
+        hints=_hints(chosen[:_HINTED], hints, told, paths, project),
+        more_may_follow=bool(steps) and any(finding.kind in ("compile", "cmake") for finding in chosen),
     )
 
 
-def _looks_failed(ordered: list[Finding], evidence: Evidence) -> bool:
-    if evidence.failed:
+def _looks_failed(ordered: list[Finding], reading: Reading) -> bool:
+    """By a log without an exit code: it says so, or it has errors and never says that the build is complete."""
+    if reading.failed_in:
         return True
-    worst = min((finding.rank for finding in ordered), default=Rank.LAST)
-    return not evidence.complete and worst <= Rank.STATED
+    first = min((finding.rank for finding in ordered), default=Rank.LAST)
+    return not reading.complete and first <= Rank.STATED
 
 
 def _telling_wrappers(ordered: list[Finding], paths: Paths) -> list[Finding]:
@@ -82,7 +80,7 @@ def _telling_wrappers(ordered: list[Finding], paths: Paths) -> list[Finding]:
 def _without_causes(
     ordered: list[Finding], open_steps: list[Finding], tail: list[str], exit_code: int | None
 ) -> list[Finding]:
-    """No rule knew the cause: the failed steps' own words, lines that call themselves errors, wrappers, the last lines."""
+    """No rule knew the cause: the failed steps' own words, lines that call themselves errors, the last lines."""
     stated = [finding for finding in ordered if finding.rank == Rank.STATED]
     if len(stated) > 4:
         stated = [*stated[-3:], stated[0]]
@@ -119,6 +117,15 @@ def _hints(
         clean = shorten(readable(paths.shorten_in(text)), 600)
         unique.setdefault(clean[:60].lower(), clean)
     return tuple(unique.values())[:MAX_HINTS]
+
+
+def _recall(chosen: list[Finding], ordered: list[Finding], remarks: list[str]) -> list[str]:
+    """Remarks that explain an error: a failed kconfgen's as notes, one on a CONFIG_ that the compiler misses."""
+    if any(finding.kind == "kconfig" for finding in chosen) or any("kconfgen" in finding.raw for finding in ordered):
+        chosen[0].notes += [f"\0\0{text}" for text in remarks[:3]]
+        return []
+    missed = {name for finding in chosen[:_HINTED] for name in _CONFIG.findall(finding.message)}
+    return [text for text in remarks if any(f"'{name}'" in text or f" {name} " in text for name in missed)][:2]
 
 
 def _build_dirs(paths: Paths, project: Path | None) -> list[Path]:

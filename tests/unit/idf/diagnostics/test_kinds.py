@@ -303,7 +303,7 @@ ninja: build stopped: subcommand failed.
     Kind(
         "github-times",
         """2026-06-17T12:00:00.1234567Z FAILED: esp-idf/main/CMakeFiles/__idf_main.dir/a.c.obj
-2026-06-17T12:00:00.1234567Z /opt/esp/tools/gcc -c /__w/x/x/main/a.c
+2026-06-17T12:00:00.1234567Z /opt/tools/gcc -c /__w/x/x/main/a.c
 2026-06-17T12:00:00.1234567Z /__w/x/x/main/a.c:3:5: error: 'x' undeclared (first use in this function)
 2026-06-17T12:00:00.1234567Z     3 |     x = 1;
 2026-06-17T12:00:00.1234567Z ##[error]Process completed with exit code 2.

@@ -13,6 +13,7 @@ from pathlib import Path
 from mcp_server import __version__
 from mcp_server.clock import Clock, SystemClock
 from mcp_server.config import Config, load_config
+from mcp_server.engine.dispatch.base import Dispatch
 from mcp_server.engine.dispatch.local import Local
 from mcp_server.engine.services import Services
 from mcp_server.engine.signals import Signal, announce, make_wake, open_fifo
@@ -42,7 +43,7 @@ class Worker:
         host = LocalHost(self.config.jobs_dir)
         services = Services(self.config, self.store, self.clock, {"local": host})
         wake = Signal(open_fifo(make_wake(self.config.home)))
-        dispatch = Local(services, wake.set)
+        dispatch: Dispatch = Local(services, wake.set)
         self._leave_on_signals(wake)
         try:
             now = self.clock.now()
@@ -53,7 +54,7 @@ class Worker:
             await host.aclose()
             wake.close()
 
-    async def _serve(self, dispatch: Local, wake: Signal) -> None:
+    async def _serve(self, dispatch: Dispatch, wake: Signal) -> None:
         idle_since = self.clock.monotonic()
         while not self.leaving and self.clock.monotonic() - idle_since < IDLE_S:
             try:
@@ -99,6 +100,7 @@ def take_lock(home: Path, handed_down: int | None) -> int | None:
 def run(handed_down: int | None = None) -> int:
     """The whole life of a worker process; its exit code."""
     config = load_config()
+    logging.getLogger().setLevel(config.log_level)
     config.make_home()
     lock = take_lock(config.home, handed_down)
     if lock is None:

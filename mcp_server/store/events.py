@@ -41,8 +41,3 @@ def newest_events(c: sa.Connection, build_id: int, limit: int) -> list[Event]:
     """The last events of a build, oldest of them first."""
     query = sa.select(EVENTS).where(EVENTS.c.build == build_id).order_by(EVENTS.c.id.desc()).limit(limit)
     return [Event(**row) for row in reversed(c.execute(query).mappings().all())]
-
-
-def last_event_id(c: sa.Connection) -> int:
-    """The newest event's id, 0 where there is none."""
-    return c.scalar(sa.select(sa.func.max(EVENTS.c.id))) or 0

@@ -271,9 +271,14 @@ class Orchestrator:
         row = _stage_with_log(view, stage)
         assert row.job_id is not None
         host = self.host(row.host)
-        return await slice_log(
-            host, row.job_id, row.stage, grep=grep, around=around, tail=tail, offset=offset, max_bytes=max_bytes
-        )
+        try:
+            return await slice_log(
+                host, row.job_id, row.stage, grep=grep, around=around, tail=tail, offset=offset, max_bytes=max_bytes
+            )
+        except NotFound:
+            if not row.status.is_open:
+                raise
+            return LogSlice(row.stage, "", note="nothing printed yet")  # its row is there, its job starts just now
 
     async def follow_log(self, reference: int | str, stage: str | None, write: Callable[[bytes], None]) -> None:
         """Write a stage's log from its first byte until its job is over. Cancelling stops the reading only."""

@@ -114,7 +114,7 @@ class Diagnoser:
 
     def _take(self, raw: bytes) -> None:
         line = strip_escapes(raw) if b"\x1b" in raw else raw
-        if line[:1] in _MARGINS:
+        if line[:1] in _MARGINS or line[:2] == b"[2":
             line = strip_margin(line)
         if self._block is not None:
             text = decode(line[:MAX_LETTERS])
@@ -145,10 +145,6 @@ class Diagnoser:
             return True
         if line.startswith(b'[{"'):
             return compiler.read_json(decode(line), self)
-        bare = strip_margin(line)
-        if bare is not line:
-            self._take(bare)  # [2026-11-20T10:00:00Z] of a CI server
-            return True
         return line == b"[]"
 
     def _take_plain(self, line: bytes) -> None:

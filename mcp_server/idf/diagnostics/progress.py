@@ -7,6 +7,7 @@ from mcp_server.idf.diagnostics.text import head
 from mcp_server.model import Progress
 
 _STEP = re.compile(rb"\[(\d{1,7})/(\d{1,7})\] (.{0,600})")
+_PERCENT = re.compile(rb"\[ {0,2}(\d{1,3})%\] (.{0,600})")  # make, where ninja is absent
 _WRITING = re.compile(rb"Writing at (0x[0-9a-fA-F]+)[ .].{0,200}?(\d{1,3})(?:\.\d)? ?%")
 _OBJECT = re.compile(
     r"(?:Building|Linking|Compiling) (?P<what>.*?)(?:object|library|executable|dependencies)? ?(?P<path>\S+)$"
@@ -32,7 +33,7 @@ class ProgressReader:
         """A line that starts with `[`."""
         found = _STEP.match(line)
         if found is None:
-            return False
+            return self._take_percent(line)
         done, total = int(found[1]), int(found[2])
         stack = self._stack
         self._percent = None
@@ -55,6 +56,13 @@ class ProgressReader:
                 return True
         if len(stack) == 1:
             self._message = found[3]
+        return True
+
+    def _take_percent(self, line: bytes) -> bool:
+        found = _PERCENT.match(line)
+        if found is None:
+            return False
+        self._stack[:], self._message = [(min(int(found[1]), 100), 100)], found[2]
         return True
 
     def take_writing(self, line: bytes) -> None:

@@ -5,7 +5,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mcp_server.idf.diagnostics import requirements
+from mcp_server.idf.diagnostics import manifest, requirements
 from mcp_server.idf.diagnostics.advice import advise
 from mcp_server.idf.diagnostics.collect import Collector, finish
 from mcp_server.idf.diagnostics.finding import Finding, Rank
@@ -108,6 +108,8 @@ def _hints(
         build_dirs = _build_dirs(paths, project)
         if requirements.missing_header(finding) and not printed_headers:
             texts += [text for build_dir in build_dirs if (text := requirements.advise(finding, build_dir))][:1]
+        if project is not None and (text := manifest.advise(finding, project)):
+            texts.append(text)
         if text := advise(finding):
             texts.append(text)
         texts += hints.for_text(finding.raw + ("\n" + finding.source if finding.source else ""))

@@ -313,6 +313,29 @@ ninja: build stopped: subcommand failed.
         absent=("##", "2026"),
     ),
     Kind(
+        "jenkins-times",
+        """[2026-06-17T12:00:00.123Z] /w/x/main/a.c:3:5: error: 'x' undeclared (first use in this function)
+[2026-06-17T12:00:00.124Z]     3 |     x = 1;
+[2026-06-17T12:00:00.125Z] ninja: build stopped: subcommand failed.
+""",
+        ("main/a.c:3:5 error: 'x' undeclared", "3 | x = 1;"),
+        None,
+    ),
+    Kind(
+        "make",
+        """[ 46%] Building C object esp-idf/main/CMakeFiles/__idf_main.dir/a.c.obj
+/home/dev/p/main/a.c:3:5: error: 'x' undeclared (first use in this function)
+    3 |     x = 1;
+      |     ^
+make[2]: *** [esp-idf/main/CMakeFiles/__idf_main.dir/build.make:76: a.c.obj] Error 1
+make[1]: *** [CMakeFiles/Makefile2:4490: esp-idf/main/CMakeFiles/__idf_main.dir/all] Error 2
+make: *** [Makefile:136: all] Error 2
+make failed with exit code 2
+""",
+        ("main/a.c:3:5 error: 'x' undeclared",),
+        absent=("***", "exit code"),
+    ),
+    Kind(
         "quoted-mail",
         "> main/a.c:3:5: error: 'x' undeclared\n>     3 |     x = 1;\n> ninja: build stopped: subcommand failed.\n",
         ("main/a.c:3:5 error: 'x' undeclared", "3 | x = 1;"),

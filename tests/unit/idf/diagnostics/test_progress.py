@@ -72,3 +72,8 @@ def test_flashing_is_told_in_percent() -> None:
     assert progress("Writing at 0x00010000... (12 %)") == Progress(
         done=12, total=100, message="writing flash at 0x00010000"
     )
+
+
+def test_make_counts_in_percent() -> None:
+    """Ours: idf.py -G "Unix Makefiles"."""
+    assert progress("[ 46%] Building C object main/a.c.obj") == Progress(done=46, total=100, message="compiling a.c")

@@ -91,3 +91,18 @@ To fix this, add nvs_flash to PRIV_REQUIRES list of idf_component_register call 
     expected = "nvs_flash.h is in component nvs_flash: add it to PRIV_REQUIRES in main/CMakeLists.txt"
 
     assert diagnose(log, 2, hints=Hints()).hints == (expected,)
+
+
+@pytest.mark.parametrize(("folder", "told"), [("project/main", True), ("elsewhere", False)])
+def test_a_manifest_that_is_no_yaml_is_told_by_line(project: Path, folder: str, told: bool) -> None:
+    """Ours: the component manager names the file only. A file outside of the project is not looked at."""
+    manifest = project.parent / folder / "idf_component.yml"
+    manifest.parent.mkdir(exist_ok=True)
+    manifest.write_text('dependencies:\n\tidf: ">=5"\n')
+    diagnoser = Diagnoser(project, hints=Hints())
+    diagnoser.feed(
+        f"Cannot parse the manifest file. Please check that\n\t{manifest}\nis a valid YAML file\n\n".encode()
+    )
+    hints = [hint for hint in diagnoser.finish(2).hints if hint.startswith("main/idf_component.yml:2: ")]
+
+    assert bool(hints) is told

@@ -88,7 +88,10 @@ def read(line: str, log: Log) -> Block | bool:
         return _read_lead(line, log) or _read_tool(line, log)
     severity = found["severity"].lower()
     if severity in ("note", "remark"):
-        return CompilerBlock(log, None)
+        block = CompilerBlock(log, log.current, reported=True)  # its `In file included from` came in between
+        block.take(line, b"")
+        return block
+    log.current = None
     if severity == "warning":
         log.warn()
         log.required = []
@@ -106,8 +109,10 @@ def _finding(found: re.Match[str], line: str, log: Log) -> Finding:
         finding.message = (
             f"{found['severity']}: {found['message']}" if found["severity"] != "fatal error" else found["message"]
         )
+    if log.includes and log.includes[-1].file == finding.file:
+        log.includes = []  # gcc is back in the source file: the includers were those of a note
     finding.via = [*log.required, *log.includes]
-    log.required = []
+    log.required, log.current = [], finding
     if any(word in line for word in _ROOT):
         finding.rank = Rank.ROOT
     return finding
@@ -178,8 +183,8 @@ class IncludeBlock:
 class CompilerBlock:
     """The lines that belong to one diagnostic: the source line, carets, fix-its, notes and their own source lines."""
 
-    def __init__(self, log: Log, finding: Finding | None) -> None:
-        self._log, self._finding = log, finding
+    def __init__(self, log: Log, finding: Finding | None, reported: bool = False) -> None:
+        self._log, self._finding, self._reported = log, finding, reported
         self._bare: str | None = None  # clang and old gcc print the source without a margin
         self._in_note = False
         self._lines = 0
@@ -229,7 +234,7 @@ class CompilerBlock:
         return True
 
     def close(self) -> None:
-        if self._finding is not None:
+        if self._finding is not None and not self._reported:
             self._log.add(self._finding)
 
 

@@ -33,6 +33,7 @@ class Diagnoser:
         self.includes: list[Place] = []
         self.required: list[Place] = []
         self.function = ""
+        self.current: Finding | None = None
         self._project = Path(project) if project else None
         self._hints = hints
         self._idf_path = idf_path
@@ -233,9 +234,9 @@ class Diagnoser:
 
     def _begin_step(self, outputs: str, code: int | None) -> None:
         self.failed()
-        self.includes, self.required, self.function = [], [], ""
+        self._forget_context()
         self._number += 1
-        self._step = steps.Step(outputs, code, list(self._since), self._found_in_step)
+        self._step = steps.Step(self._number, outputs, code, list(self._since), self._found_in_step)
         self._since.clear()
         self._found_in_step = False
         self._expect_command = True
@@ -248,8 +249,11 @@ class Diagnoser:
         self._found_in_step = False
         if self._since:
             self._since.clear()
-        if self.includes or self.required or self.function:
-            self.includes, self.required, self.function = [], [], ""
+        if self.includes or self.required or self.function or self.current:
+            self._forget_context()
+
+    def _forget_context(self) -> None:
+        self.includes, self.required, self.function, self.current = [], [], "", None
 
     def _close_block(self) -> None:
         if self._block is not None:

@@ -70,6 +70,7 @@ class Log(Protocol):
     includes: list[Place]
     required: list[Place]
     function: str
+    current: Finding | None  # the compiler's last error, which notes may follow
 
     def add(self, finding: Finding) -> None: ...
 

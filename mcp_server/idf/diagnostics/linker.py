@@ -206,7 +206,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "link",
         ("ar: ", "objcopy: ", "ranlib: ", "ld: ", "strip: ", "nm: ", "collect2: fatal", "ar.exe: ", "objcopy.exe: "),
-        rf"^{_TOOL}(?P<message>.{{3,600}})$",
+        rf"^{_TOOL}(?P<message>(?!use the --help).{{3,600}})$",
         "/usr/bin/ar: esp-idf/freertos/libfreertos.a: malformed archive",
         rank=Rank.STATED,
     ),

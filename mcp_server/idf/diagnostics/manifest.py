@@ -10,7 +10,7 @@ _NAMED = re.compile(r"check that (?P<file>\S.{0,400}idf_component\.yml) is a val
 
 
 def advise(finding: Finding, project: Path) -> str | None:
-    """`main/idf_component.yml:3: found character '\\t' that cannot start any token`, if the file lies in the project."""
+    """`main/idf_component.yml:3: found a tab`, if the file lies in the project."""
     found = _NAMED.search(finding.message)
     if found is None:
         return None

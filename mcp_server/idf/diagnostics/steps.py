@@ -4,7 +4,7 @@ import re
 from collections import deque
 
 from mcp_server.idf.diagnostics.finding import Finding, Rank, tail_of
-from mcp_server.idf.diagnostics.generic import from_lines
+from mcp_server.idf.diagnostics.generic import from_lines, is_boring
 from mcp_server.idf.diagnostics.text import decode
 
 MAX_STEPS = 20
@@ -26,7 +26,8 @@ _SIGNALS = {
 class Step:
     """One failed step: what it was to make, and what it printed."""
 
-    def __init__(self, outputs: str, code: int | None, lead: list[bytes], explained: bool) -> None:
+    def __init__(self, number: int, outputs: str, code: int | None, lead: list[bytes], explained: bool) -> None:
+        self.number = number
         self.subject = outputs.split(" ", maxsplit=1)[0]
         self.code = code
         self.lead = lead
@@ -46,6 +47,8 @@ class Step:
         return True
 
     def add(self, line: bytes) -> None:
+        if is_boring(decode(line)):
+            return
         if len(self._first) < 6:
             self._first.append(line)
         else:

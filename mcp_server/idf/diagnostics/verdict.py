@@ -45,7 +45,10 @@ def conclude(reading: Reading, exit_code: int | None, hints: Hints, project: Pat
         return Diagnosis(warning_count=reading.warnings)
     causes = [finding for finding in ordered if finding.rank <= Rank.ERROR]
     causes = causes or [finding for finding in ordered if finding.rank == Rank.RESULT]
-    open_steps = [step.finding() for step in steps if not step.explained and (step.speaks or not causes)]
+    told_in = {finding.step for finding in ordered if finding.rank <= Rank.STATED}
+    silent = [step for step in steps if not step.explained and not step.speaks and step.number not in told_in]
+    speaking = [step for step in steps if not step.explained and step.speaks]
+    open_steps = [step.finding() for step in (speaking if causes else [*speaking, *silent])]
     if causes:
         chosen = [*causes, *open_steps[:3], *_telling_wrappers(ordered, paths)]
         count = reading.found.count + len(open_steps)

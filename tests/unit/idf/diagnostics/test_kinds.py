@@ -115,6 +115,31 @@ cc1: all warnings being treated as errors
         ("main/cli.c:8:86 error: '__builtin_memset' writing 40 bytes", "string_fortified.h:59"),
     ),
     Kind(
+        "note-in-another-header",
+        """/home/dev/p/main/app.c: In function 'app_main':
+/home/dev/p/main/app.c:19:17: error: passing argument 1 of 'xTaskCreate' from incompatible pointer type
+   19 |     xTaskCreate(cli_run, "x", 2048, NULL, 5, NULL);
+      |                 ^~~~~~~
+In file included from /home/dev/p/main/app.c:4:
+/home/dev/esp-idf/components/freertos/task.h:371:40: note: expected 'TaskFunction_t' but argument is of type 'int'
+  371 |     TaskFunction_t code,
+/home/dev/p/main/app.c:21:1: error: expected ';' before '}' token
+""",
+        ("main/app.c:19:17", "expected 'TaskFunction_t' but argument is of type 'int'", "main/app.c:21:1 error"),
+    ),
+    Kind(
+        "link-option",
+        """FAILED: app.elf
+: && /usr/bin/c++ -Wl,--nosuch-option -o app.elf
+/usr/bin/ld: unrecognized option '--nosuch-option'
+/usr/bin/ld: use the --help option for usage information
+collect2: error: ld returned 1 exit status
+ninja: build stopped: subcommand failed.
+""",
+        ("unrecognized option '--nosuch-option'",),
+        absent=("--help", "without a message"),
+    ),
+    Kind(
         "own-error-before-that-of-a-header",
         """FAILED: esp-idf/main/CMakeFiles/__idf_main.dir/a.c.obj
 /usr/bin/cc -c /home/dev/p/main/a.c
@@ -357,36 +382,3 @@ def test_a_kind_of_failure_is_told_with_its_facts(kind: Kind) -> None:
 
     assert [fact for fact in kind.facts if fact not in report] == [], report
     assert [word for word in kind.absent if word in report] == [], report
-
-
-def test_an_earlier_action_of_one_run_is_no_cause() -> None:
-    """Ours: idf.py goes on to flash only after the build succeeded, whatever it printed."""
-    log = """Executing action: all (aliases: build)
-gen.py: error: retrying
-Executing action: flash
-A fatal error occurred: Failed to connect to ESP32: No serial data received.
-"""
-    report = render(diagnose(log, 2, hints=Hints()))
-
-    assert "Failed to connect to ESP32" in report and "retrying" not in report
-
-
-def test_a_build_mended_in_the_same_log_is_no_failure() -> None:
-    """Ours: a terminal's whole scroll-back, saved after the second try."""
-    begin = "Running ninja in directory /home/dev/p/build\n"
-    failed = (
-        begin + "FAILED: a.c.obj\ncc\n/home/dev/p/main/a.c:1:1: error: no\nninja: build stopped: subcommand failed.\n"
-    )
-    done = "Project build complete. To flash, run:\n"
-
-    assert diagnose(failed + begin + done).errors == ()
-    assert diagnose(failed + begin.replace("/p/", "/q/") + done).errors  # another project's success mends nothing
-
-
-def test_the_same_message_elsewhere_is_folded_with_its_lines() -> None:
-    """Ours: one message, where it all was, how often."""
-    log = "".join(f"/p/main/a.c:{line}:5: error: 'x' undeclared\n" for line in (3, 9, 9, 12))
-    diagnosis = diagnose(log, 2, hints=Hints())
-
-    assert [(error.line, error.count, error.notes) for error in diagnosis.errors] == [(3, 4, ("also at 9:5, 12:5",))]
-    assert diagnosis.error_count == 4

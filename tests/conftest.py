@@ -1,12 +1,18 @@
 """Closes every test off from the user's machine: its own HOME, a short environment, no network but loopback."""
 
 import os
+import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+for _number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+    # `pytest &` and nohup leave these ignored, and every process that a test starts would inherit it.
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, signal.default_int_handler if _number is signal.SIGINT else signal.SIG_DFL)
 
 KEEP = ("PATH", "LANG", "TERM", "TMPDIR", "VIRTUAL_ENV", "CI", "PYTHONDONTWRITEBYTECODE")
 

@@ -1,6 +1,7 @@
 """Every operation that a front can ask for, once. Fronts parse, call and render; nothing here prints."""
 
 import asyncio
+import contextlib
 import os
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -27,6 +28,7 @@ from mcp_server.store.database import Store
 if TYPE_CHECKING:
     from mcp_server.idf.doctor import Check
 
+UPDATE_S = 0.1  # a view costs milliseconds, and a starting build changes many times in a blink
 POKE_S = 3  # whoever waits for a build wakes the worker this often: a killed one has nobody else to start the next
 
 
@@ -210,17 +212,22 @@ class Orchestrator:
         """The build once it is over, or as it is after `timeout_s`. Cancelling the wait leaves the build running."""
         build = await self._build(reference)
         deadline = self.clock.monotonic() + timeout_s
+        store, told, poked = await self.store(), float("-inf"), self.clock.monotonic()
         async with signals.watch(self.config.home) as changed:
             while True:
-                view = await self.get(build.id)
-                if on_update is not None:
-                    await on_update(view)
-                left = deadline - self.clock.monotonic()
-                if not view.build.status.is_open or left <= 0:
-                    return view
-                try:
-                    await self.clock.within(min(left, POKE_S), changed.wait())
-                except TimeoutError:
+                status, now = await store.read(lambda c: builds.status_of(c, build.id)), self.clock.monotonic()
+                due = told + UPDATE_S
+                if not status.is_open or now >= min(due, deadline):
+                    view, told, due = await self.get(build.id), now, now + POKE_S
+                    if on_update is not None:
+                        await on_update(view)
+                    if not view.build.status.is_open or now >= deadline:
+                        return view
+                with contextlib.suppress(TimeoutError):
+                    pause = max(0.0, min(due, deadline, poked + POKE_S) - self.clock.monotonic())
+                    await self.clock.within(pause, changed.wait())
+                if self.clock.monotonic() >= poked + POKE_S:
+                    poked = self.clock.monotonic()
                     await self.poke()
 
     async def list(self, *, project: str | None = None, status: str | None = None, limit: int = 10) -> Sequence[Build]:

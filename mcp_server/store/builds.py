@@ -97,6 +97,11 @@ def get_build(c: sa.Connection, build_id: int) -> Build:
     return _build(c.execute(sa.select(BUILDS).where(BUILDS.c.id == build_id)).mappings().one())
 
 
+def status_of(c: sa.Connection, build_id: int) -> BuildStatus:
+    """The status of a build that exists."""
+    return BuildStatus(c.execute(sa.select(BUILDS.c.status).where(BUILDS.c.id == build_id)).scalar_one())
+
+
 def list_builds(
     c: sa.Connection, *, project_id: str | None = None, status: str | None = None, limit: int = 10
 ) -> list[Build]:

@@ -1,16 +1,20 @@
 """Slices of a job's log: by offset, from the end, around a line, or the lines that match; bounded in size."""
 
+import asyncio
+import contextlib
 import re
+import sys
 from collections import deque
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 
+from mcp_server import log_search
 from mcp_server.errors import BadInput
 from mcp_server.hosts.base import Host, JobId
 
 PIECE_BYTES = 262_144
 LINE_BYTES = 32_768  # what is looked at of a longer line; a compiler's command line is about 4 kB
-SHOWN = 300  # letters of a matching line
+SEARCH_S = 10  # 256 MB, the largest log, take about half of it
 MOST_BYTES = 200_000
 MOST_LINES = 5_000
 AROUND_LINES = 12
@@ -53,7 +57,7 @@ async def slice_log(
         raise BadInput(given[1], f"cannot be combined with {given[0]}: give one of grep, around, tail, offset")
     max_bytes = _in_range("max_bytes", max_bytes, 1, MOST_BYTES)
     if grep is not None:
-        return await _matching(_lines(host, job_id), stage, _pattern(grep), max_bytes)
+        return await _matching(_lines(host, job_id), stage, _checked(grep), max_bytes)
     if around is not None:
         return await _around(_lines(host, job_id), stage, _in_range("around", around, 1, 10**9), max_bytes)
     if offset is not None:
@@ -65,8 +69,9 @@ async def slice_log(
     lines = piece.removesuffix(b"\n").split(b"\n")
     if len(piece) == max_bytes and len(lines) > 1:
         lines = lines[1:]  # cut somewhere in its middle
-    lines = lines[-count:]
-    return LogSlice(stage, clean(b"\n".join(lines)))
+    cut = tail is not None and len(piece) == max_bytes and len(lines) < count
+    note = f"the last {len(lines)} lines: max_bytes={max_bytes} holds no more" if cut else ""
+    return LogSlice(stage, clean(b"\n".join(lines[-count:])), note=note)
 
 
 def clean(data: bytes) -> str:
@@ -88,29 +93,42 @@ async def _lines(host: Host, job_id: JobId) -> AsyncIterator[str]:
         yield clean(rest[:LINE_BYTES])
 
 
-async def _matching(lines: AsyncIterator[str], stage: str, pattern: re.Pattern[str], max_bytes: int) -> LogSlice:
-    kept: list[str] = []
-    size = hits = number = 0
-    async for line in lines:
-        number += 1
-        if (match := pattern.search(line)) is None:
-            continue
-        hits += 1
-        shown = f"{number}: {_window(line, match)}"
-        if size + len(shown.encode()) < max_bytes:
-            kept.append(shown)
-            size += len(shown.encode()) + 1
+async def _matching(lines: AsyncIterator[str], stage: str, pattern: str, max_bytes: int) -> LogSlice:
+    """BadInput: the pattern takes longer than SEARCH_S on this log."""
+    search = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-I", "-S", log_search.__file__, pattern, str(max_bytes)),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        async with asyncio.timeout(SEARCH_S):
+            output, _ = await asyncio.gather(_read(search.stdout), _write(search.stdin, lines))
+    except TimeoutError:
+        sentence = f"{pattern[:60]!r} takes longer than {SEARCH_S} s on this log: write a simpler pattern"
+        raise BadInput("grep", sentence) from None
+    finally:
+        if search.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                search.kill()
+            await search.wait()
+    head, *kept = output.decode("utf-8", "replace").split("\n")
+    hits, number = (int(word) for word in head.split())
     note = f"{hits} of {number} lines match" + (f", the first {len(kept)} shown" if len(kept) < hits else "")
     return LogSlice(stage, "\n".join(kept), note=note)
 
 
-def _window(line: str, match: re.Match[str]) -> str:
-    """The match and what stands around it: a compiler's command line would fill the answer."""
-    if len(line) <= SHOWN:
-        return line
-    start = max(0, min(match.start() - SHOWN // 3, len(line) - SHOWN))
-    end = start + SHOWN
-    return ("…" if start else "") + line[start:end] + ("…" if end < len(line) else "")
+async def _read(pipe: asyncio.StreamReader | None) -> bytes:
+    assert pipe is not None
+    return await pipe.read()
+
+
+async def _write(pipe: asyncio.StreamWriter | None, lines: AsyncIterator[str]) -> None:
+    assert pipe is not None
+    async for line in lines:
+        pipe.write(line.encode("utf-8", "replace") + b"\n")
+        await pipe.drain()
+    pipe.close()
 
 
 async def _around(lines: AsyncIterator[str], stage: str, wanted: int, max_bytes: int) -> LogSlice:
@@ -146,10 +164,11 @@ def _in_range(argument: str, value: int, least: int, most: int) -> int:
     return value
 
 
-def _pattern(text: str) -> re.Pattern[str]:
-    if len(text) > 500:
+def _checked(pattern: str) -> str:
+    if len(pattern) > 500:
         raise BadInput("grep", "is longer than 500 characters")
     try:
-        return re.compile(text)
-    except re.error as error:
-        raise BadInput("grep", f"{text[:60]!r} is no regular expression: {error}") from error
+        re.compile(pattern)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise BadInput("grep", f"{pattern[:60]!r} is no regular expression: {error}") from error
+    return pattern

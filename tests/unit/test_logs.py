@@ -1,5 +1,6 @@
 """Slices of a log: whatever is in it, an answer is readable and bounded."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,26 @@ async def test_of_a_long_line_the_surroundings_of_the_match_are_shown() -> None:
 
     assert "valve.c" in found.text
     assert len(found.text) < 320
+
+
+async def test_a_pattern_that_would_take_for_ever_is_given_up_and_blocks_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Ours. Nested repetition on an unlucky line; the search is a process that can be killed."""
+    monkeypatch.setattr("mcp_server.logs.SEARCH_S", 0.5)
+    search = asyncio.create_task(slice_log(host(b"a" * 60), "j", "build", grep=r"(\w+\s?)+!$"))
+    for _ in range(5):
+        await asyncio.sleep(0)  # others go on meanwhile
+
+    with pytest.raises(BadInput, match="simpler pattern"):
+        await search
+
+
+async def test_a_tail_that_does_not_fit_says_so() -> None:
+    """Ours. Forty lines were asked for; fewer came."""
+    found = await slice_log(host(LINES), "j", "build", tail=40, max_bytes=100)
+
+    assert found.note.startswith("the last 10 lines")
 
 
 async def test_offsets_go_on_where_the_last_slice_ended() -> None:

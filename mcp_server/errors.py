@@ -5,6 +5,7 @@ OrchestratorError                 one sentence for people, fields and `reason` f
 ├── NotFound                      a build, project or file that is not there
 ├── Conflict                      the state of a build forbids the operation
 ├── ConfigError                   config.yaml: where and what would be right
+├── WorkerFailed                  the worker ends as soon as it is started; its last words
 ├── StoreError                    the database: newer than this version, corrupt, not on a local disk
 ├── HostError                     a host could not do what was asked
 │   ├── HostUnreachable           nothing is known of its jobs now
@@ -52,6 +53,12 @@ class StoreError(OrchestratorError):
     """The database cannot be used."""
 
     reason = "store"
+
+
+class WorkerFailed(OrchestratorError):
+    """The worker ends as soon as it is started."""
+
+    reason = "worker"
 
 
 class HostError(OrchestratorError):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mcp_server import plans
+from mcp_server import plans, references
 from mcp_server.clock import Clock, SystemClock
 from mcp_server.config import Config
 from mcp_server.demo.place import is_demo_project, simulated_installation
@@ -190,7 +190,13 @@ class Orchestrator:
     # -- looking -----------------------------------------------------------------------------------------------------
 
     async def get(self, reference: int | str) -> BuildView:
-        """A build as it is now. NotFound: no such build."""
+        """A build as it is now; of an open one the worker is woken, as it may have been killed. NotFound: none such."""
+        view = await self._view(reference)
+        if view.build.status.is_open:
+            await self.poke()
+        return view
+
+    async def _view(self, reference: int | str) -> BuildView:
         build, store = await self._build(reference), await self.store()
 
         def statements(c: builds.sa.Connection) -> BuildView:
@@ -213,12 +219,14 @@ class Orchestrator:
         build = await self._build(reference)
         deadline = self.clock.monotonic() + timeout_s
         store, told, poked = await self.store(), float("-inf"), self.clock.monotonic()
+        if build.status.is_open:
+            await self.poke()
         async with signals.watch(self.config.home) as changed:
             while True:
                 status, now = await store.read(lambda c: builds.status_of(c, build.id)), self.clock.monotonic()
                 due = told + UPDATE_S
                 if not status.is_open or now >= min(due, deadline):
-                    view, told, due = await self.get(build.id), now, now + POKE_S
+                    view, told, due = await self._view(build.id), now, now + POKE_S
                     if on_update is not None:
                         await on_update(view)
                     if not view.build.status.is_open or now >= deadline:
@@ -236,7 +244,10 @@ class Orchestrator:
             raise BadInput("status", f"{status[:40]!r} is none of {', '.join(BuildStatus)}")
         store = await self.store()
         project_id = (await self.find_project(project)).id if project is not None else None
-        return await store.read(lambda c: builds.list_builds(c, project_id=project_id, status=status, limit=limit))
+        found = await store.read(lambda c: builds.list_builds(c, project_id=project_id, status=status, limit=limit))
+        if any(build.status.is_open for build in found):
+            await self.poke()
+        return found
 
     async def projects_of(self, listed: Sequence[Build]) -> Mapping[str, Project]:
         """The projects of some builds, by id."""
@@ -246,7 +257,8 @@ class Orchestrator:
     async def find_project(self, text: str) -> Project:
         """A known project by id, name or path. NotFound: unknown; BadInput: the name fits several."""
         store = await self.store()
-        found = await store.read(lambda c: builds.find_projects(c, text) or builds.find_projects(c, _real(text)))
+        path = await asyncio.to_thread(references.real_path, text)
+        found = await store.read(lambda c: builds.find_projects(c, text) or builds.find_projects(c, path))
         if not found:
             raise NotFound(f"project {text[:100]!r} is not known: nothing was built there yet")
         if len(found) > 1:
@@ -275,7 +287,7 @@ class Orchestrator:
     ) -> LogSlice:
         """A slice of a stage's log; of the stage that failed, else of the last one, where none is named."""
         view = await self.get(reference)
-        row = _stage_with_log(view, stage)
+        row = references.stage_with_log(view.build, view.stages, stage)
         assert row.job_id is not None
         host = self.host(row.host)
         try:
@@ -289,7 +301,8 @@ class Orchestrator:
 
     async def follow_log(self, reference: int | str, stage: str | None, write: Callable[[bytes], None]) -> None:
         """Write a stage's log from its first byte until its job is over. Cancelling stops the reading only."""
-        row = _stage_with_log(await self.get(reference), stage)
+        view = await self.get(reference)
+        row = references.stage_with_log(view.build, view.stages, stage)
         assert row.job_id is not None
         async for piece in self.host(row.host).follow(row.job_id):
             write(piece)
@@ -331,7 +344,7 @@ class Orchestrator:
     # -- inside ------------------------------------------------------------------------------------------------------
 
     async def _build(self, reference: int | str) -> Build:
-        number = parse_build(reference)
+        number = references.build_number(reference)
         found = await (await self.store()).read(lambda c: builds.find_build(c, number))
         if found is None:
             raise NotFound(f"there is no build {number}: build_list shows those there are")
@@ -347,27 +360,6 @@ class Orchestrator:
         return (self.clock.now() - (build.started_at or build.created_at)).total_seconds()
 
 
-def parse_build(reference: int | str) -> int | str:
-    """A build's number or task UUID as people write them: 42, "42", "#42". BadInput otherwise."""
-    if isinstance(reference, int) and not isinstance(reference, bool) and 0 < reference < 2**63:
-        return reference
-    text = str(reference).strip()
-    if text.removeprefix("#").isdecimal() and 0 < int(text.removeprefix("#")[:20]) < 2**63:
-        return int(text.removeprefix("#"))
-    parts = [len(part) for part in text.split("-")]
-    if parts == [8, 4, 4, 4, 12]:
-        return text.lower()
-    raise BadInput("build", f"{text[:40]!r} is neither a build number such as 42 nor a task's UUID")
-
-
-def _real(text: str) -> str:
-    """A path as it is stored; what cannot be one stays as it is."""
-    try:
-        return str(Path(text).expanduser().resolve())
-    except (OSError, RuntimeError, ValueError):  # a loop of links, ~nobody, a NUL
-        return text
-
-
 def _median(values: Sequence[float]) -> float | None:
     return sorted(values)[len(values) // 2] if values else None
 
@@ -380,16 +372,3 @@ def _blockers(c: builds.sa.Connection, build: Build, stages: Sequence[Stage]) ->
     directories = {f"dir:{stage.host}:{stage.directory}" for stage in build.plan.stages}
     hosts = {f"host:{stage.host}" for stage in build.plan.stages}
     return [x for x in others if x.resource in directories] or [x for x in others if x.resource in hosts]
-
-
-def _stage_with_log(view: BuildView, name: str | None) -> Stage:
-    """The newest attempt that has a log, of the named stage; unnamed: of one that failed, else of the last."""
-    rows = [stage for stage in view.stages if stage.job_id is not None and name in (None, stage.stage)]
-    if not rows:
-        if name is None or any(stage.name == name for stage in view.build.plan.stages):
-            raise NotFound(f"build {view.build.id} has no log yet: nothing of it has run")
-        known = ", ".join(stage.name for stage in view.build.plan.stages)
-        raise BadInput("stage", f"{name[:40]!r} is no stage of build {view.build.id}; its stages: {known}")
-    if name is None and view.build.status is BuildStatus.FAILED:
-        rows = [stage for stage in rows if stage.status == "failed"] or rows
-    return rows[-1]

@@ -16,8 +16,10 @@ from mcp_server.store import builds, leases
 
 log = logging.getLogger(__name__)
 
+AWAY_S = 10
 AGAIN_S = 1  # store or host away: the whole build from the top, nothing is lost by it
 LOG_TAIL_BYTES = 16_384  # of the deciding stage's log, kept in `build_output`
+COMMIT_S = 1  # a build that is over waits so long for Git on a huge tree or a slow disk
 MOST_AGAIN = 3  # attempts that a kind may ask for because it knows a better way
 
 Key = tuple[str, int, int]
@@ -34,13 +36,22 @@ class BuildRun:
     async def run(self) -> None:
         """Never raises, but for the cancelling of a leaving worker: then rows and jobs stay as they are."""
         broken: str | None = None
+        away_since: float | None = None
+        said = ""
         while True:
             try:
                 if broken is None:
                     return await self._run()
-                return await self._end(BuildStatus.FAILED, "internal", None, broken)
+                status = BuildStatus.CANCELLED if self.stop.is_set() else BuildStatus.FAILED
+                return await self._end(status, "internal" if away_since is None else "unreachable", None, broken)
             except (StoreError, HostUnreachable) as error:
-                log.warning("build %d waits: %s", self.build_id, error)
+                if str(error) != said:
+                    log.warning("build %d waits: %s", self.build_id, error)
+                    said = str(error)
+                if isinstance(error, HostUnreachable):
+                    away_since = self.services.clock.monotonic() if away_since is None else away_since
+                    if self.services.clock.monotonic() - away_since >= AWAY_S:
+                        broken = str(error)  # this machine itself cannot run jobs: a tool is missing, a disk is gone
                 await self.services.clock.sleep(AGAIN_S)
             except Exception as error:
                 if broken is not None:
@@ -96,6 +107,8 @@ class BuildRun:
             commit.cancel()
             raise
         finally:
+            await asyncio.wait({commit}, timeout=COMMIT_S)
+            commit.cancel()
             await asyncio.wait({commit})
 
     async def _take_directories(self, build: Build) -> None:
@@ -185,7 +198,9 @@ class BuildRun:
         def statements(c: builds.sa.Connection) -> set[str]:
             rows = builds.stages_of(c, self.build_id)
             columns = {"build_output": output, "test_results": _tests(rows), "artifacts_path": _place(rows)}
-            builds.end_build(c, self.build_id, status, reason, now, **columns)
+            # Not when it was noticed: after a worker's death that may be much later.
+            ended_at = max((row.ended_at for row in rows if row.ended_at), default=now)
+            builds.end_build(c, self.build_id, status, reason, ended_at, **columns)
             return leases.release_of(c, self.build_id, now)
 
         for resource in await self.services.store.write(statements):
@@ -204,7 +219,7 @@ class BuildRun:
 
     async def _note_commit(self, project: str) -> None:
         try:
-            facts = await read_commit(project, self.services.clock)
+            facts = await read_commit(project)
             await self.services.store.write(lambda c: builds.set_facts(c, self.build_id, **facts))
         except Exception:  # what is built matters more than under which name
             log.exception("build %d: commit of %s", self.build_id, project)

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 from mcp_server.engine.services import Services
 from mcp_server.engine.stages.base import Observer, Prepared, StageContext, StageKind
@@ -32,6 +33,8 @@ class StageRun:
 
     async def run(self) -> Stage:
         """The attempt's final row. StoreError, HostUnreachable: nothing is known, so run it again from the top."""
+        if self.stage.job_id is None and (late := await self._ready()):
+            return late
         lease = await self.services.leases.acquire(
             f"host:{self.spec.host}",
             slots=self.services.slots(self.spec.host),
@@ -62,6 +65,17 @@ class StageRun:
             decided = observer.decided or end.reason is ExitReason.EXIT
             await self._end(lease, verdict, "exit" if decided else end.reason, end)
         return self.stage
+
+    async def _ready(self) -> Stage | None:
+        """None once nothing stands in the way; the failed row where that takes longer than the stage may."""
+        ready = self.kind.ready(self._context())
+        try:
+            await (self.services.clock.within(self.spec.timeout_s, ready) if self.spec.timeout_s else ready)
+        except TimeoutError:
+            waited_for = self.stage.progress.message if self.stage.progress else "waiting"
+            await self._end(None, Verdict(result="timeout", summary=f"timed out {waited_for}"), "timeout", None)
+            return self.stage
+        return None
 
     @property
     def job_id(self) -> str:
@@ -185,16 +199,18 @@ class StageRun:
             observer.feed(piece)
             await asyncio.sleep(0)
 
-    async def _end(self, lease: Lease, verdict: Verdict, reason: str, end: Exit | None) -> None:
+    async def _end(self, lease: Lease | None, verdict: Verdict, reason: str, end: Exit | None) -> None:
         statuses = {"pass": StageStatus.SUCCESS, "cancelled": StageStatus.CANCELLED}
         now = self.services.clock.now()
+        # The job's own end: a worker that took over may have come long after it.
+        ended_at = datetime.fromtimestamp(end.ended_at, UTC) if end and end.ended_at else now
         self._change(
             status=statuses.get(verdict.result, StageStatus.FAILED),
             reason=reason,
             exit_code=end.code if end else None,
             verdict=verdict,
-            started_at=self.stage.started_at or now,
-            ended_at=now,
+            started_at=min(self.stage.started_at or ended_at, ended_at),
+            ended_at=ended_at,
         )
         stage = self.stage
 
@@ -204,10 +220,12 @@ class StageRun:
             if verdict.artifacts:
                 artifacts.put_artifacts(c, self.build.id, stage.stage, verdict.artifacts, now)
             builds.put_diagnostics(c, stage, now)
-            leases.release(c, lease, now)
+            if lease is not None:
+                leases.release(c, lease, now)
 
         await self.services.store.write(statements)
-        await self.services.leases.offer(lease.resource)
+        if lease is not None:
+            await self.services.leases.offer(lease.resource)
 
     def _change(self, **values: object) -> None:
         self.stage = self.stage.model_copy(update=values)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mcp_server import __version__
 from mcp_server.engine.signals import WAKE, write_signal
-from mcp_server.errors import StoreError
+from mcp_server.errors import StoreError, WorkerFailed
 from mcp_server.store.database import Store
 from mcp_server.store.tables import SCHEMA_VERSION
 
@@ -22,7 +22,11 @@ HANDOVER_S = 10  # an older worker leaves within milliseconds; a stopped one nev
 POKES, POKE_PAUSE_S = 4, 0.01
 """The lock is held and nobody reads: its holder starts or leaves (and looks itself), or only asked who holds it."""
 
-_started: list[subprocess.Popen[bytes]] = []
+EARLY_S, MOST_FAILURES = 30, 3
+"""A worker that ends in error so soon was never able to serve; after so many it is not tried again at once."""
+
+_started: list[tuple[subprocess.Popen[bytes], float]] = []
+_failures: list[int] = []
 
 
 def poke(home: Path, store: Store) -> None:
@@ -31,7 +35,7 @@ def poke(home: Path, store: Store) -> None:
     The lock is taken here and handed down, not released in between: with a gap, every front that looks into it would
     start a worker of its own.
     """
-    _started[:] = [child for child in _started if child.poll() is None]
+    _look_after_children(home)
     for _ in range(POKES):
         with _lock(home) as lock:
             if lock is not None:
@@ -94,6 +98,21 @@ def newer(version: str, than: str) -> bool:
     return key(version) > key(than)
 
 
+def _look_after_children(home: Path) -> None:
+    """Reap workers of ours that are over; WorkerFailed where one after the other ended in error at once."""
+    for child, began in list(_started):
+        if (code := child.poll()) is None:
+            continue
+        _started.remove((child, began))
+        early = code > 0 and time.monotonic() - began < EARLY_S  # a signal is somebody's wish, not a fault
+        _failures[:] = [*_failures, code] if early else []
+    if len(_failures) >= MOST_FAILURES:
+        _failures.clear()
+        log = home / "logs" / "worker.log"
+        lines = log.read_text("utf-8", "replace").strip().splitlines() if log.exists() else []
+        raise WorkerFailed(f"the worker ends as soon as it starts: {lines[-1][:300] if lines else '?'}; see {log}")
+
+
 def _start_worker(home: Path, lock: int) -> None:
     logs = home / "logs"
     logs.mkdir(mode=0o700, exist_ok=True)
@@ -109,7 +128,7 @@ def _start_worker(home: Path, lock: int) -> None:
         child = subprocess.Popen(
             argv, stdin=null, stdout=log, stderr=log, start_new_session=True, pass_fds=[lock], cwd="/", env=environment
         )
-        _started.append(child)
+        _started.append((child, time.monotonic()))
         # Known from now on; the worker itself writes the same once it has loaded.
         os.ftruncate(lock, 0)
         os.pwrite(lock, f"pid {child.pid} version {__version__}\n".encode(), 0)

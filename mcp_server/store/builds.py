@@ -26,13 +26,15 @@ class OpenBuild:
 
 
 def ensure_project(c: sa.Connection, path: str, name: str, now: datetime, target: str | None = None) -> Project:
-    """The project of a folder; made on first use."""
+    """The project of a folder; made on first use, and kept as its files name it now."""
     row = c.execute(sa.select(PROJECTS).where(PROJECTS.c.path == path)).mappings().first()
     if row is None:
         values = {"id": str(uuid.uuid4()), "name": name, "path": path, "target": target, "created_at": now}
         c.execute(sa.insert(PROJECTS).values(values))
-        row = c.execute(sa.select(PROJECTS).where(PROJECTS.c.path == path)).mappings().one()
-    return Project(**row)
+    elif (name, target or row["target"]) != (row["name"], row["target"]):
+        changed = {"name": name, "target": target or row["target"]}
+        c.execute(sa.update(PROJECTS).where(PROJECTS.c.path == path).values(changed))
+    return Project(**c.execute(sa.select(PROJECTS).where(PROJECTS.c.path == path)).mappings().one())
 
 
 def get_project(c: sa.Connection, project_id: str) -> Project:

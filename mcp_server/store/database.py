@@ -30,6 +30,9 @@ class Store:
         self.home = home
         self._committed = committed
         self.engine = make_engine(url)
+        if self.engine.dialect.name != "sqlite" or Path(self.engine.url.database or "").parent != home:
+            # One worker a home takes every open row: a database that two homes share would be worked on twice.
+            raise StoreError(f"BUILD_ORCHESTRATOR_DATABASE_URL: only a SQLite file in {home} can be used so far")
         self._waiting: list[tuple[Statements[Any], asyncio.Future[Any]]] = []
         self._flusher: asyncio.Task[None] | None = None
         self._uuid: str | None = None

@@ -26,6 +26,9 @@ class AgentPatch:
 
     live = False
 
+    async def ready(self, context: StageContext) -> None:
+        pass
+
     async def prepare(self, context: StageContext) -> Prepared:
         return Prepared(
             argv=[

@@ -65,6 +65,10 @@ class StageKind(Protocol):
     live: bool
     """Whether the log is read from the first byte on; else only of jobs that take a while."""
 
+    async def ready(self, context: StageContext) -> None:
+        """Return once nothing outside stands in the way; called before a host slot is taken."""
+        ...
+
     async def prepare(self, context: StageContext) -> Prepared: ...
 
     def observe(self, context: StageContext) -> Observer: ...

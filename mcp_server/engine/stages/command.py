@@ -14,6 +14,9 @@ class Command:
 
     live = False
 
+    async def ready(self, context: StageContext) -> None:
+        pass
+
     async def prepare(self, context: StageContext) -> Prepared:
         environment = job_environment({}, context.environment, context.config.env_pass)
         environment.update(context.params.get("env", {}))

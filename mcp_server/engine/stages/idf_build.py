@@ -49,10 +49,12 @@ class IdfBuild:
 
     live = False
 
+    async def ready(self, context: StageContext) -> None:
+        await until_alone(Path(context.params["build_dir"]), context.tell)
+
     async def prepare(self, context: StageContext) -> Prepared:
         folder, installation = project_path(context), _installation(context)
         project = await asyncio.to_thread(inspect_project, folder)  # it may have changed while the build was pending
-        await until_alone(Path(context.params["build_dir"]), context.tell)
         activated = await activate(installation, context.config.home / "cache", context.environment)
         environment = job_environment(activated, context.environment, context.config.env_pass)
         target = context.params.get("target") or project.target or DEFAULT_TARGET

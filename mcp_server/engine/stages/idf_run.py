@@ -66,6 +66,9 @@ class IdfRun:
 
     live = True
 
+    async def ready(self, context: StageContext) -> None:
+        pass
+
     async def prepare(self, context: StageContext) -> Prepared:
         build_dir = Path(context.params["build_dir"])
         description = anyio.Path(build_dir / "project_description.json")

@@ -9,7 +9,7 @@ import pytest
 from tests.integration.cli.conftest import Lay
 from tests.integration.cli.program import Terminal, run
 
-QUESTION = "Detach from it or cancel it?"
+QUESTION = "Detach or cancel? [d]etach, [c]ancel, Enter follows on: "
 HANGING = {"IDF_DEMO_HANG": "1"}
 RUNNING = " running ─┐"  # in the frame's title
 
@@ -83,6 +83,8 @@ def test_a_build_that_ends_while_it_is_asked_gives_its_verdict(lay: Lay) -> None
 
         assert terminal.end() == 1
     assert "build 1 cancelled" in terminal.shown
+    assert f"{QUESTION}\n┌─ build 1 " in terminal.shown  # nothing was painted behind the question
+    assert terminal.shown.count(" cancelled ─┐\n") == 1
 
 
 def test_a_lost_terminal_leaves_the_build_running(lay: Lay) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 import anyio
 import pytest
 
-from mcp_server.engine import signals
-from mcp_server.errors import Conflict, NotFound
+from mcp_server.engine import signals, start
+from mcp_server.errors import Conflict, NotFound, WorkerFailed
 from mcp_server.model import BuildStatus, Plan, StageSpec, StageStatus
 from mcp_server.orchestrator import BuildView, Orchestrator
 from tests.support.faults import processes_with, worker_pid
@@ -169,6 +169,58 @@ async def test_a_job_outlives_its_worker_and_the_next_one_takes_it_up(
     assert (view.build.status, view.stages[0].exit_code) == (BuildStatus.FAILED, 5)
     assert (folder / "count").read_text() == "x\n"
     assert log.text == "before\nafter"
+
+
+async def test_whoever_looks_at_an_open_build_brings_the_worker_back(
+    orchestrator: Orchestrator, folder: Path, ready: anyio.Path, home: Path
+) -> None:
+    """Ours. A build whose worker was killed must not read `running` for ever; its duration is the job's own."""
+    os.mkfifo(folder / "over")
+    started = await orchestrator.start_plan(folder, shell(folder, "echo >ready; echo >over"), name="x")
+    await ready.read_bytes()
+    end_worker(home, signal.SIGKILL)
+    await anyio.Path(folder / "over").read_bytes()
+    await orchestrator.host("local").wait((await orchestrator._view(started.build.id)).stages[0].job_id or "")
+
+    await orchestrator.list()
+    async with signals.watch(home) as changed:
+        with anyio.fail_after(WAIT_S):
+            while (view := await orchestrator._view(started.build.id)).build.status.is_open:
+                await changed.wait()
+
+    ended = await orchestrator.host("local").status(view.stages[0].job_id or "")
+    assert ended.exit is not None
+    assert ended.exit.ended_at is not None
+    assert view.build.completed_at is not None
+    assert view.build.completed_at.timestamp() == pytest.approx(ended.exit.ended_at)
+
+
+async def test_a_worker_that_cannot_start_is_not_started_for_ever(
+    orchestrator: Orchestrator, folder: Path, home: Path
+) -> None:
+    """Ours. Its last words are what the user needs; the build stays pending and loses nothing."""
+    await orchestrator.store()
+    (home / "config.yaml").write_text("defaults: {parallel_limit: many}\n")
+    with pytest.raises(WorkerFailed, match="parallel_limit"):
+        for _ in range(10):
+            await orchestrator.poke()
+            for child, _ in start._started:
+                await asyncio.to_thread(child.wait)
+
+
+async def test_a_slow_git_does_not_hold_up_a_build(
+    orchestrator: Orchestrator, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ours. What is built matters more than under which name."""
+    (tmp_path / "git").write_text("#!/bin/sh\nsleep 60\n")
+    (tmp_path / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    started = await orchestrator.start_plan(folder, shell(folder, "true"), name="x")
+    began = orchestrator.clock.monotonic()
+    view = await orchestrator.wait(started.build.id, WAIT_S)
+
+    assert view.build.status is BuildStatus.SUCCESS
+    assert orchestrator.clock.monotonic() - began < 4
 
 
 async def test_a_worker_leaves_when_a_newer_version_asks_and_its_jobs_run_on(

@@ -21,7 +21,8 @@ from mcp_server.model import (
     StageStatus,
     Verdict,
 )
-from mcp_server.orchestrator import BuildView, OnUpdate, Started, parse_build
+from mcp_server.orchestrator import BuildView, OnUpdate, Started
+from mcp_server.references import build_number
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 ERROR = Diagnostic(
@@ -125,7 +126,7 @@ class FakeOrchestrator:
             raise self.error
 
     def _view(self, reference: int | str) -> BuildView:
-        number = parse_build(reference)
+        number = build_number(reference)
         for one in reversed(self.views):
             if number in (one.build.id, one.build.task_id):
                 return one

@@ -24,7 +24,8 @@ from mcp_server.model import (
     StageStatus,
     Verdict,
 )
-from mcp_server.orchestrator import BuildView, OnUpdate, Orchestrator, Started, parse_build
+from mcp_server.orchestrator import BuildView, OnUpdate, Orchestrator, Started
+from mcp_server.references import build_number
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 PROJECT = Project(id="0c5c1d70-0000-4000-8000-000000000001", name="blink", path="/home/me/blink", created_at=NOON)
@@ -148,7 +149,7 @@ class Fake:
 
     async def get(self, reference: int | str) -> BuildView:
         self._note("get", reference=reference)
-        number = parse_build(reference)
+        number = build_number(reference)
         for view in reversed(self.views):
             if number in (view.build.id, view.build.task_id):
                 return view

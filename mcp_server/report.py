@@ -1,15 +1,15 @@
 """Builds as text for a model or a pipe: the verdict first, bounded in bytes, with the call that goes on from there.
 
-May import: orchestrator, idf, model, logs. Never: store, engine, hosts, a front.
+May import: orchestrator, idf, model, logs, text. Never: store, engine, hosts, a front.
 """
 
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mcp_server.idf.diagnostics import render
 from mcp_server.model import Artifact, Build, BuildStatus, Diagnosis, Event, Project, Stage, StageStatus
+from mcp_server.text import clip, duration, fit, one_line, size
 
 if TYPE_CHECKING:  # views are only read here; the orchestrator brings a database along
     from mcp_server.idf.doctor import Check
@@ -23,9 +23,8 @@ TABLE_BYTES = 4000
 DOCTOR_BYTES = 1500
 LOG_LINES = 8  # of the log's end, where no tool's message was recognised in it
 MOST_EVENTS = 40
+REFUSALS = ("environment", "bad_input", "invalid")  # a stage's reasons that speak of what it was given
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
-_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[@-_])")
 _ENDED_HOW = {"timeout": "timed out", "lost": "was lost", "no_progress": "gave up", "budget": "ran out of budget"}
 _MAIN_PARTS = ("app", "elf", "bootloader", "partition-table")
 
@@ -33,29 +32,34 @@ _MAIN_PARTS = ("app", "elf", "bootloader", "partition-table")
 # -- a build -----------------------------------------------------------------------------------------------------------
 
 
-def build_report(view: "BuildView", *, joined: bool = False, limit_bytes: int = FAILED_BYTES) -> str:
-    """What a build came to, or how far it is. `joined`: it was pending already when it was asked for."""
+def build_report(
+    view: "BuildView", *, joined: bool = False, place: bool = False, limit_bytes: int = FAILED_BYTES
+) -> str:
+    """What a build came to, or how far it is. `joined`: it was pending before it was asked for; `place`: says where."""
+    first = f"joined pending build {view.build.id}: the same was asked for before\n" if joined else ""
+    where = f"project {one_line(view.project.path, 200)}\n" if place else ""
+    head, _, rest = _state(view, limit_bytes - size(first) - size(where)).partition("\n")
+    return f"{first}{head}\n{where}{rest}"
+
+
+def _state(view: "BuildView", room: int) -> str:
     build = view.build
-    first = f"joined pending build {build.id}: the same was asked for before\n" if joined else ""
-    room = limit_bytes - size(first)
     if build.status is BuildStatus.FAILED:
-        return first + _failed(view, room)
+        return _failed(view, room)
     if build.status is BuildStatus.SUCCESS:
-        return first + _succeeded(view, min(room, SUCCESS_BYTES))
+        return _succeeded(view, min(room, SUCCESS_BYTES))
     if build.status is BuildStatus.CANCELLED:
-        return first + f"{_head(view, 'cancelled')}\nmore: build_retry({build.id}) builds it again"
+        return f"{_head(view, 'cancelled')}\nmore: build_retry({build.id}) builds it again"
     if build.cancel_requested:
-        return first + f"{_head(view, 'is being cancelled')}\nmore: build_wait({build.id})"
-    if build.status is BuildStatus.PENDING or not _running(view):
-        return first + _pending(view)
-    return first + _under_way(view)
+        return f"{_head(view, 'is being cancelled')}\nmore: build_wait({build.id})"
+    return _under_way(view) if _running(view) else _pending(view)
 
 
 def step(view: "BuildView") -> tuple[int, int, str]:
     """Steps done, steps in all (0: not known) and a line on what is being done: for a progress bar."""
     stage = _running(view)
     if stage is None:
-        return 0, 0, view.build.status if not view.build.status.is_open else _waits_for(view)
+        return 0, 0, view.build.status if not view.build.status.is_open else waits_for(view)
     progress = stage.progress
     if progress is None:
         return 0, 0, f"stage {stage.stage}"
@@ -69,11 +73,11 @@ def eta_s(view: "BuildView") -> float | None:
     part = done / total if total else 0
     if len(view.build.plan.stages) > 1 or view.build.round > 1:
         part = 0  # the steps of one stage tell nothing of the others
-    usual = view.typical_s - view.elapsed_s if view.typical_s is not None else None
+    usual = (view.typical_s or 0) - view.elapsed_s
     if part < 0.05:  # too little to reckon from
-        return usual if usual is not None and usual > 0 else None
+        return usual if usual > 0 else None
     by_steps = view.elapsed_s * (1 - part) / part
-    return by_steps if usual is None else part * by_steps + (1 - part) * max(usual, 0)
+    return part * by_steps + (1 - part) * usual if usual > 0 else by_steps  # beyond the usual time its past is no guide
 
 
 def _head(view: "BuildView", what: str, *more: str) -> str:
@@ -163,11 +167,21 @@ def _succeeded(view: "BuildView", limit: int) -> str:
 
 
 def _pending(view: "BuildView") -> str:
-    number = view.build.id
-    return f"{_head(view, 'pending', _waits_for(view))}\nmore: build_wait({number}) · build_cancel({number})"
+    number, held = view.build.id, held_up(view)
+    head = f"{_head(view, view.build.status)}\n{held}" if held else _head(view, view.build.status, waits_for(view))
+    return f"{head}\nmore: build_wait({number}) · build_cancel({number})"
 
 
-def _waits_for(view: "BuildView") -> str:
+def held_up(view: "BuildView") -> str:
+    """What a stage that could start says it waits for; "" where there is none."""
+    rows = [s for s in view.stages if s.status is StageStatus.WAITING and s.progress and s.progress.message]
+    return one_line(rows[-1].progress.message, 300) if rows and rows[-1].progress else ""
+
+
+def waits_for(view: "BuildView") -> str:
+    """What a build with nothing running waits for: `waits for build 41, which holds the directory /p/build`."""
+    if held := held_up(view):
+        return held
     if not view.blocked_by:
         return "waits for the worker" if view.build.status is BuildStatus.PENDING else "between two stages"
     holder = view.blocked_by[0]
@@ -182,8 +196,9 @@ def _under_way(view: "BuildView") -> str:
     stage, left = _running(view), eta_s(view)
     assert stage is not None
     head = _head(view, f"running stage {stage.stage}", f"about {duration(left)} left" if left else "")
-    number = view.build.id
-    return f'{head}\n{step(view)[2]}\nmore: build_wait({number}) · build_log({number}, "{stage.stage}", tail=20)'
+    number, held = view.build.id, held_up(view)
+    now = f"{step(view)[2]}\n{held}" if held else step(view)[2]
+    return f'{head}\n{now}\nmore: build_wait({number}) · build_log({number}, "{stage.stage}", tail=20)'
 
 
 # -- lists and tables --------------------------------------------------------------------------------------------------
@@ -314,6 +329,12 @@ def _last_round(view: "BuildView") -> list[Stage]:
     return list(last.values())
 
 
+def was_refused(view: "BuildView") -> bool:
+    """Whether a build ended because something it was given cannot be used: nothing of that stage ran."""
+    stage = _stage_that_failed(view) if view.build.status is BuildStatus.FAILED else None
+    return stage is not None and stage.job_id is None and stage.reason in REFUSALS
+
+
 def _stage_that_failed(view: "BuildView") -> Stage | None:
     return next((stage for stage in _last_round(view) if stage.status is StageStatus.FAILED), None)
 
@@ -346,45 +367,3 @@ def _plural(count: int, word: str) -> str:
 
 def _bytes(count: int) -> str:
     return f"{count:,} B" if count < 1_000_000 else f"{count / 1_000_000:.1f} MB"
-
-
-def duration(seconds: float | None) -> str:
-    """`0.04 s`, `3.4 s`, `38 s`, `12 min 5 s`, `2 h 3 min`."""
-    if seconds is None:
-        return ""
-    if seconds < 10:
-        return f"{max(seconds, 0):.2f} s" if seconds < 1 else f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 120:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    return f"{minutes} min {rest} s" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def size(text: str) -> int:
-    """Bytes of UTF-8."""
-    return len(text.encode("utf-8", "replace"))
-
-
-def one_line(text: Any, limit: int) -> str:
-    """Any text as one line without control characters, at most `limit` bytes."""
-    return clip(" ".join(_CONTROL.sub(" ", _ESCAPES.sub("", str(text))).split()), limit)
-
-
-def clip(text: str, limit: int) -> str:
-    """At most `limit` bytes, cut behind a whole letter."""
-    if size(text) <= limit:
-        return text
-    return text.encode("utf-8", "replace")[: max(limit - 3, 0)].decode("utf-8", "ignore") + "…"
-
-
-def fit(lines: Sequence[str], limit: int) -> str:
-    """As many lines as `limit` bytes hold, then how many were left out."""
-    kept: list[str] = []
-    left = limit - 24  # room for the last line
-    for number, line in enumerate(lines):
-        left -= size(line) + 1
-        if left < 0 and (number < len(lines) - 1 or left < -24):
-            return "\n".join([*kept, f"… and {len(lines) - number} more lines"]) if kept else clip(line, limit)
-        kept.append(line)
-    return "\n".join(kept)

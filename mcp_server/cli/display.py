@@ -9,7 +9,7 @@ from rich.live import Live
 from mcp_server.cli import frame
 from mcp_server.cli.words import one_line
 from mcp_server.model import Stage, StageStatus
-from mcp_server.report import duration
+from mcp_server.report import duration, held_up, waits_for
 
 if TYPE_CHECKING:
     from mcp_server.cli.screen import Screen
@@ -66,10 +66,9 @@ class Lines:
 
     async def update(self, view: "BuildView") -> None:
         build = view.build
-        if view.blocked_by:
-            self._once(
-                "blocked", f"build {build.id} waits for build {view.blocked_by[0].build}: {view.blocked_by[0].reason}"
-            )
+        if view.blocked_by or held_up(view):
+            sentence = waits_for(view)
+            self._once(sentence, f"build {build.id}: {sentence}" if held_up(view) else f"build {build.id} {sentence}")
         for row in view.stages:
             self._stage(row, build.plan.max_rounds > 1)
 

@@ -33,6 +33,29 @@ class Display(Protocol):
         ...
 
 
+@dataclass(slots=True)
+class _Gate:
+    """Lets updates through to a display, and holds them back while a question stands on its terminal."""
+
+    display: Display
+    newest: "BuildView | None" = None
+    shut: bool = False
+
+    async def update(self, view: "BuildView") -> None:
+        self.newest = view
+        if not self.shut:
+            await self.display.update(view)
+
+    def close(self) -> None:
+        self.shut = True
+        self.display.pause()
+
+    async def open(self) -> None:
+        self.shut = False
+        if self.newest is not None:
+            await self.display.update(self.newest)
+
+
 @dataclass(frozen=True, slots=True)
 class Followed:
     """How following ended: with the build, or with the signal that made us leave it."""
@@ -63,7 +86,8 @@ async def follow(
     orchestrator: "Orchestrator", build: int, display: Display, heard: Signals, screen: "Screen | None"
 ) -> Followed:
     """Follow a build. SIGINT asks on `screen` whether to leave or to cancel; without one it leaves, as SIGTERM does."""
-    waiting = asyncio.create_task(orchestrator.wait(build, math.inf, display.update))
+    gate = _Gate(display)
+    waiting = asyncio.create_task(orchestrator.wait(build, math.inf, gate.update))
     try:
         while True:
             number = await _first(heard.get(), waiting)
@@ -71,13 +95,16 @@ async def follow(
                 return Followed(await waiting)
             if number in LEAVE or screen is None:
                 return Followed(await orchestrator.get(build), number)
-            display.pause()
+            gate.close()
             answer = await _first(_ask(build, heard, screen), waiting)
+            if answer is None:
+                screen.say("")  # nobody typed the end of the question's line
             if answer == "detach":
                 return Followed(await orchestrator.get(build), number)
             if answer == "cancel":
                 with contextlib.suppress(Conflict):  # it has ended while the person thought about it
                     await orchestrator.cancel(build)
+            await gate.open()
     finally:
         display.pause()
         waiting.cancel()
@@ -98,7 +125,7 @@ async def _first(asked: Coroutine[Any, Any, T], waiting: "asyncio.Task[Any]") ->
 
 async def _ask(build: int, heard: Signals, screen: "Screen") -> str:
     """`detach`, `cancel` or `follow`; a second Ctrl-C and a closed terminal mean the first."""
-    question = f"build {build} goes on. Detach from it or cancel it? [d]etach, [c]ancel, Enter follows on: "
+    question = f"build {build} goes on. Detach or cancel? [d]etach, [c]ancel, Enter follows on: "
     async with _lines_typed() as typed:
         while True:
             screen.ask(f"\r\n{question}")

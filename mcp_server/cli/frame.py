@@ -143,7 +143,7 @@ def _state(row: Stage | None, style: Style) -> Text:
 
 
 def _message(row: Stage) -> str:
-    if row.status is StageStatus.RUNNING and row.progress:
+    if row.status.is_open and row.progress:
         steps = f"{row.progress.done}/{row.progress.total} " if row.progress.total else ""
         return steps + one_line(row.progress.message, 200)
     if row.status in (StageStatus.SUCCESS, StageStatus.FAILED, StageStatus.CANCELLED):

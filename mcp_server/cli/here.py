@@ -6,16 +6,19 @@ from typing import TYPE_CHECKING
 from mcp_server.cli import record, screen, verdict
 from mcp_server.cli.display import display_for
 from mcp_server.cli.follow import Signals, follow
+from mcp_server.cli.words import typed
 from mcp_server.model import BuildStatus
+from mcp_server.report import was_refused
 
 if TYPE_CHECKING:
     from mcp_server.orchestrator import Orchestrator, Started
 
+REFUSED = 2
 SIGNAL_BASE = 128  # a shell's way to say that a signal ended a command
 
 
 async def follow_here(orchestrator: "Orchestrator", started: "Started", heard: Signals, *, json: bool) -> int:
-    """0 for a success, 1 for any other end, 128 and the signal's number where the build was left to itself."""
+    """0 for a success, 1 for another end, 2 for a refusal, 128 and the signal's number where the build was left."""
     err = screen.err()
     number = started.build.id
     err.say(f"build {number} is pending already: following it" if started.joined else f"build {number} started")
@@ -28,6 +31,8 @@ async def follow_here(orchestrator: "Orchestrator", started: "Started", heard: S
         screen.print_json(record.of_view(followed.view))
     else:
         screen.out().say_text(*verdict.verdict_lines(followed.view))
+    if was_refused(followed.view):
+        return REFUSED
     return 0 if followed.view.build.status is BuildStatus.SUCCESS else 1
 
 
@@ -35,6 +40,6 @@ def say_how_to_go_on(err: screen.Screen, number: int) -> None:
     """After a detach: the build goes on, and these commands reach it."""
     err.say(
         f"build {number} goes on without this terminal",
-        f"to see it: build-orchestrator status {number} --watch, or build-orchestrator logs {number} -f",
-        f"to end it: build-orchestrator cancel {number}",
+        f"to see it: {typed()} status {number} --watch, or {typed()} logs {number} -f",
+        f"to end it: {typed()} cancel {number}",
     )

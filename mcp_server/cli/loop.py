@@ -74,7 +74,7 @@ def check_tools(environment: Mapping[str, str]) -> None:
     beside = str(Path(sys.executable).parent)
     if not shutil.which("ninja", path=f"{beside}{os.pathsep}{path}"):
         raise EnvironmentMissing(
-            f"the demo needs ninja and found none: {sys.executable} -m pip install 'build-orchestrator[demo]'"
+            f"the demo needs ninja and found none: {sys.executable} -m pip install ninja (the extra [demo] brings it)"
         )
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 MOST_OPEN = 20
 LAST = 5
-LOOK_S = 1  # between two looks: an event would tell of one build only
+LOOK_S = 1  # between two looks: the orchestrator can wait for one build only, and the clocks move anyway
 POKE_LOOKS = 3  # every so many looks the worker is woken: a killed one has nobody else to start the next
 MOST_WIDTH = 100
 

@@ -1,11 +1,14 @@
 """`run`: start one build and follow it here."""
 
+import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mcp_server.cli.options import Json, ProjectFolder
 from mcp_server.cli.session import with_orchestrator
+from mcp_server.cli.words import one_line
 from mcp_server.errors import BadInput
 
 if TYPE_CHECKING:
@@ -30,7 +33,7 @@ def run(
     signal's number if you detached.
     """
     if pipeline is not None:
-        raise BadInput("PIPELINE", "pipeline files cannot be run yet: build a project with run --project DIR")
+        raise BadInput("PIPELINE", _not_yet(pipeline))
 
     async def work(orchestrator: "Orchestrator") -> int:
         from mcp_server.cli import follow, here  # noqa: PLC0415  # the model and rich, which --help does without
@@ -40,3 +43,13 @@ def run(
             return await here.follow_here(orchestrator, started, heard, json=json)
 
     return with_orchestrator(work)
+
+
+def _not_yet(pipeline: str) -> str:
+    try:
+        folder = Path(pipeline).is_dir()
+    except (OSError, ValueError):  # a name too long, a zero byte
+        folder = False
+    if folder:
+        return f"a folder is built with run --project {shlex.quote(one_line(pipeline, 200))}"
+    return "pipeline files cannot be run yet: build a project with run --project DIR"

@@ -9,7 +9,7 @@ from mcp_server.cli.frame import COLOURS
 from mcp_server.cli.screen import Screen
 from mcp_server.cli.table import Column, table_lines
 from mcp_server.cli.verdict import coloured
-from mcp_server.cli.words import one_line
+from mcp_server.cli.words import one_line, typed
 from mcp_server.config import Config
 from mcp_server.idf.diagnostics import render
 from mcp_server.model import BuildStatus, Stage, StageStatus
@@ -62,8 +62,8 @@ class Story:
         self._facts(
             ("record", self._short(self._config.home / "orchestrator.db")),
             ("logs", f"{self._jobs(view)}/*-{number}-*/log"),
-            ("look", f"build-orchestrator status {number}, or build-orchestrator logs {number} run"),
-            ("your own", "build-orchestrator run --project DIR"),
+            ("look", f"{typed()} status {number}, or {typed()} logs {number} run"),
+            ("your own", f"{typed()} run --project DIR"),
         )
 
     def _tell(self, row: Stage) -> None:

@@ -1,9 +1,20 @@
 """Numbers, times and foreign text as people read them; durations are `report.duration`'s."""
 
 import re
+import shlex
+import shutil
+import sys
 from datetime import datetime
+from pathlib import Path
 
+PROGRAM = "build-orchestrator"
 MINUTE, HOUR, DAY = 60, 3600, 86_400
+
+
+def typed() -> str:
+    """How this program is called from here: by its path, where the shell would not find it by its name."""
+    ran = sys.argv[0] if sys.argv else ""
+    return shlex.quote(ran) if Path(ran).name == PROGRAM and shutil.which(PROGRAM) is None else PROGRAM
 
 
 def ago(then: datetime, now: datetime) -> str:
@@ -39,6 +50,6 @@ def in_commands(sentence: str) -> str:
     def command(found: re.Match[str]) -> str:
         name = _COMMANDS[found[1]]
         given = _NAMED.sub(r"--\1 ", (found[2] or "").replace('"', "").replace(",", " ")).split()
-        return " ".join(["build-orchestrator", name, *given, *(["--watch"] if found[1] == "wait" else [])])
+        return " ".join([typed(), name, *given, *(["--watch"] if found[1] == "wait" else [])])
 
     return _TOOL.sub(command, sentence)

@@ -1,6 +1,8 @@
 """Plans a build: one job's command for one build directory, by idf.py or, where nothing else could matter, by ninja."""
 
 import os
+import re
+import shlex
 import shutil
 import sys
 import time
@@ -12,6 +14,7 @@ from typing import Any, Final
 from mcp_server.errors import BadInput
 from mcp_server.idf.environment import DEFAULT_PATH
 from mcp_server.idf.fingerprint import (
+    INSTALLED_IN,
     Changed,
     Fingerprint,
     after_a_build,
@@ -24,10 +27,11 @@ from mcp_server.idf.fingerprint import (
     read_record,
     write_record,
 )
-from mcp_server.idf.installation import Installation, stamp
+from mcp_server.idf.installation import Installation, open_file, stamp
 from mcp_server.idf.project import read_cache, sdkconfig_target
 
 CLOCK_STEP_S = 0.02  # a file's change time comes from a clock that goes in steps of up to 10 ms
+RULES_BYTES = 65_536  # of build.ninja, where how to run CMake again may be written
 FULL_BELOW_BYTES = 1024 * 1024  # CMake hides ENOSPC; with less than 1 MiB free no configure ends well
 
 # Constant text: what varies comes as arguments. The shell is gone (exec) before anything is compiled.
@@ -159,7 +163,8 @@ def plan_build(
     return BuildCommand(
         argv=argv,
         cwd=str(ask.folder),
-        env=_as_idf_py_would(ask) if ninja else ask.env,
+        # After all fingerprints. Else Python's lines reach the log long after those of the tools that it runs.
+        env={**(_as_idf_py_would(ask) if ninja else ask.env), "PYTHONUNBUFFERED": "1"},
         build_dir=ask.build_dir,
         uses_ninja=ninja,
         why=why,
@@ -250,10 +255,10 @@ def _decide(ask: _Ask, *, clean: bool) -> tuple[tuple[str, ...], str, bool, bool
         define = current is None or ask.in_own_dir
         return ask.idf_py("fullclean", "build", define_target=define), "idf.py cleans all, as asked", True, False
     # Over another Python's or folder's cache idf.py refuses to build; to configure there would mix the two up.
-    strange = ask.cache.get("PYTHON", "") != ask.python or (
-        os.path.realpath(ask.cache.get("CMAKE_HOME_DIRECTORY", "")) != os.path.realpath(ask.folder)
-    )
-    if strange:
+    foreign = os.path.realpath(ask.cache.get("CMAKE_HOME_DIRECTORY", "")) != os.path.realpath(ask.folder)
+    if not foreign and (moved := _moved(ask)):
+        return ask.idf_py("reconfigure", "build"), f"idf.py configures: {moved}", True, False
+    if foreign or ask.cache.get("PYTHON", "") != ask.python:
         return (
             ask.idf_py("build"),
             "idf.py: the build directory was configured by another Python or folder",
@@ -280,6 +285,38 @@ def _first(ask: _Ask, current: str | None) -> tuple[tuple[str, ...], str, bool, 
             False,
         )
     return argv, "idf.py configures: nothing is configured here yet", True, False
+
+
+def _moved(ask: _Ask) -> str | None:
+    """What was configured here names programs that are gone, or the same ESP-IDF in another folder."""
+    named = [ask.cache.get("PYTHON", ""), ask.cache.get("CMAKE_COMMAND", ""), *_of_rules(ask.build_dir)]
+    for path in named:
+        if path.startswith("/") and not os.path.exists(path):  # noqa: PTH110 - a name with a NUL is no error here
+            return f"{path} is gone"
+    recorded = read_record(ask.build_dir)
+    if recorded is None or "the ESP-IDF version" not in recorded.inputs:
+        return None
+    before, now = recorded.inputs, ask.inputs
+    moved = before["the ESP-IDF version"] == now["the ESP-IDF version"] and before.get(INSTALLED_IN, "") not in (
+        "",
+        now[INSTALLED_IN],
+    )
+    return f"{INSTALLED_IN} changed" if moved else None
+
+
+def _of_rules(build_dir: Path) -> list[str]:
+    """The programs and scripts by which build.ninja itself would run CMake again."""
+    try:
+        with open_file(build_dir / "build.ninja") as file:
+            text = file.read(RULES_BYTES).decode("utf-8", "surrogateescape")
+    except OSError:
+        return []
+    found = re.search(r"^ *command = (.{1,4000}?) --regenerate-during-build", text, re.MULTILINE | re.IGNORECASE)
+    words = found[1].replace("$ ", " ").replace("$:", ":") if found else ""
+    try:
+        return shlex.split(words)
+    except ValueError:
+        return []
 
 
 def _changed(ask: _Ask) -> Changed | None:
@@ -317,6 +354,7 @@ def _inputs(installation: Installation, env: Mapping[str, str], definitions: Seq
     packages = [stamp(path) for path in sorted(home.glob("lib/python3*/site-packages"))]
     return {
         "the environment": environment_hash(env),
+        INSTALLED_IN: os.path.realpath(installation.path),
         "the ESP-IDF version": installation.version,
         "the Python environment": ",".join([str(installation.python), stamp(home / "pyvenv.cfg"), *packages]),
         "the -D list": "\n".join(definitions),

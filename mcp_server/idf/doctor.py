@@ -28,6 +28,15 @@ LEAST_PYTHON = (3, 11)
 DEVICES = Path("/dev")
 PORTS = ("ttyUSB*", "ttyACM*", "cu.usbmodem*", "cu.usbserial*", "cu.SLAB*", "cu.wchusbserial*")
 
+DEMO_MARKER = ".build-orchestrator-demo"  # in the demo's project, which brings a simulated ESP-IDF
+# What the script that runs jobs calls, by the package that brings it.
+JOB_TOOLS = {
+    "dash": ("sh",),
+    "gawk": ("awk",),
+    "grep": ("grep",),
+    "coreutils": ("cat", "date", "env", "head", "mkdir", "mkfifo", "mv", "rm", "sleep", "sort", "tail", "tr", "wc"),
+}
+
 Status = Literal["ok", "warn", "fail"]
 
 
@@ -63,12 +72,12 @@ async def examine(
     scene, first = await _scene(config, environment, project, port)
     checks: list[tuple[str, Callable[[_Scene], Awaitable[Check]]]] = [
         ("data home", _data_home),
+        ("job tools", _job_tools),
         ("git", _git),
         ("cmake", _cmake),
         ("ninja", _ninja),
         ("C compiler", _c_compiler),
         ("serial ports", _serial_ports),
-        ("QEMU", _qemu),
     ]
     if scene.installation is not None and not _is_for_host(scene):
         checks.insert(4, ("compiler", _target_compiler))
@@ -100,8 +109,8 @@ async def _scene(
         env = job_environment(activated, environment, config.env_pass)
         checks.append(_chosen(installation, found))
     except OrchestratorError as error:
-        checks.append(_failed("ESP-IDF", error))
         installation = None
+        checks.append(_without_esp_idf(error, project))
     told: IdfProject | None = None
     if project is not None:
         try:
@@ -122,6 +131,13 @@ def _chosen(installation: Installation, found: Found) -> Check:
         bad = found.broken[0]
         return Check(name="ESP-IDF", status="warn", found=f"{said}; {bad.path} cannot be used", mend=bad.why)
     return Check(name="ESP-IDF", status="ok", found=said)
+
+
+def _without_esp_idf(error: OrchestratorError, project: Path | None) -> Check:
+    check = _failed("ESP-IDF", error)
+    if project is None or not (project / DEMO_MARKER).is_file():
+        return check
+    return Check(name="ESP-IDF", status="warn", found=f"{check.found}: the demo's simulated one is used")
 
 
 def _failed(name: str, error: OrchestratorError) -> Check:
@@ -155,6 +171,23 @@ async def _data_home(scene: _Scene) -> Check:
     return Check(name="data home", status="ok", found=f"{home}, {free / 1024**3:.0f} GB free")
 
 
+async def _job_tools(scene: _Scene) -> Check:
+    return await asyncio.to_thread(_tools_of_jobs, scene.environment.get("PATH", DEFAULT_PATH))
+
+
+def _tools_of_jobs(path: str) -> Check:
+    """Without one of them no job starts, here as on a host behind SSH."""
+    absent = {
+        tool: package for package, tools in JOB_TOOLS.items() for tool in tools if not shutil.which(tool, path=path)
+    }
+    if not shutil.which("setsid", path=path) and not shutil.which("perl", path=path):
+        absent["setsid"] = "util-linux"
+    if not absent:
+        return Check(name="job tools", status="ok", found="all on PATH")
+    mend = f"sudo apt install {' '.join(dict.fromkeys(absent.values()))}"
+    return Check(name="job tools", status="fail", found=f"not on PATH: {', '.join(absent)}", mend=mend)
+
+
 async def _git(scene: _Scene) -> Check:
     return await _tool(scene, "git", "warn", "commits are not recorded without it: sudo apt install git")
 
@@ -180,7 +213,7 @@ async def _ninja(scene: _Scene) -> Check:
 
 async def _c_compiler(scene: _Scene) -> Check:
     """The machine's own: for the linux target and for the demo."""
-    for_host = _is_for_host(scene)
+    for_host = scene.installation is not None and _is_for_host(scene)
     status: Status = "fail" if for_host else "warn"
     check = await _tool(scene, "cc", status, "sudo apt install build-essential libbsd-dev", name="C compiler")
     if not for_host or check.status != "ok" or sys.platform == "darwin":
@@ -236,7 +269,7 @@ def _ports(wanted: str | None) -> Check:
             )
         ports.append(Path(wanted))
     if not ports:
-        return Check(name=name, status="ok", found="none connected: needed only to flash and monitor a board")
+        return Check(name=name, status="ok", found="none connected: no build needs one")
     listed = ", ".join(str(port) for port in ports[:8])
     closed = [port for port in ports if not os.access(port, os.R_OK | os.W_OK)]
     if not closed:
@@ -252,17 +285,3 @@ def _group(port: Path) -> str:
     except (OSError, KeyError):
         return "dialout"
     return group if group != "root" else "dialout"
-
-
-async def _qemu(scene: _Scene) -> Check:
-    programs = ("qemu-system-riscv32", "qemu-system-xtensa")
-    found = [program for program in programs if await asyncio.to_thread(scene.which, program)]
-    absent = [program for program in programs if program not in found]
-    if not absent:
-        return Check(name="QEMU", status="ok", found=", ".join(found))
-    said = f"{', '.join(found) or 'none'}; absent: {', '.join(absent)} (only qemu_run needs it)"
-    mend = "install ESP-IDF first"
-    if scene.installation:
-        tools = " ".join(f"qemu-{program.rpartition('-')[2]}" for program in absent)
-        mend = f"{scene.installation.python} {scene.installation.path}/tools/idf_tools.py install {tools}"
-    return Check(name="QEMU", status="warn", found=said, mend=mend)

@@ -25,6 +25,7 @@ MAX_RECORD_BYTES = 1024 * 1024
 MAX_SOURCES = 5000  # names below one component; a larger one is vendored code whose list of files hardly changes
 MAX_COMPONENTS = 500
 MAX_DEPTH = 8
+INSTALLED_IN: Final = "the ESP-IDF folder"  # named by every rule in build.ninja
 FUTURE_S = 60  # the clocks of two machines on one file system differ by less
 
 # idf.py passes them on and decides nothing by them; they differ from one terminal to the next.
@@ -114,6 +115,8 @@ def difference(recorded: Fingerprint, now: Fingerprint) -> Changed | None:
         if before != after:
             how = "is new" if before is None else "is gone" if after is None else "changed"
             return Changed(f"{name} {how}", configure=True)
+    if recorded.inputs.get(INSTALLED_IN) != now.inputs.get(INSTALLED_IN):
+        return Changed(f"{INSTALLED_IN} changed", configure=True)
     for name in sorted({*recorded.inputs, *now.inputs}):
         if recorded.inputs.get(name) != now.inputs.get(name):
             return Changed(f"{name} changed", may_configure=True)

@@ -102,7 +102,9 @@ def _folder(base: Path, text: str) -> Path | None:
 # -- waiting -----------------------------------------------------------------------------------------------------------
 
 
-async def follow(ctx: Ctx, build: int | str, wait_s: float, *, joined: bool = False) -> CallToolResult:
+async def follow(
+    ctx: Ctx, build: int | str, wait_s: float, *, joined: bool = False, place: bool = False
+) -> CallToolResult:
     """The verdict if the build ends in time, else how far it is. Leaving the wait leaves the build running."""
     from mcp_server import report  # noqa: PLC0415  (first use: see TYPE_CHECKING above)
     from mcp_server.model import BuildStatus  # noqa: PLC0415
@@ -110,7 +112,8 @@ async def follow(ctx: Ctx, build: int | str, wait_s: float, *, joined: bool = Fa
     orchestrator = await orchestrator_of(ctx)
     tell = Teller(ctx, orchestrator.clock.monotonic)
     view = await orchestrator.wait(build, wait_s, tell.update)
-    return answer(report.build_report(view, joined=joined), is_error=view.build.status is BuildStatus.FAILED)
+    text = report.build_report(view, joined=joined, place=place)
+    return answer(text, is_error=view.build.status is BuildStatus.FAILED)
 
 
 class Teller:

@@ -14,7 +14,7 @@ MAX_WAIT_S = 55  # some clients drop a call at 60 s
 
 READS = ToolAnnotations(read_only_hint=True, open_world_hint=False)
 STARTS_WORK = ToolAnnotations(destructive_hint=False, open_world_hint=False)
-ENDS_WORK = ToolAnnotations(destructive_hint=True, idempotent_hint=True, open_world_hint=False)
+ENDS_WORK = ToolAnnotations(destructive_hint=True, open_world_hint=False)
 
 
 def _none_is_empty(value: object) -> object:
@@ -29,8 +29,9 @@ def _nothing_is_here(value: object) -> object:
 Text = Annotated[str, BeforeValidator(_none_is_empty)]
 Project = Annotated[str, BeforeValidator(_nothing_is_here), Field(description="path, name or id")]
 BuildRef = Annotated[int, Field(strict=True)] | str
+Target = Annotated[str, BeforeValidator(_none_is_empty), Field(description="a chip")]
 Build = Annotated[BuildRef, Field(description="number or UUID")]
-WaitS = Annotated[int, Field(ge=0, le=MAX_WAIT_S, description="seconds; the build goes on after it")]
+WaitS = Annotated[int, Field(ge=0, le=MAX_WAIT_S, description="seconds; the build goes on")]
 
 _KINDS = {"integer": "a whole number", "number": "a number", "boolean": "true or false", "string": "text"}
 _BUILD = "a build number such as 42 or a task's UUID"

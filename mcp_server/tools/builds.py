@@ -41,7 +41,7 @@ async def build_get(
     if detail == "events":
         newest = await orchestrator.newest_events(view.build.id, report.MOST_EVENTS)
         return answer(report.event_list(view, newest))
-    return answer(report.build_report(view, limit_bytes=report.DETAIL_BYTES))
+    return answer(report.build_report(view, place=True, limit_bytes=report.DETAIL_BYTES))
 
 
 async def build_log(

@@ -4,7 +4,7 @@ from mcp_types import CallToolResult
 
 from mcp_server.errors import BadInput
 from mcp_server.tools.answers import Roots, answer, follow, orchestrator_of, project_path, to_the_end
-from mcp_server.tools.arguments import Ctx, Project, Text, WaitS
+from mcp_server.tools.arguments import Ctx, Project, Target, Text, WaitS
 
 
 async def doctor(
@@ -24,14 +24,15 @@ async def idf_build(
     ctx: Ctx,
     roots: Roots,
     project: Project = ".",
-    target: Text = "",
+    target: Target = "",
     host: Text = "local",
     clean: bool = False,
     wait_s: WaitS = 45,
 ) -> CallToolResult:
-    """Build an ESP-IDF project; answers with each error's file:line and hint."""
+    """Build an ESP-IDF project; its errors' file:line and hint."""
     orchestrator = await orchestrator_of(ctx)
     path = await project_path(orchestrator, project, roots)
     start = orchestrator.start_build(path, target=target or None, clean=clean, host=host or "local", triggered_by="mcp")
     started = await to_the_end(start)
-    return await follow(ctx, started.build.id, wait_s, joined=started.joined)
+    place = not project.startswith("/")  # the caller may not know which folder that meant
+    return await follow(ctx, started.build.id, wait_s, joined=started.joined, place=place)

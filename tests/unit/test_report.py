@@ -284,7 +284,7 @@ def test_a_build_that_is_being_cancelled_is_not_called_running() -> None:
         (0, 0, 40.0, 50, None),  # longer than usual: nothing is known
         (500, 1000, None, 10, 10),
         (500, 1000, 40.0, 10, 20),  # half of each: 10 by the steps, 30 by experience
-        (900, 1000, 40.0, 90, 9),
+        (500, 1000, 40.0, 90, 90),  # longer than usual: by the steps alone
     ],
 )
 def test_the_time_left_comes_from_steps_and_experience(
@@ -292,6 +292,20 @@ def test_the_time_left_comes_from_steps_and_experience(
 ) -> None:
     """Ours. Steps count for as much as is done of them."""
     assert report.eta_s(running_view(done, total, typical_s=typical_s, elapsed_s=elapsed_s)) == pytest.approx(left_s)
+
+
+def test_a_stage_that_waits_says_for_what_and_where_is_said_when_asked() -> None:
+    """Ours. A build directory in use by hand is no "waits for the worker"."""
+    stage = a_stage(StageStatus.WAITING, job_id=None, progress=Progress(message="waiting for ninja (process 7)"))
+    view = a_view(a_build(status=BuildStatus.RUNNING), stage, elapsed_s=3)
+
+    assert report.build_report(view, place=True).splitlines() == [
+        "build 42 running · esp32c3 · 3.0 s",
+        f"project {PROJECT.path}",
+        "waiting for ninja (process 7)",
+        "more: build_wait(42) · build_cancel(42)",
+    ]
+    assert report.step(view)[2] == "waiting for ninja (process 7)"
 
 
 def test_steps_of_one_stage_tell_nothing_of_the_others() -> None:

@@ -14,6 +14,10 @@ _ADVICE: tuple[tuple[str, str], ...] = (
         "it exists, but not for this target or configuration",
     ),
     (
+        r"grabRef\.cmake.*git-data/head-ref",
+        "the repository has no commit yet: git commit",
+    ),
+    (
         r"loading 'build.ninja'",
         "its writing was not finished (disk full?) or it was deleted: check the disk, then idf.py reconfigure",
     ),

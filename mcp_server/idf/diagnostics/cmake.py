@@ -123,6 +123,8 @@ class CMakeBlock:
         finding.message = text or function or "CMake error"
         finding.file = self._head["file"] or self._head["in"]
         finding.line = int(self._head["line"]) if self._head["line"] else None
+        if finding.file and finding.file.endswith("/git-data/grabRef.cmake"):
+            finding.file = finding.line = None  # CMake's own copy of a script: nobody can mend anything there
         if finding.file:
             finding.via = [Place(finding.file, finding.line, None, function), *self._stack]
         return finding

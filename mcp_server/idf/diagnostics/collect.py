@@ -26,10 +26,16 @@ class Collector:
         self.counts = dict.fromkeys(Rank, 0)
         self._kept.clear()
 
+    def set_back(self) -> None:
+        """What comes from now on is told first, as more likely the cause."""
+        for finding in self._kept.values():
+            finding.earlier = True
+
     def add(self, finding: Finding) -> None:
         key = (finding.kind, finding.file, finding.message)
         known = self._kept.get(key)
         if known is not None:
+            known.earlier = False
             if finding.kind in PRINT_EVERY_CASE:
                 self.counts[known.rank] += 1
                 known.count += 1
@@ -51,12 +57,12 @@ class Collector:
         return len(self._kept)
 
     def ordered(self, paths: Paths) -> list[Finding]:
-        """By rank, then by step; within a step what lies in the project before what does not."""
+        """By rank, the last action's first, then by step; within a step the project's own before others'."""
         for finding in self._kept.values():
             for place in (finding.file, *(place.file for place in finding.via)):
                 if place:
                     paths.guess(place)
-        return sorted(self._kept.values(), key=lambda f: (f.rank, f.step, not _is_own(f, paths), f.order))
+        return sorted(self._kept.values(), key=lambda f: (f.rank, f.earlier, f.step, not _is_own(f, paths), f.order))
 
 
 def _position(finding: Finding) -> str:

@@ -46,6 +46,9 @@ class Diagnoser:
         self._since: deque[bytes] = deque(maxlen=12)
         self._block: Block | None = None
         self._progress = ProgressReader()
+        self._acts = False  # idf.py said which action it runs
+        self._done = False
+        self._ended: bool | None = None
         self._building = ""  # the directory that the running ninja or cmake works in
         self._is_hot = hot().search
 
@@ -62,6 +65,14 @@ class Diagnoser:
     def warning_count(self) -> int:
         return self._read.warnings
 
+    @property
+    def ended(self) -> bool | None:
+        """After `finish`: True, the end of a success was seen, or exit code 0; False, a failure; None, neither.
+
+        None is a log that stops in the middle, or none of a build: nobody can say how that build ended.
+        """
+        return self._ended
+
     def feed(self, data: bytes) -> None:
         """Read on. Chunks may be cut anywhere."""
         for start in range(0, len(data), SLICE_BYTES):
@@ -74,9 +85,16 @@ class Diagnoser:
             self._take(line)
         self._close_block()
         if exit_code == 0:
+            self._ended = True
             return Diagnosis(warning_count=self._read.warnings)
         hints = self._hints if self._hints is not None else Hints.load(self._idf_path or self._read.paths.idf)
-        return conclude(self._read, exit_code, hints, self._project)
+        self._read.complete |= self._done
+        diagnosis = conclude(self._read, exit_code, hints, self._project)
+        if exit_code is not None or diagnosis.errors:
+            self._ended = False
+        elif self._read.complete or self._progress.finished:
+            self._ended = True
+        return diagnosis
 
     # What readers report (finding.Log)
 
@@ -91,6 +109,8 @@ class Diagnoser:
             finding.subject = self._step.subject
         if finding.kind in _NEED_COMMAND and self._step is not None and not self._step.is_compile:
             finding.notes.append(f"\0\0by: {self._step.command}")
+        if finding.rank <= Rank.STATED:
+            self._done = False
         if finding.rank <= Rank.RESULT:
             self._found_in_step = True
             if self._step is not None:
@@ -159,6 +179,8 @@ class Diagnoser:
             return
         if line.startswith(b"Project build complete"):
             self._completed()
+        elif line == b"Done" and self._acts:  # idf.py's own last word; a script may say it, too
+            self._done = not self._read.failed_in
         self._keep(line)
 
     def _take_hot(self, line: bytes, raw: bytes) -> None:
@@ -195,6 +217,8 @@ class Diagnoser:
         if ": warning: " in text[:400] or text.startswith(("warning: ", "WARNING: ", "Warning: ")):
             self._read.warnings += not text.startswith("WARNING: ")
             return
+        if text == "ninja: no work to do." and not self._progress.is_open:  # an inner ninja says it, too
+            self._done = not self._read.failed_in
         if matched := match(text):
             rule, finding = matched
             if rule.follow:
@@ -216,10 +240,14 @@ class Diagnoser:
 
     def _announced(self, line: str) -> None:
         self._read.paths.learn(line)
-        if line.startswith("Executing action:") and not self._read.failed_in:
-            self._read.found.clear()  # what went before succeeded, or idf.py would have stopped
-            self._read.steps.clear()
+        if line.startswith("Executing action:"):
+            # In a file, idf.py's own lines may come after the error output of what they announce, so that the first
+            # one proves nothing. Between two of them lies an earlier action, but it only goes behind, for that reason.
+            if self._acts and not self._read.failed_in:
+                self._read.found.set_back()
+            self._acts = True
         if line.startswith("Running "):
+            self._done = False
             self._building = line.partition(" in directory ")[2]
             self._progress.restart()
             self._end_step()

@@ -47,6 +47,7 @@ class Finding:
     also: list[str] = field(default_factory=list[str])  # further positions with the same message
     raw: str = ""  # as printed, for ESP-IDF's hints
     hint: str = ""
+    earlier: bool = False  # likely of an action that another one followed
     step: int = 0
     order: int = 0
     subject: str = ""  # what ninja was making

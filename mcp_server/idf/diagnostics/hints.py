@@ -124,6 +124,16 @@ def _make(pattern: str, text: str, show_match: bool) -> _Hint | None:
     return _Hint(pattern, text, show_match, needle_of(pattern))
 
 
+def _class_end(pattern: str, start: int) -> int:
+    """Where the set of letters that begins at `start` ends: a bracket inside it is a letter."""
+    i = start + 1
+    i += pattern[i : i + 1] == "^"
+    i += pattern[i : i + 1] == "]"
+    while i < len(pattern) and pattern[i] != "]":
+        i += 2 if pattern[i] == "\\" else 1
+    return i
+
+
 def needle_of(pattern: str) -> str:
     """The longest plain text that every match of `pattern` must hold: looked for first, a hundred times as cheap."""
     runs, run, depth, i = [""], "", 0, 0
@@ -144,6 +154,8 @@ def needle_of(pattern: str) -> str:
                 run = run[:-1]  # the letter before is optional
             runs.append(run)
             run = ""
-            depth += (letter in "([" and not plain) - (letter in ")]" and not plain)
+            if letter == "[" and not plain:
+                i = _class_end(pattern, i)
+            depth += (letter == "(" and not plain) - (letter == ")" and not plain)
         i += 1
     return max([*runs, run], key=len) if depth == 0 else ""

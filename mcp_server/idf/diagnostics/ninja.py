@@ -32,7 +32,9 @@ def read(line: str, log: Log) -> Block | bool:
         return True
     if _IDF_LAST.match(line):
         log.failed()
-        log.add(Finding("ninja", line.partition(", output of")[0], Rank.LAST, raw=line))
+        tool = line.partition(" ")[0]
+        kind = tool if tool in ("cmake", "ninja") else "unknown"
+        log.add(Finding(kind, line.partition(", output of")[0], Rank.LAST, raw=line))
         return True
     return False
 

@@ -70,6 +70,16 @@ class ProgressReader:
             self._percent = (min(int(found[2]), 100), found[1])
 
     @property
+    def is_open(self) -> bool:
+        """Whether further steps of the outermost ninja or make are to come; CMake, run first, is none of them."""
+        return bool(self._stack) and self._stack[0] != (0, 1) and self._stack[0][0] < self._stack[0][1]
+
+    @property
+    def finished(self) -> bool:
+        """Whether the last step of the outermost ninja or make was seen."""
+        return bool(self._stack) and self._percent is None and self._stack[0][0] >= self._stack[0][1]
+
+    @property
     def progress(self) -> Progress | None:
         if self._percent:
             return Progress(done=self._percent[0], total=100, message=f"writing flash at {self._percent[1].decode()}")

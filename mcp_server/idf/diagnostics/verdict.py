@@ -71,7 +71,7 @@ def _looks_failed(ordered: list[Finding], reading: Reading) -> bool:
     """By a log without an exit code: it says so, or it has errors and never says that the build is complete."""
     if reading.failed_in:
         return True
-    first = min((finding.rank for finding in ordered), default=Rank.LAST)
+    first = min((finding.rank for finding in ordered if not finding.earlier), default=Rank.LAST)
     return not reading.complete and first <= Rank.STATED
 
 

@@ -1,11 +1,12 @@
 """run, cancel and retry: what they ask for, what they print where, and their exit codes."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from mcp_server.errors import EnvironmentMissing
-from mcp_server.model import Verdict
+from mcp_server.model import Progress, Verdict
 from tests.unit.cli.builders import FakeOrchestrator, build, failed_stage, half_done, stage, view
 from tests.unit.cli.conftest import Cli
 
@@ -67,12 +68,35 @@ def test_a_refused_build_is_2(cli: Cli, fake: FakeOrchestrator) -> None:
     assert result.err == "build-orchestrator: no ESP-IDF was found: install it\n"
 
 
-@pytest.mark.parametrize("argument", ["pipeline.yaml", "$(reboot)", "."])
+@pytest.mark.parametrize("argument", ["pipeline.yaml", "$(reboot)", "\0", "x" * 5000])
 def test_a_pipeline_is_refused_and_nothing_starts(cli: Cli, fake: FakeOrchestrator, argument: str) -> None:
     result = cli("run", argument)
 
     assert (result.code, result.out, fake.called) == (2, "", [])
     assert result.err.count("\n") == 1 and "run --project DIR" in result.err
+
+
+def test_a_folder_given_as_a_pipeline_is_told_how_it_is_built(cli: Cli, fake: FakeOrchestrator, tmp_path: Path) -> None:
+    result = cli("run", str(tmp_path))
+
+    assert (result.code, fake.called) == (2, [])
+    assert result.err.endswith(f"a folder is built with run --project {tmp_path}\n")
+
+
+@pytest.mark.parametrize(("reason", "job", "code"), [("environment", None, 2), ("exit", "x-42-build-1-1", 1)])
+def test_a_build_refused_in_its_stage_is_2(
+    cli: Cli, fake: FakeOrchestrator, reason: str, job: str | None, code: int
+) -> None:
+    fake.views = [view(build(status="failed"), stage(status="failed", reason=reason, job_id=job))]
+
+    assert cli("run").code == code
+
+
+def test_what_a_stage_waits_for_is_said_once(cli: Cli, fake: FakeOrchestrator) -> None:
+    held = view(build(), stage(status="waiting", progress=Progress(message="waiting for ninja (process 7)")))
+    fake.views = [held, held, view(build(status="success"), stage(status="success"))]
+
+    assert cli("run").err.count("build 42: waiting for ninja (process 7)\n") == 1
 
 
 @pytest.mark.parametrize("name", ["'q\"", "a\nb", "$(reboot)", "\x1b[2J", "x" * 10_000])

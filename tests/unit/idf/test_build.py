@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -161,16 +162,51 @@ def test_new_definition_is_passed_to_idf_py(bench: Bench) -> None:
     assert command.argv == bench.idf_py("-D", "A=2", "-D", "B=x y", "build")
 
 
-@pytest.mark.parametrize("python", ["/other/env/bin/python", None])
+@pytest.mark.parametrize("python", [sys.executable, None])
 def test_other_pythons_directory_is_left_to_idf_py(bench: Bench, python: str | None) -> None:
     """It refuses, and says what to do. To configure would mix the two up."""
-    bench.configure(python=python or "/x")
+    bench.configure(python=python or str(bench.installation.python))
     if python is None:
         text = (bench.build_dir / "CMakeCache.txt").read_text().replace(str(bench.folder), "/moved/from")
-        (bench.build_dir / "CMakeCache.txt").write_text(text.replace("=/x", f"={bench.installation.python}"))
+        (bench.build_dir / "CMakeCache.txt").write_text(text)
     command = bench.plan()
     assert command.argv == bench.idf_py("build")
     assert "another Python or folder" in command.why
+
+
+def test_python_that_is_gone_is_configured_anew(bench: Bench) -> None:
+    """Nothing can be mixed up with what is no longer there; idf.py's own refusal would only cost a clean."""
+    bench.configure(python="/other/env/bin/python")
+    command = bench.plan()
+    assert command.argv == bench.idf_py("reconfigure", "build")
+    assert command.why == "idf.py configures: /other/env/bin/python is gone"
+
+
+def test_rules_that_name_what_is_gone_are_made_anew(bench: Bench) -> None:
+    """ninja would end with `can't open file`, and idf.py build would only run ninja."""
+    assert bench.built().uses_ninja
+    again = f"{sys.executable} '/gone to/simulated_cmake.py' --regenerate-during-build -S/p -B/p/build"
+    (bench.build_dir / "build.ninja").write_text(f"rule RERUN_CMAKE\n  command = {again}\n")
+    assert bench.plan().argv == bench.idf_py("reconfigure", "build")
+    assert bench.plan().why == "idf.py configures: /gone to/simulated_cmake.py is gone"
+
+
+@pytest.mark.parametrize("other_python", [False, True])
+def test_esp_idf_that_moved_is_configured_anew(bench: Bench, tmp_path: Path, other_python: bool) -> None:
+    """The rules in build.ninja name the old folder, even where that is still there."""
+    assert bench.built().uses_ninja
+    moved = {"path": tmp_path / "moved"} | ({"python": Path(sys.executable)} if other_python else {})
+    bench.installation = bench.installation.model_copy(update=moved)
+    command = bench.plan()
+    assert command.argv == bench.idf_py("reconfigure", "build")
+    assert command.why == "idf.py configures: the ESP-IDF folder changed"
+
+
+def test_output_is_unbuffered_and_that_changes_no_fingerprint(bench: Bench) -> None:
+    """Python's lines must not reach the log after those of the tools that it runs."""
+    assert bench.plan().env["PYTHONUNBUFFERED"] == "1"
+    assert bench.built().env["PYTHONUNBUFFERED"] == "1"
+    assert "PYTHONUNBUFFERED" not in bench.env
 
 
 def test_python_is_called_by_the_name_in_the_cache(bench: Bench) -> None:

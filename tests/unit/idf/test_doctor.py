@@ -1,6 +1,7 @@
 """The doctor: what it finds, and whether what it advises is the next step."""
 
 import os
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -26,7 +27,10 @@ def nothing_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.fixture
 def client(tmp_path: Path, installation: Installation, programs: Programs) -> dict[str, str]:
     """An environment with everything that a build needs."""
-    path = programs("git", "cmake", "ninja", "cc", "riscv32-esp-elf-gcc", prints="tool version 3.28.1")
+    job_tools = [tool for tools in module.JOB_TOOLS.values() for tool in tools]
+    path = programs("git", "cmake", "ninja", "cc", "riscv32-esp-elf-gcc", "setsid", prints="tool version 3.28.1")
+    for tool in job_tools:
+        (path / tool).symlink_to(shutil.which(tool) or "/bin/true")
     return {
         "HOME": str(tmp_path / "user"),
         "PATH": str(path),
@@ -43,10 +47,10 @@ async def checks(client: Mapping[str, str], project: Path | None = None, port: s
 
 
 async def test_all_is_well(client: dict[str, str], project: Path, installation: Installation) -> None:
-    """Nothing to mend but QEMU, which no build needs."""
+    """Nothing to mend."""
     (project / "sdkconfig").write_text('CONFIG_IDF_TARGET="esp32c3"\n')
     found = await checks(client, project)
-    assert {name for name, check in found.items() if check.status != "ok"} == {"QEMU"}
+    assert {name for name, check in found.items() if check.status != "ok"} == set()
     assert found["ESP-IDF"].found == f"6.0.2 in {installation.path}"
     assert found["project"].found == f"lamp in {project}, target esp32c3"
     assert found["cmake"].found == f"3.28.1 ({client['PATH']}/cmake)"
@@ -60,7 +64,6 @@ async def test_without_esp_idf_a_build_cannot_start(client: dict[str, str]) -> N
     assert found["ESP-IDF"].status == "fail"
     assert found["ESP-IDF"].found == "no ESP-IDF was found"
     assert str(found["ESP-IDF"].mend).startswith("install it (https://docs.espressif.com/")
-    assert found["QEMU"].mend == "install ESP-IDF first"
 
 
 async def test_named_folder_that_is_none(client: dict[str, str]) -> None:
@@ -206,10 +209,30 @@ async def test_named_port_must_be_there(client: dict[str, str], tmp_path: Path) 
     assert (await checks(client, port="socket://localhost:5555"))["serial ports"].status == "ok"
 
 
-async def test_qemu_that_is_there(client: dict[str, str], programs: Programs, installation: Installation) -> None:
-    """Ours: what is missing is named with ESP-IDF's own command."""
-    programs("qemu-system-riscv32")
-    check = (await checks(client))["QEMU"]
-    assert check.mend == f"{installation.python} {installation.path}/tools/idf_tools.py install qemu-xtensa"
-    programs("qemu-system-xtensa")
-    assert (await checks(client))["QEMU"].status == "ok"
+async def test_what_runs_jobs_is_looked_for(client: dict[str, str]) -> None:
+    """Without one of them no job starts."""
+    assert (await checks(client))["job tools"].status == "ok"
+    for name in ("awk", "mkfifo", "tail"):
+        (Path(client["PATH"]) / name).unlink()
+    check = (await checks(client))["job tools"]
+    assert (check.status, check.found) == ("fail", "not on PATH: awk, mkfifo, tail")
+    assert check.mend == "sudo apt install gawk coreutils"
+
+
+async def test_perl_stands_in_for_setsid(client: dict[str, str], programs: Programs) -> None:
+    """The job script's own rule; macOS has no setsid."""
+    (Path(client["PATH"]) / "setsid").unlink()
+    assert (await checks(client))["job tools"].mend == "sudo apt install util-linux"
+    programs("perl")
+    assert (await checks(client))["job tools"].status == "ok"
+
+
+async def test_demo_needs_no_esp_idf(client: dict[str, str], project: Path) -> None:
+    """It brings a simulated one, so nothing may say that its build could not start."""
+    del client["IDF_PATH"]
+    (project / "sdkconfig").write_text('CONFIG_IDF_TARGET="linux"\n')
+    (project / ".build-orchestrator-demo").write_text("")
+    (Path(client["PATH"]) / "cc").unlink()
+    found = await checks(client, project)
+    assert found["ESP-IDF"].found == "no ESP-IDF was found: the demo's simulated one is used"
+    assert [check.name for check in found.values() if check.status == "fail"] == []

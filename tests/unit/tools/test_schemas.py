@@ -62,7 +62,7 @@ async def test_nothing_is_listed_that_tells_a_model_nothing(client: Client) -> N
             {"readOnlyHint": True, "openWorldHint": False},
         ),
         (("idf_build", "build_retry"), {"destructiveHint": False, "openWorldHint": False}),
-        (("build_cancel",), {"destructiveHint": True, "idempotentHint": True, "openWorldHint": False}),
+        (("build_cancel",), {"destructiveHint": True, "openWorldHint": False}),
     ],
 )
 async def test_hints_are_true(client: Client, names: tuple[str, ...], hints: dict[str, bool]) -> None:

@@ -31,6 +31,8 @@ from mcp_server.idf.installation import Installation, open_file, stamp
 from mcp_server.idf.project import read_cache, sdkconfig_target
 
 CLOCK_STEP_S = 0.02  # a file's change time comes from a clock that goes in steps of up to 10 ms
+# Of no fingerprint. Else Python's lines reach the log long after those of the tools that it runs.
+UNBUFFERED: Final = {"PYTHONUNBUFFERED": "1"}
 RULES_BYTES = 65_536  # of build.ninja, where how to run CMake again may be written
 FULL_BELOW_BYTES = 1024 * 1024  # CMake hides ENOSPC; with less than 1 MiB free no configure ends well
 
@@ -163,8 +165,7 @@ def plan_build(
     return BuildCommand(
         argv=argv,
         cwd=str(ask.folder),
-        # After all fingerprints. Else Python's lines reach the log long after those of the tools that it runs.
-        env={**(_as_idf_py_would(ask) if ninja else ask.env), "PYTHONUNBUFFERED": "1"},
+        env=(_as_idf_py_would(ask) if ninja else dict(ask.env)) | UNBUFFERED,
         build_dir=ask.build_dir,
         uses_ninja=ninja,
         why=why,

@@ -99,11 +99,11 @@ class _Group(SubprocessStreamProtocol):
         super().connection_made(transport)
         assert isinstance(transport, asyncio.SubprocessTransport)
         self.pid = transport.get_pid()
-        self.exited = asyncio.get_running_loop().create_future()
+        self.exited = asyncio.Event()  # not a future: a cancelled waiter must not take it from the others
 
     def process_exited(self) -> None:
         kill_group(self.pid)
-        self.exited.set_result(None)
+        self.exited.set()
         super().process_exited()
 
 
@@ -135,7 +135,7 @@ class LocalChannel:
         if not self._stdout.at_eof():  # no helper holds anything that its sudden death could harm
             self._kill()
         try:
-            await self._protocol.exited
+            await self._protocol.exited.wait()
             said = await self._stderr.read(4096) if self._stdout.at_eof() else b""
         finally:
             self._kill()
@@ -143,7 +143,7 @@ class LocalChannel:
         return self._transport.get_returncode(), said.decode("utf-8", "replace")
 
     def _kill(self) -> None:
-        if not self._protocol.exited.done():  # else its number may be another's by now
+        if not self._protocol.exited.is_set():  # else its number may be another's by now
             kill_group(self._protocol.pid)
 
 

@@ -75,11 +75,13 @@ class Diagnosis(Model):
 
 
 class Progress(Model):
-    """How far a stage is: `done` of `total` steps, and what is being done now."""
+    """How far a stage is: `done` of `total` steps, what is being done now, what was found so far."""
 
     done: int = 0
     total: int = 0
     message: str = ""
+    errors: int = 0
+    warnings: int = 0
 
 
 class Artifact(Model):
@@ -102,10 +104,33 @@ class Verdict(Model):
     details: Mapping[str, Any] = Field(default_factory=dict[str, Any])
 
 
+class Retry(Model):
+    """Whether an attempt that failed is made again: at most `times`, after `backoff_s`, doubled each time.
+
+    `on` holds causes (lost, timeout, unreachable, disk_full, exit, compile) and exit codes as text. An exit code named
+    there decides first; else `compile` stands for an exit with a diagnosed error and `exit` for any other one.
+    None: every cause but `compile`.
+    """
+
+    times: int = 0
+    on: tuple[str, ...] | None = None
+    backoff_s: float = 0
+
+
+class Sync(Model):
+    """A tree that is brought to a stage's working folder first: `path` on the host `source`."""
+
+    source: str = "local"
+    path: str
+
+
 class StageSpec(Model):
     """One node of a build's graph: what to run, where, after what. `kind` names a stage maker, `params` are its own.
 
-    `directory` is leased for the whole build, so that two builds never share it. `timeout_s` 0 means none.
+    `host` is a name, alias or tag; `hosts` are more of them, where the first free one is to be taken. `directory` is
+    leased for the whole build, so that two builds never share it. `timeout_s` 0 means none. `skip` says why it is not
+    run at all. `artifacts` are globs below its working folder; those of the stages in `needs_artifacts` are brought
+    there. Of the stages in one `group`, over all builds, one runs at a time.
     """
 
     name: str
@@ -113,17 +138,38 @@ class StageSpec(Model):
     params: Mapping[str, Any] = Field(default_factory=dict[str, Any])
     depends_on: tuple[str, ...] = ()
     host: str = "local"
+    hosts: tuple[str, ...] = ()
     directory: str | None = None
     timeout_s: float = 7200  # 2 h, `defaults.timeout` of config.yaml
-    attempts: int = 1
+    retry: Retry = Retry()
+    skip: str = ""
+    allow_failure: bool = False
+    artifacts: tuple[str, ...] = ()
+    needs_artifacts: tuple[str, ...] = ()
+    sync: Sync | None = None
+    group: str | None = None
+
+
+class Ending(Model):
+    """What follows the end of a build: channels to tell, failed stages to run once more, results to archive."""
+
+    notify: tuple[str, ...] = ()
+    retry: int = 0
+    archive: bool = False
 
 
 class Plan(Model):
-    """What a build runs: a graph of stages, walked once a round; `fix` is tried between two rounds."""
+    """What a build runs: a graph of stages, walked once a round; `fix` is tried between two rounds.
+
+    At most `parallel_limit` of its stages run at a time (None: as many as hosts have slots).
+    """
 
     stages: tuple[StageSpec, ...]
     fix: StageSpec | None = None
     max_rounds: int = 1
+    parallel_limit: int | None = None
+    on_failure: Ending = Ending()
+    on_success: Ending = Ending()
 
 
 class Project(Model):
@@ -169,7 +215,10 @@ class Build(Model):
 
 
 class Stage(Model):
-    """One attempt at a stage of a build. `resolved` is what its maker decided at the start, e.g. ninja or idf.py."""
+    """One attempt at a stage of a build. `resolved` is what its maker decided at the start, e.g. ninja or idf.py.
+
+    `unreachable_since`: nothing is known of its job since then, as its host does not answer; it may well be running.
+    """
 
     build: int
     stage: str
@@ -187,6 +236,7 @@ class Stage(Model):
     ended_at: datetime | None = None
     progress: Progress | None = None
     verdict: Verdict | None = None
+    unreachable_since: datetime | None = None
 
 
 class Event(Model):

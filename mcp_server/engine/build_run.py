@@ -178,7 +178,7 @@ class BuildRun:
             asked = [a for a in attempts if a.verdict and a.verdict.details.get("again")]
             if stage in asked and len(asked) <= MOST_AGAIN:
                 continue
-            if len(attempts) - len(asked) >= spec.attempts or stage.reason == ExitReason.EXIT:
+            if len(attempts) - len(asked) >= spec.retry.times + 1 or stage.reason == ExitReason.EXIT:
                 return stage  # a program that said no says no again
 
     async def _cancel(self, build: Build) -> None:

@@ -3,11 +3,13 @@
 import hashlib
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
 from mcp_server.errors import BadInput
+from mcp_server.hosts.script import Script
 
 JobId = str
 """`<store uuid, 8 hex>-<build>-<stage>-<round>-<attempt>`; letters, digits, dot, dash and underscore only."""
@@ -87,6 +89,30 @@ class JobStatus:
     exit: Exit | None = None
 
 
+class Channel(Protocol):
+    """One running `sh SCRIPT OP ARGS`. End of output is the end of the process, whatever ended it."""
+
+    async def write(self, data: bytes) -> None:
+        """Send to its stdin, whole even where the caller is cancelled. Raises OSError where it is gone."""
+        ...
+
+    async def end_input(self) -> None:
+        """Close its stdin: it has all that it will get."""
+        ...
+
+    async def read(self, max_bytes: int) -> bytes:
+        """What stdout brings next; b"" at its end."""
+        ...
+
+    async def readline(self) -> bytes:
+        """The next line of stdout with its newline; without one where the channel ended."""
+        ...
+
+    async def close(self) -> tuple[int | None, str]:
+        """End it and its helpers; its exit code (None where it had none yet) and what it said on stderr."""
+        ...
+
+
 class Host(Protocol):
     """A machine that runs detached jobs: this one, or one behind SSH. Many tasks may call it at once."""
 
@@ -138,6 +164,14 @@ class Host(Protocol):
         """Delete the directory of a job that is over; a running one is left alone and Conflict raised.
 
         An absent one is no error. Afterwards the id is free: the same start would run it again.
+        """
+        ...
+
+    def channel(self, script: Script, op: str, *args: str) -> AbstractAsyncContextManager[Channel]:
+        """A running script of ours that has said `ok`, its first line; installed first where it was missing.
+
+        `args` are constants, numbers and safe ids only; all else goes to its stdin. Leaving the context ends it.
+        HostUnreachable; HostError with what it said instead of `ok`.
         """
         ...
 

@@ -10,16 +10,11 @@ import re
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
-from hashlib import sha256
-from importlib.resources import files
 from typing import Protocol
 
 from mcp_server.errors import BadInput, Conflict, HostError, HostFull, HostUnreachable, JobConflict, NotFound
-from mcp_server.hosts.base import Exit, ExitReason, JobId, JobSpec, JobState, JobStatus, check_id
-
-SCRIPT = files("mcp_server.hosts").joinpath("job.sh").read_bytes()
-SCRIPT_NAME = f".job-{sha256(SCRIPT).hexdigest()[:16]}.sh"
-"""A shell reads its script as it goes, so each version has its own name and no supervisor sees its text change."""
+from mcp_server.hosts.base import Channel, Exit, ExitReason, JobId, JobSpec, JobState, JobStatus, check_id
+from mcp_server.hosts.script import JOB, Script
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 ANSWER_S = 30  # far above a slow disk; only a supervisor that died before its first act keeps silent
@@ -31,37 +26,17 @@ _OURS = {"BO_JOB", "BO_NL"}
 _THE_SHELLS = {"BASHOPTS", "BASH_VERSINFO", "EUID", "OPTIND", "PPID", "SHELLOPTS", "UID"}  # read-only or numbers there
 
 
-class Channel(Protocol):
-    """One running `sh SCRIPT OP ARGS`. End of output is the end of the process, whatever ended it."""
-
-    async def write(self, data: bytes) -> None:
-        """Send to its stdin, whole even where the caller is cancelled. Raises OSError where it is gone."""
-        ...
-
-    async def read(self, max_bytes: int) -> bytes:
-        """What stdout brings next; b"" at its end."""
-        ...
-
-    async def readline(self) -> bytes:
-        """The next line of stdout with its newline; without one where the channel ended."""
-        ...
-
-    async def close(self) -> tuple[int | None, str]:
-        """End it and its helpers; its exit code (None where it had none yet) and what it said on stderr."""
-        ...
-
-
 class Shell(Protocol):
     """A way to run the script on a host."""
 
     name: str
 
-    async def open(self, op: str, *args: str) -> Channel:
+    async def open(self, script: Script, op: str, *args: str) -> Channel:
         """Run the script. HostUnreachable where nothing can be run; a missing script only ends the channel."""
         ...
 
-    async def install(self) -> None:
-        """Put SCRIPT beside the jobs as SCRIPT_NAME, in one step."""
+    async def install(self, script: Script) -> None:
+        """Put the script beside the jobs under its name, in one step."""
         ...
 
 
@@ -202,7 +177,7 @@ class Multiplexer:
                 if answer != "gone":
                     return answer.split(" ")
                 attempts += 1
-                await self._shell.install()
+                await self._shell.install(JOB)
         raise HostUnreachable(self._shell.name, "its job multiplexer ends as soon as it is asked")
 
     async def link(self) -> _Link:
@@ -226,8 +201,8 @@ class Multiplexer:
         said = ""
         for attempt in range(2):
             if attempt:
-                await self._shell.install()
-            channel = await self._shell.open("serve")
+                await self._shell.install(JOB)
+            channel = await self._shell.open(JOB, "serve")
             try:
                 async with asyncio.timeout(ANSWER_S):
                     words = (await channel.readline()).decode("utf-8", "surrogateescape").rstrip("\n").split(" ", 2)
@@ -275,7 +250,7 @@ class JobHost:
     async def read_log(self, job_id: JobId, offset: int, max_bytes: int = 65_536) -> bytes:
         check_id(job_id)
         start = f"+{offset + 1}" if offset >= 0 else str(offset)
-        async with self._channel("read", job_id, start, str(max_bytes)) as channel:
+        async with self._running("read", job_id, start, str(max_bytes)) as channel:
             data = bytearray()
             while chunk := await channel.read(CHUNK):
                 data += chunk
@@ -290,7 +265,7 @@ class JobHost:
         while not over:
             await self._present(job_id)
             before = offset
-            async with self._channel("follow", job_id, str(offset)) as channel:
+            async with self._running("follow", job_id, str(offset)) as channel:
                 begun = await channel.readline()
                 skip = offset - int(begun) if begun.endswith(b"\n") else 0
                 while chunk := await channel.read(CHUNK):
@@ -301,7 +276,7 @@ class JobHost:
                 over = (await channel.close())[0] == 0
             idle = 0 if over or offset > before else idle + 1
             if idle:
-                await self._shell.install()
+                await self._shell.install(JOB)
             if idle == ATTEMPTS:
                 raise HostUnreachable(self.name, f"the log of job {job_id} cannot be followed")
         size = (await self.wait(job_id)).log_size  # None where lost: then all there is
@@ -329,8 +304,23 @@ class JobHost:
         return (await self._mux.link()).directory
 
     @asynccontextmanager
-    async def _channel(self, op: str, *args: str) -> AsyncGenerator[Channel]:
-        channel = await self._shell.open(op, *args)
+    async def channel(self, script: Script, op: str, *args: str) -> AsyncGenerator[Channel]:
+        said = ""
+        for attempt in range(2):
+            if attempt:
+                await self._shell.install(script)
+            channel = await self._shell.open(script, op, *args)
+            try:
+                if await channel.readline() == b"ok\n":
+                    yield channel
+                    return
+            finally:
+                _, said = await channel.close()
+        raise HostError(self.name, said.strip() or f"{script.stem}.sh cannot be run there")
+
+    @asynccontextmanager
+    async def _running(self, op: str, *args: str) -> AsyncGenerator[Channel]:
+        channel = await self._shell.open(JOB, op, *args)
         try:
             yield channel
         finally:

@@ -12,7 +12,8 @@ from tempfile import mkstemp
 
 from mcp_server.errors import HostFull, HostUnreachable, NotFound
 from mcp_server.hosts.base import JobId, check_id
-from mcp_server.hosts.job import CHUNK, DEFAULT_PATH, SCRIPT, SCRIPT_NAME, JobHost
+from mcp_server.hosts.job import CHUNK, DEFAULT_PATH, JobHost
+from mcp_server.hosts.script import Script
 
 
 class LocalHost(JobHost):
@@ -42,8 +43,8 @@ class LocalShell:
         self.name = name
         self._jobs_dir, self._shell, self._path = jobs_dir.absolute(), list(shell), path
 
-    async def open(self, op: str, *args: str) -> "LocalChannel":
-        opening = asyncio.ensure_future(self._open(op, *args))
+    async def open(self, script: Script, op: str, *args: str) -> "LocalChannel":
+        opening = asyncio.ensure_future(self._open(script, op, *args))
         try:
             return await asyncio.shield(opening)
         except asyncio.CancelledError:  # asyncio itself would end the process, but not its group
@@ -51,16 +52,16 @@ class LocalShell:
                 await (await opening).close()
             raise
 
-    def argv(self, op: str, *args: str) -> list[str]:
+    def argv(self, script: Script, op: str, *args: str) -> list[str]:
         """The command that runs the script."""
-        return [*self._shell, str(self._jobs_dir / SCRIPT_NAME), op, *args]
+        return [*self._shell, str(self._jobs_dir / script.name), op, *args]
 
-    async def _open(self, op: str, *args: str) -> "LocalChannel":
+    async def _open(self, script: Script, op: str, *args: str) -> "LocalChannel":
         loop = asyncio.get_running_loop()
         try:
             transport, protocol = await loop.subprocess_exec(
                 lambda: _Group(limit=CHUNK, loop=loop),
-                *self.argv(op, *args),
+                *self.argv(script, op, *args),
                 stdin=PIPE,
                 stdout=PIPE,
                 stderr=PIPE,
@@ -72,21 +73,21 @@ class LocalShell:
             raise HostUnreachable(self.name, f"cannot run {self._shell[0]}: {error.strerror}") from error
         return LocalChannel(transport, protocol)
 
-    async def install(self) -> None:
+    async def install(self, script: Script) -> None:
         try:
-            await asyncio.to_thread(self._install)
+            await asyncio.to_thread(self._install, script)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise HostFull(self.name, f"no space left in {self._jobs_dir}; nothing was started") from error
             raise HostUnreachable(self.name, f"cannot write to {self._jobs_dir}: {error.strerror}") from error
 
-    def _install(self) -> None:
+    def _install(self, script: Script) -> None:
         self._jobs_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor, new = mkstemp(prefix=SCRIPT_NAME, dir=self._jobs_dir)
+        descriptor, new = mkstemp(prefix=script.name, dir=self._jobs_dir)
         try:
             with os.fdopen(descriptor, "wb") as file:
-                file.write(SCRIPT)
-            Path(new).replace(self._jobs_dir / SCRIPT_NAME)
+                file.write(script.text)
+            Path(new).replace(self._jobs_dir / script.name)
         except BaseException:
             Path(new).unlink(missing_ok=True)
             raise
@@ -124,6 +125,11 @@ class LocalChannel:
     async def write(self, data: bytes) -> None:
         self._stdin.write(data)
         await self._stdin.drain()
+
+    async def end_input(self) -> None:
+        self._stdin.close()
+        with suppress(ConnectionError):
+            await self._stdin.wait_closed()
 
     async def read(self, max_bytes: int) -> bytes:
         return await self._stdout.read(max_bytes)

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy import event, exc
 
 from mcp_server.errors import StoreError
-from mcp_server.store.tables import AUDIT_VIEW, META, SCHEMA_VERSION, SQLITE_GUARDS, metadata
+from mcp_server.store.tables import AUDIT_VIEW, META, MIGRATIONS, SCHEMA_VERSION, SQLITE_GUARDS, metadata
 
 T = TypeVar("T")
 Statements = Callable[[sa.Connection], T]
@@ -67,8 +67,8 @@ class Store:
 
     def migrate(self) -> None:
         """Bring the schema up to date. Only the holder of the worker lock may call this."""
-        if self.schema_version() < SCHEMA_VERSION:
-            self._run(_create_schema, True)
+        if (found := self.schema_version()) < SCHEMA_VERSION:
+            self._run(_create_schema if found == 0 else lambda c: _upgrade(c, found), True)
 
     def look(self, statements: Statements[T]) -> T:
         """`read` for code without an event loop: the last and the first steps of a process."""
@@ -162,6 +162,13 @@ def _meta(connection: sa.Connection, key: str) -> str:
     if value is None:
         raise StoreError(f"the database has no {key}: it is half made; move it away and start again")
     return value
+
+
+def _upgrade(connection: sa.Connection, found: int) -> None:
+    for version in range(found + 1, SCHEMA_VERSION + 1):
+        for statement in MIGRATIONS[version]:
+            connection.exec_driver_sql(statement)
+    connection.execute(sa.update(META).where(META.c.key == "schema").values(value=str(SCHEMA_VERSION)))
 
 
 def _create_schema(connection: sa.Connection) -> None:

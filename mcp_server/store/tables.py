@@ -5,7 +5,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 metadata = sa.MetaData()
 
@@ -92,6 +92,7 @@ STAGES = sa.Table(
     sa.Column("ended_at", UtcTime),
     sa.Column("progress", sa.JSON),
     sa.Column("verdict", sa.JSON),
+    sa.Column("unreachable_since", UtcTime),
 )
 
 EVENTS = sa.Table(
@@ -134,6 +135,9 @@ SELECT b.task_id AS task, b.project_id AS project, b.plan AS spec, b.status AS s
        COALESCE(b.reason, '') AS result, b.triggered_by AS who, e.type AS event, e.ts AS "when"
 FROM builds b JOIN events e ON e.build = b.id
 """
+
+MIGRATIONS = {2: ("ALTER TABLE stages ADD COLUMN unreachable_since DATETIME",)}
+"""What brings a database to the schema of that number from the one before it."""
 
 # Events are facts: only the last progress of a stage is ever replaced.
 SQLITE_GUARDS = (

@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 
 from mcp_server.hosts.local import LocalShell
+from mcp_server.hosts.script import JOB
 
 
 async def test_a_cancelled_close_leaves_the_channel_to_who_closes_it_too(jobs_dir: Path) -> None:
@@ -11,8 +12,8 @@ async def test_a_cancelled_close_leaves_the_channel_to_who_closes_it_too(jobs_di
     errors: list[dict[str, object]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
     shell = LocalShell(jobs_dir, "local", ("sh",), "/usr/bin:/bin")
-    await shell.install()
-    channel = await shell.open("serve")
+    await shell.install(JOB)
+    channel = await shell.open(JOB, "serve")
     assert (await channel.readline()).startswith(b"ready")
 
     first, second = (asyncio.create_task(channel.close()) for _ in range(2))

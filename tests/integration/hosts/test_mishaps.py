@@ -16,8 +16,9 @@ import pytest
 
 from mcp_server.errors import HostFull, HostUnreachable
 from mcp_server.hosts.base import ExitReason, Host, JobSpec, JobState
-from mcp_server.hosts.job import SCRIPT_NAME, JobHost, encode
+from mcp_server.hosts.job import JobHost, encode
 from mcp_server.hosts.local import LocalHost, LocalShell
+from mcp_server.hosts.script import JOB, Script
 
 Sh = Callable[..., JobSpec]
 Log = Callable[[str], Awaitable[bytes]]
@@ -42,7 +43,7 @@ def multiplexers(processes: Processes) -> list[int]:
 
 async def feed(jobs_dir: Path, data: bytes, *args: str) -> bytes:
     """What the script answers to `data`, and only that, on its stdin."""
-    script = await asyncio.create_subprocess_exec("sh", jobs_dir / SCRIPT_NAME, *args, stdin=PIPE, stdout=PIPE)
+    script = await asyncio.create_subprocess_exec("sh", jobs_dir / JOB.name, *args, stdin=PIPE, stdout=PIPE)
     async with asyncio.timeout(5):
         return (await script.communicate(data))[0]
 
@@ -149,11 +150,11 @@ async def test_a_missing_script_is_brought_again(host: Host, sh: Sh, jobs_dir: P
     """Once broken: `sh: cannot open`. First use of a host, a cleaned folder, an upgrade in the middle of a run."""
     await host.start(sh("a", "echo one"))
     await host.wait("a")
-    (jobs_dir / SCRIPT_NAME).unlink()
+    (jobs_dir / JOB.name).unlink()
     async with asyncio.timeout(5):
         assert await host.start(sh("b", "echo two")) is True
         assert (await host.wait("b")).code == 0
-        (jobs_dir / SCRIPT_NAME).unlink()
+        (jobs_dir / JOB.name).unlink()
         assert b"".join([piece async for piece in host.follow("a")]) == b"one\n"
         shutil.rmtree(jobs_dir)
         assert await host.start(sh("c", "echo three")) is True
@@ -164,7 +165,7 @@ async def test_a_missing_script_is_brought_again(host: Host, sh: Sh, jobs_dir: P
 async def test_an_empty_script_is_brought_again(host: Host, jobs_dir: Path) -> None:
     """Ours: a power cut may leave a file without its text."""
     jobs_dir.mkdir()
-    (jobs_dir / SCRIPT_NAME).write_text("")
+    (jobs_dir / JOB.name).write_text("")
     assert (await host.status("a")).state is JobState.ABSENT
 
 
@@ -337,8 +338,8 @@ async def test_bash_as_sh(host: Host, sh: Sh, log: Log) -> None:
 class LoginShell(LocalShell):
     """As sshd does it: one line of text, given to whatever shell the user has."""
 
-    def argv(self, op: str, *args: str) -> list[str]:
-        return [*self._shell, "-c", shlex.join(["sh", *super().argv(op, *args)[len(self._shell) :]])]
+    def argv(self, script: Script, op: str, *args: str) -> list[str]:
+        return [*self._shell, "-c", shlex.join(["sh", *super().argv(script, op, *args)[len(self._shell) :]])]
 
 
 @pytest.mark.parametrize("login", ["fish", "tcsh", "bash", "dash"])

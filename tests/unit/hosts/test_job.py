@@ -14,6 +14,7 @@ from mcp_server.errors import BadInput, Conflict, HostError, HostFull, HostUnrea
 from mcp_server.hosts import job as protocol
 from mcp_server.hosts.base import Exit, ExitReason, JobSpec, JobState, JobStatus
 from mcp_server.hosts.job import Channel, JobHost, encode, parse_status, quote
+from mcp_server.hosts.script import Script
 
 JOB = JobSpec("a", ["true"], "/tmp")
 Reply = Callable[[list[str]], str | None]
@@ -107,6 +108,9 @@ class FakeChannel:
     async def read(self, max_bytes: int) -> bytes:
         return b""
 
+    async def end_input(self) -> None:
+        raise AssertionError("the multiplexer's input stays open")
+
     async def readline(self) -> bytes:
         return await self.lines.get()
 
@@ -122,11 +126,11 @@ class FakeShell:
         self.replies = list(replies)
         self.installed = 0
 
-    async def open(self, op: str, *args: str) -> Channel:
+    async def open(self, script: Script, op: str, *args: str) -> Channel:
         reply = self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
         return FakeChannel(b"" if reply is None else b"ready 1 /jobs/m\n", reply or (lambda words: None))
 
-    async def install(self) -> None:
+    async def install(self, script: Script) -> None:
         self.installed += 1
 
 
@@ -233,6 +237,6 @@ async def test_a_closed_host_is_unreachable() -> None:
 
 def test_the_scripts_name_tells_its_text() -> None:
     """Ours: another text under the same name would change under a running supervisor."""
-    assert protocol.SCRIPT_NAME.startswith(".job-")
-    assert len(protocol.SCRIPT_NAME) == len(".job-.sh") + 16
-    assert protocol.SCRIPT.startswith(b"# Detached jobs")
+    assert protocol.JOB.name.startswith(".job-")
+    assert len(protocol.JOB.name) == len(".job-.sh") + 16
+    assert protocol.JOB.text.startswith(b"# Detached jobs")

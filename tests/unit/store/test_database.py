@@ -13,8 +13,9 @@ import pytest
 import sqlalchemy as sa
 
 from mcp_server.errors import StoreError
+from mcp_server.store import builds
 from mcp_server.store.database import Store
-from mcp_server.store.tables import META
+from mcp_server.store.tables import META, SCHEMA_VERSION
 
 
 def open_store(home: Path) -> Store:
@@ -29,7 +30,7 @@ def test_an_empty_database_is_version_zero_and_migrating_twice_changes_nothing(h
     identity = store.look(lambda c: c.execute(sa.select(META)).fetchall())
     store.migrate()
 
-    assert (before, store.schema_version()) == (0, 1)
+    assert (before, store.schema_version()) == (0, SCHEMA_VERSION)
     assert store.look(lambda c: c.execute(sa.select(META)).fetchall()) == identity
     store.engine.dispose()
 
@@ -43,8 +44,30 @@ def test_a_newer_database_is_refused_with_one_sentence(home: Path) -> None:
         connection.execute("UPDATE meta SET value = '7' WHERE key = 'schema'")
     connection.close()
 
-    with pytest.raises(StoreError, match=r"schema 7, this one knows 1"):
+    with pytest.raises(StoreError, match=rf"schema 7, this one knows {SCHEMA_VERSION}"):
         open_store(home).schema_version()
+
+
+def test_a_database_of_schema_1_keeps_its_records(home: Path) -> None:
+    """Ours. What was recorded before a host could be unreachable is read as never having been."""
+    store = open_store(home)
+    store.migrate()
+    store.engine.dispose()
+    with sqlite3.connect(home / "orchestrator.db") as connection:
+        connection.execute("ALTER TABLE stages DROP COLUMN unreachable_since")
+        connection.execute("UPDATE meta SET value = '1' WHERE key = 'schema'")
+        connection.execute(
+            "INSERT INTO stages (build, stage, round, attempt, kind, host, status) "
+            "VALUES (1, 'build', 1, 1, 'idf.build', 'local', 'success')"
+        )
+    connection.close()
+
+    store = open_store(home)
+    store.migrate()
+
+    assert store.schema_version() == SCHEMA_VERSION
+    assert [row.unreachable_since for row in store.look(lambda c: builds.stages_of(c, 1))] == [None]
+    store.engine.dispose()
 
 
 def test_a_damaged_database_is_named_and_left_as_it_is(home: Path) -> None:
@@ -107,6 +130,7 @@ async def test_events_are_never_changed_or_deleted(home: Path) -> None:
 WRITER = """
 import sys, sqlalchemy as sa
 from pathlib import Path
+from mcp_server.store import builds
 from mcp_server.store.database import Store
 from mcp_server.store.tables import EVENTS
 from datetime import UTC, datetime

@@ -64,12 +64,15 @@ class Diagnostic(Model):
 class Diagnosis(Model):
     """What a log says, in the order of causes. `errors` is bounded; `error_count` is not.
 
+    `warnings` are the first distinct ones, at most 20; `warning_count` counts all.
+
     `hints` are ESP-IDF's own or ours, each once. `more_may_follow`: the tool stopped at the first broken step.
     """
 
     errors: tuple[Diagnostic, ...] = ()
     error_count: int = 0
     warning_count: int = 0
+    warnings: tuple[Diagnostic, ...] = ()
     hints: tuple[str, ...] = ()
     more_may_follow: bool = False
 

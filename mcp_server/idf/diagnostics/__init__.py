@@ -5,12 +5,13 @@ May import: model, errors. Never: hosts, store, engine, orchestrator, a front.
 
 from pathlib import Path
 
+from mcp_server.idf.diagnostics.again import is_deterministic
 from mcp_server.idf.diagnostics.diagnoser import Diagnoser
 from mcp_server.idf.diagnostics.hints import Hints
 from mcp_server.idf.diagnostics.render import LIMIT_BYTES, render
 from mcp_server.model import Diagnosis
 
-__all__ = ["LIMIT_BYTES", "Diagnoser", "Hints", "diagnose", "render"]
+__all__ = ["LIMIT_BYTES", "Diagnoser", "Hints", "diagnose", "is_deterministic", "render"]
 
 
 def diagnose(

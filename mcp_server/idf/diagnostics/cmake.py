@@ -93,7 +93,9 @@ class CMakeBlock:
         elif self._head["severity"].endswith("Error"):
             self._log.add(self._finding())
         else:
-            self._log.warn()
+            line = int(self._head["line"]) if self._head["line"] else None
+            text = squeeze(" ".join(self._body))[:600]
+            self._log.warn(1, Finding("cmake", text, file=self._head["file"], line=line))
             if self._body and self._body[0].startswith("Git submodule"):
                 self._log.remark(squeeze(" ".join(self._body)))
 

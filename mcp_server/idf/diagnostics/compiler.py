@@ -93,7 +93,9 @@ def read(line: str, log: Log) -> Block | bool:
         return block
     log.current = None
     if severity == "warning":
-        log.warn()
+        column = int(found["column"]) if found["column"] else None
+        warning = Finding("compile", found["message"][:600], file=found["file"], line=int(found["line"]), column=column)
+        log.warn(1, warning)
         log.required = []
         return CompilerBlock(log, None)
     if severity == "error" and found["file"].startswith(("ERROR", "CMake")):
@@ -146,7 +148,7 @@ def _read_tool(line: str, log: Log) -> Block | bool:
         return False
     severity = found["severity"].lower()
     if severity == "warning":
-        log.warn()
+        log.warn(1, Finding("compile", f"{found['name']}: {found['message']}"[:600]))
         return True
     if severity in ("note", "remark"):
         return True

@@ -3,7 +3,19 @@
 from collections import deque
 from pathlib import Path
 
-from mcp_server.idf.diagnostics import cmake, compiler, idfpy, kconfig, linker, ninja, python, steps
+from mcp_server.idf.diagnostics import (
+    bitbake,
+    cmake,
+    compiler,
+    idfpy,
+    kconfig,
+    linker,
+    ninja,
+    pytests,
+    python,
+    rust,
+    steps,
+)
 from mcp_server.idf.diagnostics.finding import Block, Finding, FollowBlock, Place, Rank
 from mcp_server.idf.diagnostics.generic import plain_error, states_error
 from mcp_server.idf.diagnostics.hints import Hints
@@ -19,8 +31,10 @@ SLICE_BYTES = 262_144  # a larger chunk is read in slices, so that memory stays 
 MAX_REMARKS = 20
 MAX_LETTERS = 6_000  # of a line that a reader sees; C++ messages may be this long
 _HARMLESS = (b"NOTE: Status", b"NOTE: Kconfig", b"fatal: not a git repository")  # printed by builds that succeed
+_LOOKED_AT = frozenset(bytes([letter]) for letter in b" 0123456789NCcSRPILUr#<=")  # starts of lines that bars.py knows
 _MARGINS = (b"2", b">", b".")
 _NEED_COMMAND = ("killed", "crash", "tool", "permission")  # their messages do not say what was run
+_FOREIGN = ("make", "bitbake", "cargo", "test", "configure")  # kinds of tools that no idf.py runs
 _LEARN = tuple(word.encode() for word in LEARN_FROM)
 
 
@@ -51,15 +65,28 @@ class Diagnoser:
         self._ended: bool | None = None
         self._building = ""  # the directory that the running ninja or cmake works in
         self._is_hot = hot().search
+        self._tests = pytests.TestRun()
+        self._quoted = ""  # the bitbake task that lines after `| ` are of
+        self._most = 0
+        self._final: tuple[int, int] | None = None
 
     @property
     def progress(self) -> Progress | None:
-        """How far the build is; None before its first step."""
-        return self._progress.progress
+        """How far the build is, with the counts so far; None before the first step, error and warning.
+
+        The errors never become fewer while the log is read; after `finish` both are the diagnosis's own.
+        """
+        step = self._progress.progress
+        self._most = max(self._most, self.error_count)
+        errors, warnings = self._final or (self._most, self.warning_count)
+        if step is None:
+            return Progress(errors=errors, warnings=warnings) if errors or warnings else None
+        return step.model_copy(update={"errors": errors, "warnings": warnings})
 
     @property
     def error_count(self) -> int:
-        return self._read.found.count
+        """So far; failed tests count from their first letter on."""
+        return self._read.found.count + self._tests.open
 
     @property
     def warning_count(self) -> int:
@@ -84,9 +111,15 @@ class Diagnoser:
         for line in self._lines.end():
             self._take(line)
         self._close_block()
+        self._tests.end(self)
+        diagnosis = self._conclude(exit_code)
+        self._final = (diagnosis.error_count, diagnosis.warning_count)
+        return diagnosis
+
+    def _conclude(self, exit_code: int | None) -> Diagnosis:
         if exit_code == 0:
             self._ended = True
-            return Diagnosis(warning_count=self._read.warnings)
+            return Diagnosis(warning_count=self._read.warnings, warnings=self._read.told_warnings())
         hints = self._hints if self._hints is not None else Hints.load(self._idf_path or self._read.paths.idf)
         self._read.complete |= self._done
         diagnosis = conclude(self._read, exit_code, hints, self._project)
@@ -109,6 +142,10 @@ class Diagnoser:
             finding.subject = self._step.subject
         if finding.kind in _NEED_COMMAND and self._step is not None and not self._step.is_compile:
             finding.notes.append(f"\0\0by: {self._step.command}")
+        if self._quoted and finding.kind in ("compile", "link", "cmake", "make"):
+            finding.notes.append(f"\0\0in {self._quoted}")
+        if finding.kind in _FOREIGN and not self._acts:
+            self._read.foreign = True
         if finding.rank <= Rank.STATED:
             self._done = False
         if finding.rank <= Rank.RESULT:
@@ -117,8 +154,10 @@ class Diagnoser:
                 self._step.explained = True
         self._read.found.add(finding)
 
-    def warn(self, times: int = 1) -> None:
+    def warn(self, times: int = 1, what: Finding | None = None) -> None:
         self._read.warnings += times
+        if what is not None:
+            self._read.keep_warning(what)
 
     def hint(self, text: str) -> None:
         if len(self._read.hints) < 8:
@@ -137,6 +176,8 @@ class Diagnoser:
         line = strip_escapes(raw) if b"\x1b" in raw else raw
         if line[:1] in _MARGINS or line[:2] == b"[2":
             line = strip_margin(line)
+        if self._quoted and line[:1] == b"|":
+            line = line[2:]
         if self._block is not None:
             text = decode(line[:MAX_LETTERS])
             if self._block.take(text, raw):
@@ -149,6 +190,8 @@ class Diagnoser:
             if line.startswith(_LEARN):
                 self._read.paths.learn(decode(line[:MAX_LETTERS]))
             return
+        if (first in _LOOKED_AT or line[-2:] == b"%]") and self._take_look(line):
+            return
         if self._expect_command:
             self._expect_command = False
             text = decode(line[:MAX_LETTERS])
@@ -160,9 +203,24 @@ class Diagnoser:
         else:
             self._take_plain(line)
 
+    def _take_look(self, line: bytes) -> bool:
+        """A bar, or what pytest draws: its dots, its words with percents, its titles."""
+        if self._progress.take_bar(line):
+            if line[-2:] == b"%]":
+                self._tests.announce(decode(line[-1000:]))
+            return True
+        if line[:1] != b"=" or line[-1:] != b"=":
+            return False
+        block = pytests.read(decode(line[:400]), self, self._tests)
+        self._block = block if not isinstance(block, bool) else None
+        return block is not False
+
     def _take_bracket(self, line: bytes) -> bool:
         if self._progress.take_step(line):
             self._end_step()
+            return True
+        if line.startswith(b"[gw") and self._progress.take_bar(line):
+            self._tests.announce(decode(line[:1000]))
             return True
         if line.startswith(b'[{"'):
             return compiler.read_json(decode(line), self)
@@ -173,6 +231,8 @@ class Diagnoser:
             return
         if line.startswith(_LEARN):
             self._announced(decode(line[:MAX_LETTERS]))
+            return
+        if b"%[" in line and self._progress.take_bar(line):  # wget's
             return
         if line.startswith(b"Writing at"):
             self._progress.take_writing(line)
@@ -195,8 +255,12 @@ class Diagnoser:
         if text.startswith(LEARN_FROM):
             self._announced(text)
             return
+        if text.startswith(("ERROR: ", "WARNING: ", "Log data")) and (task := bitbake.read(text, self)) is not None:
+            self._quoted = self._quoted if task == "\n" else task
+            return
         result = (
-            idfpy.read(text, raw, self)
+            rust.read(text, self)
+            or idfpy.read(text, raw, self)
             or cmake.read(text, self)
             or ninja.read(text, self)
             or kconfig.read(text, self)
@@ -215,7 +279,8 @@ class Diagnoser:
         if text.startswith(("NOTE: ", "INFO: ")):
             return
         if ": warning: " in text[:400] or text.startswith(("warning: ", "WARNING: ", "Warning: ")):
-            self._read.warnings += not text.startswith("WARNING: ")
+            if not text.startswith("WARNING: ") and not rust.is_summary(text):
+                self.warn(1, Finding("warning", text[:600].partition("arning: ")[2] or text[:600]))
             return
         if text == "ninja: no work to do." and not self._progress.is_open:  # an inner ninja says it, too
             self._done = not self._read.failed_in
@@ -225,6 +290,10 @@ class Diagnoser:
                 self._block = FollowBlock(self, rule, finding)
             else:
                 self.add(finding)
+            return
+        if text.startswith("error: ") and (block := rust.maybe(text, self)) is not None:
+            self._block = block
+            self._keep(line)
             return
         if states_error(text):
             self.add(Finding("unknown", plain_error(text), Rank.STATED, raw=text))

@@ -11,6 +11,7 @@ _STATED = re.compile(
     r"|Do)n't |^Cannot |^Failed to |^Unable to |^Invalid |^Unknown |^Missing ",
     re.IGNORECASE,
 )
+_NONE = re.compile(r"^\W{0,8}(?:errors?|failures?|failed)\W{1,4}(?:0|none|no)\W{0,4}$", re.IGNORECASE)
 _PREFIX = re.compile(r"^(?:(?:fatal error|error|fatal|critical)(?: occurred)?: ){1,4}", re.IGNORECASE)
 _BORING = re.compile(
     r"^(?:ninja: (?:build stopped|Entering directory|no work)|\S.{0,80}? failed with exit code|FAILED: "
@@ -30,7 +31,7 @@ _BORING = re.compile(
 
 def states_error(line: str) -> bool:
     """The line calls itself an error."""
-    return bool(_STATED.search(line)) and not is_boring(line)
+    return bool(_STATED.search(line)) and not is_boring(line) and not _NONE.match(line)
 
 
 def plain_error(line: str) -> str:

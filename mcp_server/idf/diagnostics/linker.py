@@ -47,7 +47,7 @@ def read(line: str, log: Log) -> Block | bool:
     if not prefix:
         return False
     if body.startswith("warning:") or ": warning:" in body:
-        log.warn()
+        log.warn(1, Finding("link", body[:600]))
         return True
     return False
 

@@ -2,6 +2,7 @@
 
 import re
 
+from mcp_server.idf.diagnostics.bars import Bars
 from mcp_server.idf.diagnostics.finding import tail_of
 from mcp_server.idf.diagnostics.text import head
 from mcp_server.model import Progress
@@ -23,17 +24,27 @@ class ProgressReader:
         self._stack: list[tuple[int, int]] = []
         self._message = b""
         self._percent: tuple[int, bytes] | None = None
+        self._bars = Bars()
+        self._bar_is_last = False
 
     def restart(self) -> None:
         """Another ninja begins."""
         self._stack.clear()
         self._percent = None
 
+    def take_bar(self, line: bytes) -> bool:
+        """Whether the line is another tool's progress, shown unless a ninja or make is at work around it."""
+        if not self._bars.take(line):
+            return False
+        self._bar_is_last = True
+        return True
+
     def take_step(self, line: bytes) -> bool:
         """A line that starts with `[`."""
         found = _STEP.match(line)
         if found is None:
             return self._take_percent(line)
+        self._bar_is_last = False
         done, total = int(found[1]), int(found[2])
         stack = self._stack
         self._percent = None
@@ -62,6 +73,7 @@ class ProgressReader:
         found = _PERCENT.match(line)
         if found is None:
             return False
+        self._bar_is_last = False
         self._stack[:], self._message = [(min(int(found[1]), 100), 100)], found[2]
         return True
 
@@ -83,6 +95,8 @@ class ProgressReader:
     def progress(self) -> Progress | None:
         if self._percent:
             return Progress(done=self._percent[0], total=100, message=f"writing flash at {self._percent[1].decode()}")
+        if self._bars.known and (not self._stack or (self._bar_is_last and not self.is_open)):
+            return Progress(done=self._bars.done, total=self._bars.total, message=self._bars.message)
         if not self._stack:
             return None
         done, total = self._stack[0]

@@ -23,15 +23,20 @@ class _Item:
 
 
 def render(
-    diagnosis: Diagnosis, limit_bytes: int = LIMIT_BYTES, build: int | None = None, more: str | None = None
+    diagnosis: Diagnosis,
+    limit_bytes: int = LIMIT_BYTES,
+    build: int | None = None,
+    more: str | None = None,
+    warnings: int = 0,
 ) -> str:
     """The errors with their source lines and notes, then hints, then what was left out; the most telling ones first.
 
     `more` is the last line (how to read on); with `build` the errors left out are said to be in build_get(build).
+    At most `warnings` of the listed warnings are shown where there is room for them.
     """
     footer = head(readable(more), max(limit_bytes // 3, 0)) if more else ""
     room = limit_bytes - (size(footer) + 1 if footer else 0)
-    items = _items(diagnosis)
+    items = _items(diagnosis, warnings)
     chosen = _choose(items, room)
     left = _left(diagnosis, chosen)
     lines = [item.text for item in chosen]
@@ -54,10 +59,13 @@ def _left_out(left: int, build: int | None) -> str:
     return f"and {left} more: build_get({build})" if build is not None else f"and {left} more"
 
 
-def _items(diagnosis: Diagnosis) -> list[_Item]:
+def _items(diagnosis: Diagnosis, warnings: int = 0) -> list[_Item]:
+    items = [
+        _Item(600 + number, (_HINTS + 2, number), harmless(_headline(warning, _NEXT_MESSAGE)))
+        for number, warning in enumerate(diagnosis.warnings[:warnings])
+    ]
     if not diagnosis.errors:
-        return [_Item(0, (0, 0), f"no errors, {_plural(diagnosis.warning_count, 'warning')}")]
-    items: list[_Item] = []
+        return [_Item(0, (0, 0), f"no errors, {_plural(diagnosis.warning_count, 'warning')}"), *items]
     for number, diagnostic in enumerate(diagnosis.errors):
         items += _diagnostic_items(number, diagnostic)
     for number, hint in enumerate(diagnosis.hints[:3]):

@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any
 
 from mcp_server.idf.diagnostics import (
+    bitbake,
     cmake,
     compiler,
     component,
@@ -19,10 +20,26 @@ from mcp_server.idf.diagnostics import (
     linker,
     ninja,
     python,
+    rust,
+    shell_tools,
 )
 from mcp_server.idf.diagnostics.finding import Finding, Rule
 
-_TABLES = (environment, image, flash, kconfig, component, python, cmake, ninja, compiler, linker)
+_TABLES = (
+    environment,
+    image,
+    flash,
+    kconfig,
+    component,
+    python,
+    cmake,
+    ninja,
+    compiler,
+    linker,
+    rust,
+    bitbake,
+    shell_tools,
+)
 RULES: tuple[Rule, ...] = tuple(rule for table in _TABLES for rule in table.RULES)
 MAX_LETTERS = 1_500  # of a line that rules see: bounds the patterns' time
 
@@ -87,6 +104,11 @@ _HOT = [
     "xception",
     "***",
     "Dependency",
+    "panicked",
+    "Log_data",
+    "onnection_re",
+    "onnection_ti",
+    "publickey",
     "skipping inlined",
 ]
 

@@ -14,11 +14,14 @@ from mcp_server.idf.diagnostics.hints import Hints
 from mcp_server.idf.diagnostics.paths import Paths
 from mcp_server.idf.diagnostics.steps import Step
 from mcp_server.idf.diagnostics.text import decode, readable, shorten
-from mcp_server.model import Diagnosis
+from mcp_server.model import Diagnosis, Diagnostic
 
 MAX_HINTS = 4
+MAX_WARNINGS = 20  # distinct ones that are listed; all are counted
 TAIL_LINES = 60  # where nothing else tells the cause, the last lines must
 _CONFIG = re.compile(r"\bCONFIG_(\w{1,100})")
+_MAKE_AT = re.compile(r"^\[(?P<file>[^:\]]{1,300}):(?P<line>\d{1,6}): (?P<target>[^\]]{1,200})\] (?P<how>.{1,80})$")
+_OF_IDF = re.compile(r"ESP-IDF|idf\.py|menuconfig|SRCS|REQUIRES|IRAM|sdkconfig|CONFIG_")  # advice for its projects only
 _HINTED = 8  # hints are looked for on this many of the first findings
 
 
@@ -35,6 +38,22 @@ class Reading:
     remarks: dict[str, None] = field(default_factory=dict[str, None])
     failed_in: set[str] = field(default_factory=set[str])  # build directories whose build failed for good
     complete: bool = False
+    foreign: bool = False  # another build tool than idf.py is at work
+    warned: dict[tuple[str | None, int | None, str], Finding] = field(
+        default_factory=dict[tuple[str | None, int | None, str], Finding]
+    )
+
+    def keep_warning(self, warning: Finding) -> None:
+        """The first distinct warnings, each with how often it came."""
+        key = (warning.file, warning.line, warning.message)
+        if known := self.warned.get(key):
+            known.count += 1
+        elif len(self.warned) < MAX_WARNINGS:
+            self.warned[key] = warning
+
+    def told_warnings(self) -> tuple[Diagnostic, ...]:
+        told = (finish(warning, self.paths) for warning in self.warned.values())
+        return tuple(one.model_copy(update={"severity": "warning"}) for one in told)
 
 
 def conclude(reading: Reading, exit_code: int | None, hints: Hints, project: Path | None) -> Diagnosis:
@@ -42,7 +61,7 @@ def conclude(reading: Reading, exit_code: int | None, hints: Hints, project: Pat
     paths, steps = reading.paths, reading.steps
     ordered = reading.found.ordered(paths)
     if exit_code is None and not _looks_failed(ordered, reading):
-        return Diagnosis(warning_count=reading.warnings)
+        return Diagnosis(warning_count=reading.warnings, warnings=reading.told_warnings())
     causes = [finding for finding in ordered if finding.rank <= Rank.ERROR]
     causes = causes or [finding for finding in ordered if finding.rank == Rank.RESULT]
     told_in = {finding.step for finding in ordered if finding.rank <= Rank.STATED}
@@ -62,7 +81,8 @@ def conclude(reading: Reading, exit_code: int | None, hints: Hints, project: Pat
         errors=errors,
         error_count=count,
         warning_count=reading.warnings,
-        hints=_hints(chosen[:_HINTED], hints, told, paths, project),
+        warnings=reading.told_warnings(),
+        hints=_hints(chosen[:_HINTED], hints, told, paths, project, idf=not reading.foreign or bool(paths.idf)),
         more_may_follow=bool(steps) and any(finding.kind in ("compile", "cmake") for finding in chosen),
     )
 
@@ -91,7 +111,7 @@ def _without_causes(
     if not chosen:
         chosen += [finding for finding in ordered if finding.rank == Rank.WRAPPER]
     if not open_steps and (last := from_lines(tail, "")):
-        chosen.append(last)
+        chosen.append(_made(ordered, last))
     if not chosen:
         chosen += [finding for finding in ordered if finding.rank == Rank.LAST]
     if not chosen:
@@ -102,8 +122,19 @@ def _without_causes(
     return list(unique.values())
 
 
+def _made(ordered: list[Finding], last: Finding) -> Finding:
+    """The rule of the innermost make that failed, where the last words are no error: with them as notes."""
+    makes = sorted((finding for finding in ordered if finding.kind == "make"), key=lambda finding: finding.order)
+    found = next((at for finding in makes if (at := _MAKE_AT.search(finding.message))), None)
+    if last.rank <= Rank.STATED or found is None:
+        return last
+    text = f"make {found['target']}: {found['how']}"
+    notes = [*last.notes, f"\0\0{last.message}"][-3:]
+    return Finding("make", text, Rank.LAST, file=found["file"], line=int(found["line"]), notes=notes, raw=makes[0].raw)
+
+
 def _hints(
-    found: list[Finding], hints: Hints, printed: list[str], paths: Paths, project: Path | None
+    found: list[Finding], hints: Hints, printed: list[str], paths: Paths, project: Path | None, *, idf: bool
 ) -> tuple[str, ...]:
     texts: list[str] = []
     printed_headers = [text for text in printed if " is in component " in text]
@@ -113,7 +144,7 @@ def _hints(
             texts += [text for build_dir in build_dirs if (text := requirements.advise(finding, build_dir))][:1]
         if project is not None and (text := manifest.advise(finding, project)):
             texts.append(text)
-        if text := advise(finding):
+        if (text := advise(finding)) and (idf or not _OF_IDF.search(text)):
             texts.append(text)
         texts += hints.for_text(finding.raw + ("\n" + finding.source if finding.source else ""))
     texts += printed

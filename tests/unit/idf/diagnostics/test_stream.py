@@ -144,6 +144,12 @@ def test_logs_are_read_faster_than_builds_write_them() -> None:
 
 
 HOSTILE = {
+    "test spaces": (b"a" + b" " * 40_000 + b"%]\n") * 25,
+    "test titles": b"= FAILURES =\n" + b"____ x ____\nE   a\n" * 40_000,
+    "test dots": (b". " * 20_000 + b"[ 45%]\n") * 25,
+    "rust heads": b"error: x\n --> a.rs:1:1\n" * 30_000,
+    "bars": (b" 4" + b" ." * 20_000 + b"\r") * 25,
+    "bitbake": (b"ERROR: a-1 do_fetch: Fetch command " + b'export A="b"; ' * 400 + b"\n") * 180,
     "colons": b"a:1:" * 400_000 + b"\n",
     "digits": b"1" * 1_000_000 + b":" + b"1" * 500_000 + b"\n",
     "escapes": b"\x1b[" * 700_000 + b"\n",

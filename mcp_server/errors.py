@@ -2,6 +2,7 @@
 
 OrchestratorError                 one sentence for people, fields and `reason` for programs
 ├── BadInput                      an argument that cannot be used; names it and what it may be
+│   └── PipelineError             a pipeline file: every mistake, with line and column
 ├── NotFound                      a build, project or file that is not there
 ├── Conflict                      the state of a build forbids the operation
 ├── ConfigError                   config.yaml: where and what would be right
@@ -13,6 +14,10 @@ OrchestratorError                 one sentence for people, fields and `reason` f
 │   └── JobConflict               the job id is taken by another specification
 └── EnvironmentMissing            a tool, an installation or an extra is absent; says what brings it
 """
+
+from collections.abc import Sequence
+
+_SHOWN = 10  # mistakes of one file; more than that are mended from the top anyway
 
 
 class OrchestratorError(Exception):
@@ -29,6 +34,21 @@ class BadInput(OrchestratorError):
     def __init__(self, argument: str, sentence: str) -> None:
         self.argument = argument
         super().__init__(f"{argument}: {sentence}")
+
+
+class PipelineError(BadInput):
+    """A pipeline file cannot be used. `mistakes` are its sentences, each with its place; ten of them are shown."""
+
+    reason = "invalid"
+
+    def __init__(self, source: str, mistakes: Sequence[str]) -> None:
+        self.argument = source
+        self.mistakes = tuple(mistakes)
+        lines = list(self.mistakes)
+        if len(lines) > 1:
+            more = [f"and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
+            lines = [f"{len(lines)} mistakes in the pipeline:", *lines[:_SHOWN], *more]
+        OrchestratorError.__init__(self, "\n".join(lines))
 
 
 class NotFound(OrchestratorError):

@@ -13,8 +13,10 @@ Loc = tuple[str | int, ...]
 """The way to a value: keys and list positions."""
 
 MAX_BYTES = 1_000_000  # a configuration or a pipeline of that size was not written by a person
+FAST_FROM = 20_000  # characters: from here on yaml's own reader takes 25 ms and more, libyaml a tenth of it
 MAX_VALUES = 50_000  # after aliases were put in: a few hundred bytes of them can stand for billions
 
+_TOO_MANY = f"this makes more than {MAX_VALUES:,} values, which is as many as are read"
 _CORE = "tag:yaml.org,2002:"
 _PLAIN_TAGS = {_CORE + name for name in ("str", "int", "float", "bool", "null", "map", "seq")}
 _NULLS = ("", "~", "null", "Null", "NULL")
@@ -69,11 +71,12 @@ class YamlError(ValueError):
 
 @dataclass(slots=True)
 class Document:
-    """A document's values, and where each stands."""
+    """A document's values, and where each stands. `plain` are those written without quotes."""
 
     data: Any = None
     keys: dict[Loc, tuple[int, int]] = field(default_factory=dict[Loc, tuple[int, int]])
     values: dict[Loc, tuple[int, int]] = field(default_factory=dict[Loc, tuple[int, int]])
+    plain: set[Loc] = field(default_factory=set[Loc])
 
     def mistake(self, loc: Sequence[str | int], sentence: str, *, at_key: bool = False) -> Mistake:
         """A mistake at `loc`, or at the nearest value above it that is in the file."""
@@ -111,13 +114,18 @@ def _text(content: bytes) -> str:
 def _compose(text: str) -> _Node | None:
     import yaml  # noqa: PLC0415  # costs a start 20 ms where there is no file to read
 
-    class TextLoader(yaml.SafeLoader):
+    if (node := _composed_fast(text)) is not None:
+        return node
+
+    class TextLoader(_Bounded, yaml.SafeLoader):
         """Resolves nothing: every plain value is text."""
 
         yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012  # the name and shape are yaml's
 
     try:
-        return cast("_Node | None", cast("Any", yaml).compose(text, TextLoader))
+        return cast("_Node | None", cast("Any", TextLoader(text)).get_single_node())
+    except YamlError:
+        raise
     except yaml.reader.ReaderError as error:
         before = text[: error.position]
         column = error.position - (before.rfind("\n") + 1) + 1
@@ -129,6 +137,48 @@ def _compose(text: str) -> _Node | None:
     except (RecursionError, ValueError, OverflowError):
         # the last two: a \U escape beyond Unicode, which yaml hands to chr() unchecked
         raise YamlError(Mistake(0, 0, "cannot be read: nested too deeply, or an escape that is no character")) from None
+
+
+def _composed_fast(text: str) -> _Node | None:
+    """By libyaml's parser, where it is there. None where it finds a mistake: yaml's own words are clearer.
+
+    Only its parser: its composer recurses in C, so that deep nesting ends the process.
+    """
+    import yaml  # noqa: PLC0415  # as above
+    from yaml import composer, resolver  # noqa: PLC0415
+
+    parser: Any = getattr(getattr(yaml, "cyaml", None), "CParser", None)
+    if len(text) < FAST_FROM or parser is None:
+        return None
+    composing, resolving = cast("Any", composer).Composer, cast("Any", resolver).BaseResolver
+
+    class FastLoader(_Bounded, composing, parser, resolving):
+        """As TextLoader: the resolver has no patterns."""
+
+        def __init__(self, stream: str) -> None:
+            for part in (composing, resolving):
+                part.__init__(self)
+            parser.__init__(self, stream)
+
+    try:
+        return cast("_Node | None", cast("Any", FastLoader(text)).get_single_node())
+    except YamlError:
+        raise
+    except (yaml.YAMLError, RecursionError, ValueError, OverflowError):
+        return None
+
+
+class _Bounded:
+    """A composer that gives up where there are more nodes, keys included, than can be read anyway."""
+
+    _nodes = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        self._nodes += 1
+        if self._nodes > 2 * MAX_VALUES:
+            mark = cast("Any", self).peek_event().start_mark
+            raise YamlError(Mistake(mark.line + 1, mark.column + 1, _TOO_MANY))
+        return cast("Any", super()).compose_node(parent, index)
 
 
 def _sentence(problem: str) -> str:
@@ -162,6 +212,8 @@ class _Reader:
             raise _at(node, "this value contains itself")
         self._out.values[loc] = _place(node)
         if node.id == "scalar":
+            if not node.style:  # None, or "" by libyaml
+                self._out.plain.add(loc)
             return _scalar(node)
         self._open.add(id(node))
         made = self._list(node, loc) if node.id == "sequence" else self._mapping(node, loc)
@@ -171,7 +223,7 @@ class _Reader:
     def _take(self, node: _Node, count: int) -> None:
         self._count += count
         if self._count > MAX_VALUES:
-            raise _at(node, f"this makes more than {MAX_VALUES:,} values, which is as many as are read")
+            raise _at(node, _TOO_MANY)
 
     def _list(self, node: _Node, loc: Loc) -> list[Any]:
         return [self._value(item, (*loc, position)) for position, item in enumerate(node.value)]
@@ -194,7 +246,7 @@ class _Reader:
         for key, value in node.value:
             if key.id != "scalar":
                 raise _at(key, "a key is text, not a list or a mapping")
-            if key.value == "<<" and key.style is None:
+            if key.value == "<<" and not key.style:
                 merged += self._merged(value)
             else:
                 own.append((key, value))
@@ -221,7 +273,7 @@ class _Reader:
 def _scalar(node: _Node) -> str | None:
     if "\0" in node.value or any("\ud800" <= letter <= "\udfff" for letter in node.value):
         raise _at(node, "its escapes make a character that no file or program takes")
-    return None if node.style is None and node.value in _NULLS else node.value
+    return None if not node.style and node.value in _NULLS else node.value
 
 
 def _place(node: _Node) -> tuple[int, int]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from types import UnionType
-from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import ErrorDetails
@@ -27,7 +27,7 @@ class YamlModel(Model):
         if data is None:
             return {}
         if isinstance(data, dict):
-            known = cls.model_fields
+            known = set(_keys(cls))
             given = cast("dict[str, Any]", data)
             return {key: value for key, value in given.items() if value is not None or key not in known}
         return data
@@ -40,11 +40,28 @@ def check(
     data: object = document.data
     if not isinstance(data, dict | None):
         return None, [document.mistake((), "the file should be `key: value` lines at its top, not a list or a text")]
+    return check_part(document, (), cast("object", data), model, private=private)
+
+
+def check_part(
+    document: Document, at: Loc, data: object, model: type[M], *, private: frozenset[str] = frozenset()
+) -> tuple[M | None, list[Mistake]]:
+    """`data`, which stands at `at` in the document, as `model`; names in the mistakes begin there."""
     try:
         return model.model_validate(data), []
     except ValidationError as error:
         found = error.errors(include_url=False)
-        return None, [_mistake(document, model, detail, private) for detail in found]
+        return None, [_mistake(document, at, model, detail, private) for detail in found]
+
+
+def sound_part(data: Mapping[str, Any], model: type[YamlModel]) -> dict[str, Any]:
+    """`data` without the keys that `model` cannot use: what can still be judged beside them."""
+    try:
+        model.model_validate(data)
+    except ValidationError as error:
+        wrong = {detail["loc"][0] for detail in error.errors(include_url=False, include_input=False) if detail["loc"]}
+        return {key: value for key, value in data.items() if key not in wrong}
+    return dict(data)
 
 
 def nearest(name: str, known: Sequence[str]) -> str:
@@ -56,20 +73,29 @@ def nearest(name: str, known: Sequence[str]) -> str:
     return f"; known here: {shown}"
 
 
-def _mistake(document: Document, model: type[BaseModel], detail: ErrorDetails, private: frozenset[str]) -> Mistake:
+def _keys(model: type[BaseModel]) -> list[str]:
+    """A model's keys as they are written in the file."""
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _mistake(
+    document: Document, at: Loc, model: type[BaseModel], detail: ErrorDetails, private: frozenset[str]
+) -> Mistake:
     loc = tuple(part for part in detail["loc"] if part != "[key]")
     name = dotted(loc)
     kind = detail["type"]
     if kind == "extra_forbidden":
         parent = _model_at(model, loc[:-1])
         within = f" in {dotted(loc[:-1])}" if loc[:-1] else ""
-        known = list(parent.model_fields) if parent else []
+        known = _keys(parent) if parent else []
         key = str(loc[-1])[:60]
-        return document.mistake(loc, f"unknown key '{key}'{within}{nearest(key, known)}", at_key=True)
+        return document.mistake((*at, *loc), f"unknown key '{key}'{within}{nearest(key, known)}", at_key=True)
     if kind == "missing":
-        return document.mistake(loc[:-1], f"{name} is missing", at_key=True)
+        parent = (*at, *loc[:-1])
+        return document.mistake(parent, f"{name} is missing", at_key=parent in document.keys)
     hidden = any(str(part) in private for part in loc)
-    return document.mistake(loc, f"{name}: {_wrong(detail, hidden=hidden)}")
+    subject = f"{name}: " if name else ""
+    return document.mistake((*at, *loc), f"{subject}{_wrong(detail, hidden=hidden)}")
 
 
 def dotted(loc: Loc) -> str:
@@ -80,6 +106,7 @@ def dotted(loc: Loc) -> str:
     return text.removeprefix(".")
 
 
+_EMPTY = "should not be empty"
 _EXPECTED = {
     "string_type": "should be text",
     "int_type": "should be a whole number",
@@ -98,8 +125,8 @@ _EXPECTED = {
     "greater_than_equal": "should be at least {ge}",
     "greater_than": "should be more than {gt}",
     "less_than_equal": "should be at most {le}",
-    "too_short": "should not be empty",
-    "string_too_short": "should not be empty",
+    "too_short": _EMPTY,
+    "string_too_short": _EMPTY,
 }
 
 
@@ -114,6 +141,8 @@ def _wrong(detail: ErrorDetails, *, hidden: bool) -> str:
         expected = "should be " + str(context["expected"]).replace("'", "")
     else:
         expected = _EXPECTED.get(detail["type"], detail["msg"]).format(**context)
+        if expected == _EMPTY:
+            return expected
     return f"{expected}, not {_shown(value, hidden=hidden)}"
 
 
@@ -139,8 +168,9 @@ def _model_at(model: type[BaseModel], loc: Loc) -> type[BaseModel] | None:
 def _inside(annotation: Any, part: str | int) -> Any:
     for kind in _kinds(annotation):
         if isinstance(kind, type) and issubclass(kind, BaseModel):
-            if part in kind.model_fields:
-                return kind.model_fields[str(part)].annotation
+            for name, field in kind.model_fields.items():
+                if part in (name, field.alias):
+                    return field.annotation
             extras = get_type_hints(kind).get("__pydantic_extra__")
             return get_args(extras)[1] if extras else None
         if args := get_args(kind):
@@ -149,4 +179,9 @@ def _inside(annotation: Any, part: str | int) -> Any:
 
 
 def _kinds(annotation: Any) -> tuple[Any, ...]:
-    return get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+    """What an annotation stands for: the parts of a union, without what `Annotated` adds to each."""
+    if get_origin(annotation) is Annotated:
+        return _kinds(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        return tuple(kind for part in get_args(annotation) for kind in _kinds(part))
+    return (annotation,)

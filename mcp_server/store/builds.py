@@ -16,6 +16,13 @@ MOST_DIAGNOSTIC_EVENTS = 10  # the rest is in the stage's verdict
 
 OPEN = (BuildStatus.PENDING, BuildStatus.RUNNING)
 
+# Built once: making a statement costs more than running it.
+_IS_STAGE = [STAGES.c[name] == sa.bindparam(f"of_{name}") for name in ("build", "stage", "round", "attempt")]
+_STAGE_STATUS = sa.select(STAGES.c.status).where(*_IS_STAGE)
+_INSERT_STAGE = sa.insert(STAGES)
+_UPDATE_STAGE = sa.update(STAGES).where(*_IS_STAGE)
+_UPDATE_PROGRESS = _UPDATE_STAGE.values(progress=sa.bindparam("progress"))
+
 
 @dataclass(frozen=True, slots=True)
 class OpenBuild:
@@ -181,15 +188,14 @@ def stages_of(c: sa.Connection, build_id: int) -> list[Stage]:
 
 def put_stage(c: sa.Connection, stage: Stage, now: datetime) -> None:
     """Write one attempt, new or changed; a change of its status is an event."""
-    key = [STAGES.c[name] == getattr(stage, name) for name in ("build", "stage", "round", "attempt")]
-    values = stage.model_dump(mode="python")
+    values = dict(stage)
     values["progress"] = stage.progress and stage.progress.model_dump(mode="json")
     values["verdict"] = stage.verdict and stage.verdict.model_dump(mode="json")
-    before = c.execute(sa.select(STAGES.c.status).where(*key)).scalar()
+    before = c.execute(_STAGE_STATUS, _key(stage)).scalar()
     if before is None:
-        c.execute(sa.insert(STAGES).values(values))
+        c.execute(_INSERT_STAGE, values)
     else:
-        c.execute(sa.update(STAGES).where(*key).values(values))
+        c.execute(_UPDATE_STAGE, values | _key(stage))
     if before != stage.status:
         append(c, "stage.status", stage.build, now, _stage_event(stage))
 
@@ -198,8 +204,7 @@ def put_progress(c: sa.Connection, stage: Stage, now: datetime) -> None:
     """Write the progress of a running attempt; of its progress events only this last one is kept."""
     if stage.progress is None:
         return
-    key = [STAGES.c[name] == getattr(stage, name) for name in ("build", "stage", "round", "attempt")]
-    c.execute(sa.update(STAGES).where(*key).values(progress=stage.progress.model_dump(mode="json")))
+    c.execute(_UPDATE_PROGRESS, _key(stage) | {"progress": stage.progress.model_dump(mode="json")})
     done, total = stage.progress.done, stage.progress.total
     data = {
         "job_id": stage.build,
@@ -232,6 +237,15 @@ def phase_of(kind: str) -> str:
     """The seeds' phase (setup, build, test, validation, feedback) that a kind of stage belongs to."""
     phases = {"idf.build": "build", "command": "build", "idf.run": "test", "agent.patch": "feedback"}
     return phases.get(kind, "build")
+
+
+def _key(stage: Stage) -> dict[str, Any]:
+    return {
+        "of_build": stage.build,
+        "of_stage": stage.stage,
+        "of_round": stage.round,
+        "of_attempt": stage.attempt,
+    }
 
 
 def _stage_event(stage: Stage) -> dict[str, Any]:

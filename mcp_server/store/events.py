@@ -9,6 +9,14 @@ import sqlalchemy as sa
 from mcp_server.model import Event
 from mcp_server.store.tables import EVENTS
 
+# Built once: making a statement costs more than running it, and a stage of a build appends half a dozen.
+_APPEND = sa.insert(EVENTS)
+_DROP = sa.delete(EVENTS).where(
+    EVENTS.c.build == sa.bindparam("of_build"),
+    EVENTS.c.type == sa.bindparam("of_type"),
+    EVENTS.c.data["stage"].as_string() == sa.bindparam("of_stage"),
+)
+
 
 def append(
     c: sa.Connection,
@@ -24,9 +32,8 @@ def append(
     Ids are given under the database's write lock, so whoever has read up to an id has missed none below it.
     """
     if replaces is not None:
-        stage = EVENTS.c.data["stage"].as_string()
-        c.execute(sa.delete(EVENTS).where(EVENTS.c.build == build_id, EVENTS.c.type == event_type, stage == replaces))
-    c.execute(sa.insert(EVENTS).values(type=event_type, build=build_id, ts=now, data=dict(data)))
+        c.execute(_DROP, {"of_build": build_id, "of_type": event_type, "of_stage": replaces})
+    c.execute(_APPEND, {"type": event_type, "build": build_id, "ts": now, "data": dict(data)})
 
 
 def events_after(c: sa.Connection, after: int, *, build_id: int | None = None, limit: int = 500) -> list[Event]:

@@ -1,5 +1,6 @@
 """Leases: who holds a host slot or a build directory. They end with their holder, never by the clock."""
 
+from collections.abc import Collection
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -9,29 +10,28 @@ from mcp_server.store.builds import OPEN
 from mcp_server.store.events import append
 from mcp_server.store.tables import BUILDS, LEASES
 
+_ADD = sa.insert(LEASES)
+_RELEASE = sa.delete(LEASES).where(
+    LEASES.c.resource == sa.bindparam("of_resource"),
+    LEASES.c.slot == sa.bindparam("of_slot"),
+    LEASES.c.build == sa.bindparam("of_build"),
+)
+_HELD = sa.select(LEASES.c.resource, LEASES.c.slot, LEASES.c.build, LEASES.c.stage, LEASES.c.taken_at).where(
+    LEASES.c.resource.in_(sa.bindparam("resources", expanding=True))
+)
 
-def take(
-    c: sa.Connection, resource: str, slots: int, build_id: int, stage: str | None, reason: str, now: datetime
-) -> Lease | None:
-    """A free slot of `resource`, or the one this holder has already; None where all are taken."""
-    held = [Lease(**row) for row in c.execute(sa.select(LEASES).where(LEASES.c.resource == resource)).mappings()]
-    for lease in held:
-        if (lease.build, lease.stage) == (build_id, stage):
-            return lease
-    taken = {lease.slot for lease in held}
-    slot = next((number for number in range(slots) if number not in taken), None)
-    if slot is None:
-        return None
-    lease = Lease(resource=resource, slot=slot, build=build_id, stage=stage, reason=reason, taken_at=now)
-    c.execute(sa.insert(LEASES).values(lease.model_dump()))
-    append(c, "lease.taken", build_id, now, {"resource": resource, "slot": slot, "reason": reason})
-    return lease
+
+def add(c: sa.Connection, lease: Lease, now: datetime) -> None:
+    """Write a lease of a slot that is free: `holders` was asked in the same transaction."""
+    c.execute(_ADD, lease.model_dump())
+    data = {"resource": lease.resource, "slot": lease.slot, "reason": lease.reason}
+    append(c, "lease.taken", lease.build, now, data)
 
 
 def release(c: sa.Connection, lease: Lease, now: datetime) -> None:
     """Give a slot back; nothing happens where it is gone already."""
-    key = (LEASES.c.resource == lease.resource, LEASES.c.slot == lease.slot, LEASES.c.build == lease.build)
-    if c.execute(sa.delete(LEASES).where(*key)).rowcount:
+    key = {"of_resource": lease.resource, "of_slot": lease.slot, "of_build": lease.build}
+    if c.execute(_RELEASE, key).rowcount:
         append(c, "lease.released", lease.build, now, {"resource": lease.resource, "slot": lease.slot})
 
 
@@ -50,9 +50,15 @@ def release_ended(c: sa.Connection, now: datetime) -> None:
         release(c, Lease(**row), now)
 
 
-def holders(c: sa.Connection, resource: str | None = None) -> list[Lease]:
-    """Leases held now, of one resource or of all."""
+Held = tuple[str, int, int, str | None, datetime]
+
+
+def held(c: sa.Connection, resources: Collection[str]) -> list[Held]:
+    """Resource, slot, build, stage and beginning of every lease of some resources."""
+    return [(row[0], row[1], row[2], row[3], row[4]) for row in c.execute(_HELD, {"resources": list(resources)})]
+
+
+def holders(c: sa.Connection) -> list[Lease]:
+    """Leases held now."""
     query = sa.select(LEASES).order_by(LEASES.c.resource, LEASES.c.slot)
-    if resource is not None:
-        query = query.where(LEASES.c.resource == resource)
     return [Lease(**row) for row in c.execute(query).mappings()]

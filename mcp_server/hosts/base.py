@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -13,6 +13,8 @@ from mcp_server.hosts.script import Script
 
 JobId = str
 """`<store uuid, 8 hex>-<build>-<stage>-<round>-<attempt>`; letters, digits, dot, dash and underscore only."""
+
+LOG_CAP_BYTES = 256 * 1024 * 1024
 
 _JOB_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}")
 
@@ -58,8 +60,11 @@ class Exit:
 class JobSpec:
     """One command on one host. The environment is whole: nothing is inherited from whoever starts the job.
 
+    With `login` it is laid over what the host gives its own user: HOME, USER, LOGNAME, SHELL, PATH, LANG.
     `lock` names a folder (made where absent) that the job and all its children hold under an exclusive kernel lock;
-    the job waits for it before it runs. Zero `timeout_s` means none; `grace_s` lies between TERM and KILL.
+    the job waits for it before it runs. A daemon that the job leaves in a session of its own does not keep the lock
+    after the job's end; whatever else it leaves in the background does. Zero `timeout_s` means none; `grace_s` lies
+    between TERM and KILL. Of a log longer than `log_cap_bytes` the middle is given up (`Host.log_hole`).
     """
 
     id: JobId
@@ -69,14 +74,20 @@ class JobSpec:
     timeout_s: float = 0
     grace_s: float = 5
     lock: str | None = None
+    login: bool = False
+    log_cap_bytes: int = LOG_CAP_BYTES
 
     def __post_init__(self) -> None:
         check_id(self.id)
 
     def sha256(self) -> str:
-        """Identity of the specification: the same id with another value is an error, never a join."""
+        """Identity of the specification: the same id with another value is an error, never a join.
+
+        The log's cap is no part of it: it changes nothing of what is run.
+        """
         parts = [self.cwd, str(self.timeout_s), str(self.grace_s), self.lock or "", *self.argv]
         parts += [f"{key}={value}" for key, value in sorted(self.env.items())]
+        parts += ["login"] if self.login else []
         return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape")).hexdigest()
 
 
@@ -118,6 +129,10 @@ class Host(Protocol):
 
     name: str
 
+    async def directory(self) -> str:
+        """Where this machine's jobs are kept there: `<jobs_dir>/<machine id>`. Reaches the host: HostUnreachable."""
+        ...
+
     async def start(self, job: JobSpec) -> bool:
         """Start `job`; return once its directory exists, not when it ends. True if this call started it.
 
@@ -141,13 +156,22 @@ class Host(Protocol):
     async def read_log(self, job_id: JobId, offset: int, max_bytes: int = 65_536) -> bytes:
         """Log bytes from `offset` (bytes, not lines; negative: from the end). b"" means none yet, not the end.
 
+        Bytes of the log's hole are NUL: who reads a whole log asks `log_hole` and steps over it.
         An absent job: NotFound.
+        """
+        ...
+
+    async def log_hole(self, job_id: JobId) -> tuple[int, int] | None:
+        """Start and end (bytes; the end is not in it) of what a capped log has given up; None: it is whole.
+
+        The start never changes, the end grows while the job runs. An absent job: NotFound.
         """
         ...
 
     def follow(self, job_id: JobId, offset: int = 0) -> AsyncIterator[bytes]:
         """Every log byte from `offset`, once each and in order, until the job is over and the last byte was given.
 
+        For the bytes of a hole NULs are made here, in pieces that hold nothing else: offsets stay true.
         An absent job: NotFound. Who leaves early closes the iterator (`contextlib.aclosing`), or helpers stay a while.
         """
         ...
@@ -164,6 +188,15 @@ class Host(Protocol):
         """Delete the directory of a job that is over; a running one is left alone and Conflict raised.
 
         An absent one is no error. Afterwards the id is free: the same start would run it again.
+        """
+        ...
+
+    async def clean(self, store: str, keep_s: float, spare: Collection[JobId] = ()) -> int:
+        """Remove old jobs and what else is left over; how many jobs were removed.
+
+        `store` is the first part of this store's ids: its jobs go `keep_s` after their end (lost ones: after the last
+        log byte), all others after 90 days or `keep_s`, the longer. Never one that may run, never one in `spare`,
+        where `<store>-<build>-` stands for all jobs of a build. May be repeated; 10,000 jobs take seconds.
         """
         ...
 

@@ -1,29 +1,28 @@
-"""The client's side of job.sh: what is sent, what comes back, and one multiplexer for all jobs of a host.
+"""The client's side of job.sh: what comes back, and one multiplexer for all jobs of a host.
 
 A host brings a `Shell`, which runs `sh SCRIPT OP ARGS` there; everything else is the same here and far away.
 """
 
 import asyncio
 import itertools
-import math
-import re
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Collection
+from contextlib import asynccontextmanager, suppress
 from typing import Protocol
 
 from mcp_server.errors import BadInput, Conflict, HostError, HostFull, HostUnreachable, JobConflict, NotFound
 from mcp_server.hosts.base import Channel, Exit, ExitReason, JobId, JobSpec, JobState, JobStatus, check_id
+from mcp_server.hosts.gap import Stream, nuls
+from mcp_server.hosts.request import centiseconds, encode
 from mcp_server.hosts.script import JOB, Script
 
-DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 ANSWER_S = 30  # far above a slow disk; only a supervisor that died before its first act keeps silent
+START_S = 3  # then a start is asked for again: its supervisor may have been killed before its first act
+LOOK_S = 120  # between looks at a job that is waited for: its waiter on the host may have been killed
+CLEAN_S = 120  # a disk that is busy with builds deletes 100 jobs a second
+OTHERS_KEEP_S = 90 * 86_400  # another laptop's jobs
 ATTEMPTS = 4  # in a row, each of them without any progress
 CHUNK = 1 << 18  # bytes; four pipes full
-
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_OURS = {"BO_JOB", "BO_NL"}
-_THE_SHELLS = {"BASHOPTS", "BASH_VERSINFO", "EUID", "OPTIND", "PPID", "SHELLOPTS", "UID"}  # read-only or numbers there
 
 
 class Shell(Protocol):
@@ -38,56 +37,6 @@ class Shell(Protocol):
     async def install(self, script: Script) -> None:
         """Put the script beside the jobs under its name, in one step."""
         ...
-
-
-# What is sent
-
-
-def quote(text: str) -> bytes:
-    """`text` as one word of sh on one line; every byte but NUL comes out as it went in."""
-    raw = text.encode("utf-8", "surrogateescape")
-    return b"'" + raw.replace(b"'", b"'\\''").replace(b"\n", b"'\"$BO_NL\"'") + b"'"
-
-
-def encode(job: JobSpec) -> bytes:
-    """The part of a start request that describes the job."""
-    _check(job)
-    steps = [b"hold " + quote(job.lock)] if job.lock else []
-    steps.append(b"enter " + quote(job.cwd))
-    env = {"PATH": DEFAULT_PATH, **job.env}
-    steps += [b"export " + name.encode() + b"=" + quote(value) for name, value in env.items()]
-    steps.append(b"exec " + b" ".join(map(quote, job.argv)))
-    limit = f"{max(job.timeout_s, 0.01):.2f}".removesuffix(".00") if job.timeout_s else "0"
-    return b" ".join([limit.encode(), str(centiseconds(job.grace_s)).encode(), b"; ".join(steps)])
-
-
-def centiseconds(seconds: float) -> int:
-    """Whole hundredths, because sh counts in whole numbers."""
-    if not (math.isfinite(seconds) and seconds >= 0):
-        raise BadInput("grace_s", f"{seconds} must be a number of seconds, 0 or more")
-    return round(seconds * 100)
-
-
-def _check(job: JobSpec) -> None:
-    if not job.argv or not job.argv[0] or job.argv[0].startswith("-"):
-        raise BadInput("argv", "must begin with a program")
-    if not (math.isfinite(job.timeout_s) and job.timeout_s >= 0):
-        raise BadInput("timeout_s", f"{job.timeout_s} must be a number of seconds, 0 for none")
-    for argument, folder in (("cwd", job.cwd), ("lock", job.lock)):
-        if folder is not None and not folder.startswith("/"):
-            raise BadInput(argument, f"{folder!r} must be an absolute folder of the host")
-    for name in job.env:
-        if not _NAME.fullmatch(name):
-            raise BadInput("env", f"{name!r} must be letters, digits and '_', and not begin with a digit")
-        if name in _OURS | _THE_SHELLS:
-            raise BadInput("env", f"{name} belongs to the {'job' if name in _OURS else 'shell'} and cannot be set")
-    texts = {"argv": job.argv, "cwd": [job.cwd], "lock": [job.lock or ""], "env": job.env.values()}
-    for argument, values in texts.items():
-        if any("\0" in value for value in values):
-            raise BadInput(argument, "may not hold a NUL byte")
-
-
-# What comes back
 
 
 def parse_status(words: list[str]) -> JobStatus:
@@ -228,7 +177,7 @@ class JobHost:
 
     async def start(self, job: JobSpec) -> bool:
         token = secrets.token_hex(8)  # so that a call which had to ask twice knows its own job
-        words = await self._mux.ask("start", job.id, f"{job.sha256()} {token} ".encode() + encode(job))
+        words = await self._start(job.id, f"{job.sha256()} {token} ".encode() + encode(job))
         match words[0]:
             case "started" | "joined":
                 return words[0] == "started"
@@ -236,6 +185,12 @@ class JobHost:
                 raise JobConflict(self.name, f"job {job.id} is taken by another specification: use a new id")
             case _:
                 raise self._error(words)
+
+    async def _start(self, job_id: JobId, rest: bytes) -> list[str]:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(START_S):
+                return await self._mux.ask("start", job_id, rest)
+        return await self._mux.ask("start", job_id, rest)
 
     async def status(self, job_id: JobId) -> JobStatus:
         return self._status(await self._mux.ask("status", job_id))
@@ -258,6 +213,17 @@ class JobHost:
             await self._present(job_id)
         return bytes(data)
 
+    async def log_hole(self, job_id: JobId) -> tuple[int, int] | None:
+        match words := await self._mux.ask("hole", job_id):
+            case ["hole", first, last]:
+                return int(first), int(last)
+            case ["none"]:
+                return None
+            case ["absent"]:
+                raise NotFound(f"job {job_id} was never started on {self.name}")
+            case _:
+                raise self._error(words)
+
     async def follow(self, job_id: JobId, offset: int = 0) -> AsyncIterator[bytes]:
         if offset < 0:
             raise BadInput("offset", f"{offset} must be 0 or more: ask read_log for the end of a log")
@@ -266,13 +232,11 @@ class JobHost:
             await self._present(job_id)
             before = offset
             async with self._running("follow", job_id, str(offset)) as channel:
-                begun = await channel.readline()
-                skip = offset - int(begun) if begun.endswith(b"\n") else 0
+                stream = Stream(offset, await channel.readline())
                 while chunk := await channel.read(CHUNK):
-                    if piece := chunk[skip:]:
+                    for piece in stream.pieces(chunk):
                         yield piece
-                    offset += len(piece)
-                    skip = max(0, skip - len(chunk))
+                        offset += len(piece)
                 over = (await channel.close())[0] == 0
             idle = 0 if over or offset > before else idle + 1
             if idle:
@@ -280,7 +244,11 @@ class JobHost:
             if idle == ATTEMPTS:
                 raise HostUnreachable(self.name, f"the log of job {job_id} cannot be followed")
         size = (await self.wait(job_id)).log_size  # None where lost: then all there is
+        hole = await self.log_hole(job_id) if size is None or offset < size else None
         while size is None or offset < size:
+            for piece in nuls(offset, hole):
+                yield piece
+                offset += len(piece)
             chunk = await self.read_log(job_id, offset, CHUNK if size is None else min(CHUNK, size - offset))
             if not chunk:
                 return
@@ -296,11 +264,24 @@ class JobHost:
         if status.state in (JobState.STARTING, JobState.RUNNING):
             raise Conflict(f"job {job_id} is running on {self.name}: kill it first")
 
+    async def clean(self, store: str, keep_s: float, spare: Collection[JobId] = ()) -> int:
+        check_id(store)
+        lines = "".join(f"{check_id(job_id) or job_id}\n" for job_id in spare).encode()
+        ages = [str(round(age)) for age in (keep_s, max(keep_s, OTHERS_KEEP_S))]
+        answer = b""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLEAN_S), self.channel(JOB, "clean", store, *ages) as channel:
+                await channel.write(lines)
+                await channel.end_input()
+                answer = await channel.readline()
+        if not answer.endswith(b"\n"):
+            raise HostUnreachable(self.name, "its clean-up was cut off; what it had chosen is gone")
+        return int(answer)
+
     async def aclose(self) -> None:
         await self._mux.close()
 
     async def directory(self) -> str:
-        """Where the host keeps its jobs: `<jobs_dir>/<machine id>`."""
         return (await self._mux.link()).directory
 
     @asynccontextmanager
@@ -327,7 +308,14 @@ class JobHost:
             await channel.close()
 
     async def _wait(self, job_id: JobId) -> Exit:
-        status = self._status(await self._mux.ask("wait", job_id, timeout_s=None))
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_S):
+                    status = self._status(await self._mux.ask("wait", job_id, timeout_s=None))
+                break
+            status = await self.status(job_id)
+            if status.state not in (JobState.STARTING, JobState.RUNNING):
+                break
         if status.exit is None:
             raise NotFound(f"job {job_id} was never started on {self.name}")
         return status.exit

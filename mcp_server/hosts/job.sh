@@ -1,15 +1,21 @@
 # Detached jobs on one host, for dash, bash and busybox ash:  sh JOBS_DIR/THIS_FILE OP [ID [ARG...]]
 #
 #   serve              one request a line on stdin, one answer a line on stdout, in any order, until stdin ends:
-#                        REQ start ID SHA256 TOKEN LIMIT GRACE SCRIPT    started | joined | conflict | full | gone | error TEXT
+#                        REQ start ID SHA256 TOKEN LIMIT GRACE CAP LOCK SCRIPT
+#                                         started | joined | conflict | full | gone | error TEXT
 #                        REQ status ID | REQ wait ID | REQ kill ID GRACE | REQ remove ID
 #                                         absent | starting H | running H | lost H | ended H CODE REASON START END SIZE
-#   follow ID OFFSET   a line with the offset that is begun at, less than OFFSET where the log is shorter yet; then log bytes
-#                        until the job is over; exit code 0 only then
+#                        REQ hole ID      hole START END | none | absent
+#   follow ID OFFSET   a line with the offset that is begun at, less than OFFSET where the log is shorter yet, and the hole's
+#                        START and END (0 0: none); then log bytes without the hole's, until the job is over; exit code 0
+#                        only then
 #   read ID FROM MAX   at most MAX log bytes; FROM as `tail -c` counts: +N from the start (1 is the first), -N from the end
 #
-# LIMIT in seconds (0: none), GRACE in 1/100 s; SCRIPT: hold FOLDER; enter FOLDER; export NAME=VALUE; exec PROGRAM ARG...
-# on one line of sh, $BO_NL for a newline. All that is not ours to choose comes on stdin; a cut line is never acted on.
+#   clean STORE KEEP OTHERS   ids to spare on stdin; `ok`, then how many old jobs were removed (clean.sh)
+#
+# LIMIT in seconds (0: none), GRACE in 1/100 s, CAP in bytes; LOCK: a folder as one word of sh (''  none), $BO_SP and $BO_TAB
+# for blanks; SCRIPT: enter FOLDER; export NAME=VALUE; exec PROGRAM ARG... on one line of sh, $BO_NL for a newline. All
+# that is not ours to choose comes on stdin; a cut line is never acted on.
 #
 # A job's directory MACHINE/ID appears whole, by one rename, made by the supervisor itself. From then on the job runs,
 # whatever becomes of the caller, or it is lost:
@@ -17,6 +23,7 @@
 #   alive  a FIFO whose only writer is the supervisor: end of file is the end of the job, also after kill -9 and reboot
 #   log    stdout and stderr     pid   PID START BOOT of the job's own process, which leads the job's session
 #   why    exit, cancelled or timeout: what the end will be put down to     exit   CODE REASON START END SIZE
+#   hole   START END of the log's middle, given up because the log passed CAP; `- -`: it cannot be (cap.sh)
 # Where /proc is missing (macOS) only the process group is known; that way is cheap, and not tested.
 
 set -u
@@ -169,7 +176,6 @@ seconds() { # in `now`: Unix time in 1/100 s
 }
 
 record() { # CODE REASON START END: into the space reserved at the start, so that a full disk cannot swallow it
-    size=$(($(wc -c <"$1/log")))
     printf '%-127s\n' "$2 $3 ${4%??}.${4#"${4%??}"} ${5%??}.${5#"${5%??}"} $size" 1<>"$1/exit.new"
     mv -f "$1/exit.new" "$1/exit"
 }
@@ -214,7 +220,7 @@ join() {
 }
 
 supervise() { # the process that starts the job, waits for it and writes its exit record
-    read -r hash token limit grace script || exit 65
+    read -r hash token limit grace cap lock script || exit 65
     [ ! -d "$d" ] || join
     born $$
     prepare "$hash $$ $began $boot $token" || { tell "$answer"; exit 1; }
@@ -225,10 +231,21 @@ supervise() { # the process that starts the job, waits for it and writes its exi
     seconds
     from=$now timer=
     [ "$limit" = 0 ] || { watch & timer=$!; }
+    reserve
+    register
     printf '%s\n' "$script" 7>&- |
-        env -i $reset PATH="$PATH" BO_JOB="$d" $session sh "$self" _job "$id" "$mask" >>"$d/log" 2>&1 7>&-
+        env -i $reset PATH="$PATH" HOME="${HOME-}" USER="${USER-}" LOGNAME="${LOGNAME-}" SHELL="${SHELL-}" \
+            LANG="${LANG-}" BO_JOB="$d" $session sh "$self" _job "$id" "$mask" "$lock" >>"$d/log" 2>&1 7>&-
     code=$?
     conclude
+}
+
+reserve() { # opens the folder to be locked here, too: whoever has the descriptor can let go of the lock for all
+    BO_SP=' ' BO_TAB=$(printf '\t') BO_NL='
+'
+    eval "lock=$lock"
+    [ -n "$lock" ] || return
+    (umask "$mask"; mkdir -p -- "$lock") && [ -r "$lock" ] && command exec 9<"$lock"
 }
 
 watch() { # ends the job when its time is over, with nobody's help
@@ -254,7 +271,35 @@ conclude() { # an exit record means that nothing of a timed out or cancelled job
         head -c 65536 /dev/zero >"$d/probe" || why=disk_full
         rm -f "$d/probe"
     fi
+    { read -r leader _ <"$d/pid"; } 2>/dev/null
+    if [ -n "${leader-}" ] && kill -s 0 -- "-$leader" 2>/dev/null; then
+        left=$(names)
+        [ -z "$left" ] || say "the command has ended; left running in the background: $left" >>"$d/log"
+    fi
+    measure
+    [ "$size" -le "$cap" ] || punch
     record "$d" "$code" "$why" "$from" "$now"
+    exec 7>&- # the end is known from here on
+    kick
+    [ -z "$lock" ] || release
+}
+
+release() { # the lock of a job that has ended: at once, whatever a daemon of it (a session of its own) has inherited; but
+    # only after the last process of the job's own session, for that may still write to the folder
+    while [ -n "$(names)" ]; do sleep 1; done
+    flock -u 9
+}
+
+names() { # PID (PROGRAM) of what lives in the job's session, five at most
+    processes | awk -v leader="${leader:-none}" '
+        $4 == leader && $2 !~ /^[ZX]/ && count++ < 5 {
+            name = ""
+            file = "/proc/" $1 "/comm"
+            if ((getline line <file) > 0) name = " (" line ")"
+            close(file)
+            printf "%s%s%s", separator, $1, name
+            separator = ", "
+        }'
 }
 
 # --- the job's own process ---------------------------------------------------------------------------------------------
@@ -262,9 +307,8 @@ conclude() { # an exit record means that nothing of a timed out or cancelled job
 say() { echo "build-orchestrator: $*"; }
 
 hold() { # the kernel lock of folder $1, on a descriptor that all children inherit, so that a survivor still holds it
-    mkdir -p -- "$1" && [ -r "$1" ] || { say "cannot make or read $1, which the job is to lock"; exit 126; }
+    { true <&9; } 2>/dev/null || { say "cannot make or read $1, which the job is to lock"; exit 126; }
     command -v flock >/dev/null 2>&1 || { say "no flock here: $1 is not locked"; return; }
-    exec 9<"$1"
     flock -n 9 2>/dev/null
     case $? in
         0) return ;;
@@ -278,7 +322,17 @@ enter() {
     unset LC_ALL PWD OLDPWD SHLVL # bash sets SHLVL=0 again
 }
 
-become() { # the job. `kill` writes why and then looks for processes; here it is the other way round, so one sees the other
+guest() { # only what the caller says
+    unset HOME USER LOGNAME SHELL LANG
+}
+
+login() { # what the host gives its user; less than that is not set
+    for each in HOME USER LOGNAME SHELL LANG; do
+        eval "[ -n \"\${$each-}\" ] || unset $each"
+    done
+}
+
+become() { # the job; $1: the folder that it locks. `kill` writes why and then looks for processes; here it is the other way round, so one sees the other
     IFS= read -r script || exit 125
     born $$
     printf '%-79s\n' "$$ $began $boot" 1<>"$d/pid"
@@ -288,111 +342,6 @@ become() { # the job. `kill` writes why and then looks for processes; here it is
 '
     umask "$mask"
     exec </dev/null
+    [ -z "$1" ] || hold "$1"
     eval "$script"
 }
-
-# --- the other operations ----------------------------------------------------------------------------------------------
-
-cancel() { # $1: grace
-    if [ ! -d "$d" ]; then # a job that was never started must never start
-        prepare '- - - - -' || return
-        seconds
-        record "$new" 143 cancelled "$now" "$now"
-        claim
-    fi
-    report
-    case $answer in
-        running* | starting*)
-            printf '%-15s\n' cancelled 1<>"$d/why"
-            reap TERM "$1" || { report; return; }
-            await
-            report gone ;;
-        lost*) # its timer is of the supervisor's session
-            led "$pid" "$start" "$at"
-            keeper=$leader
-            reap TERM "$1" ;;
-    esac
-}
-
-discard() {
-    report
-    case $answer in
-        ended* | lost*) mv -f "$d" "$jobs/.gone.$id.$$" && rm -rf "$jobs/.gone.$id.$$" || answer='error it stays' ;;
-    esac
-}
-
-sweep() { # what a supervisor left that died before its job began, and half a removal
-    for dir in "$jobs"/.new.* "$jobs"/.gone.*; do
-        [ ! -d "$dir" ] || kill -s 0 "${dir##*.}" 2>/dev/null || rm -rf "$dir"
-    done
-}
-
-in_background() { # the reader of requests never waits; its grandchild leaves no zombie with it
-    ("$@"; echo "$request $answer") &
-}
-
-serve_wait() { await; report gone; }
-
-serve() {
-    if [ -e /proc/self/stat ]; then # alone in its process group, so that it can end all its helpers at once
-        read -r line <"/proc/$$/stat"
-        set -- ${line##*) }
-        [ "$3" = $$ ] || { umask "$mask"; exec $session sh "$self" serve; }
-    fi
-    for tool in awk cat date env grep head mkdir mkfifo mv rm sleep sort tail tr wc; do
-        command -v "$tool" >/dev/null 2>&1 || { echo "$tool is missing" >&2; exit 69; }
-    done
-    reset= # the caller may have SIGINT ignored himself
-    env --default-signal=INT,QUIT true 2>/dev/null && reset=--default-signal=INT,QUIT
-    sweep
-    echo "ready 1 $jobs"
-    exec 2>/dev/null
-    while read -r request op id rest; do
-        answer= d=$jobs/$id
-        case $id in '' | .* | *[!A-Za-z0-9._-]*) echo "$request error unsafe id"; continue ;; esac
-        case $op in
-            start) # to a supervisor that belongs to nobody
-                if [ -f "$self" ]; then
-                    printf '%s\n' "$rest" | $detached sh "$self" _supervise "$id" "$mask" "$request" "$reset"
-                else
-                    echo "$request gone"
-                fi ;;
-            status) report; echo "$request $answer" ;;
-            wait) (in_background serve_wait) ;;
-            kill) (in_background cancel "$rest") ;;
-            remove) (in_background discard) ;;
-            *) echo "$request error unknown operation" ;;
-        esac
-    done
-    trap '' TERM
-    [ ! -e /proc/self/stat ] || kill -s TERM 0
-}
-
-follow() {
-    [ -f "$d/log" ] || exit 66
-    from=$(($(wc -c <"$d/log")))
-    [ "$1" -gt "$from" ] || from=$1
-    echo "$from" # tail takes a file that is shorter than its offset for a truncated one
-    if [ -f "$d/exit" ]; then exec tail -c "+$((from + 1))" "$d/log"; fi
-    exec 6<&0
-    tail -c "+$((from + 1))" -f "$d/log" 6<&- & # ends with the job, or with the reader of its output
-    tail=$!
-    (read -r _ <&6; kill "$tail" $$) >/dev/null 2>&1 &
-    guard=$!
-    await
-    kill "$tail" "$guard" 2>/dev/null
-    exit 0
-}
-
-id=${2-} d=$jobs/${2-}
-case $op in
-    serve) serve; exit ;;
-esac
-case $id in '' | .* | *[!A-Za-z0-9._-]*) echo "unsafe id" >&2; exit 64 ;; esac
-case $op in
-    _supervise) mask=$3 request=$4 reset=$5; supervise ;;
-    _job) mask=$3; become ;;
-    follow) follow "$3" ;;
-    read) tail -c "$3" "$d/log" | head -c "$4" ;;
-    *) echo "unknown operation" >&2; exit 64 ;;
-esac

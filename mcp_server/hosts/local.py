@@ -5,14 +5,15 @@ import errno
 import os
 import signal
 from asyncio.subprocess import PIPE, SubprocessStreamProtocol
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from tempfile import mkstemp
 
 from mcp_server.errors import HostFull, HostUnreachable, NotFound
 from mcp_server.hosts.base import JobId, check_id
-from mcp_server.hosts.job import CHUNK, DEFAULT_PATH, JobHost
+from mcp_server.hosts.job import CHUNK, JobHost
+from mcp_server.hosts.request import DEFAULT_PATH
 from mcp_server.hosts.script import Script
 
 
@@ -44,34 +45,11 @@ class LocalShell:
         self._jobs_dir, self._shell, self._path = jobs_dir.absolute(), list(shell), path
 
     async def open(self, script: Script, op: str, *args: str) -> "LocalChannel":
-        opening = asyncio.ensure_future(self._open(script, op, *args))
-        try:
-            return await asyncio.shield(opening)
-        except asyncio.CancelledError:  # asyncio itself would end the process, but not its group
-            with suppress(HostUnreachable):
-                await (await opening).close()
-            raise
+        return await spawn(self.name, self.argv(script, op, *args), {"PATH": self._path})
 
     def argv(self, script: Script, op: str, *args: str) -> list[str]:
         """The command that runs the script."""
         return [*self._shell, str(self._jobs_dir / script.name), op, *args]
-
-    async def _open(self, script: Script, op: str, *args: str) -> "LocalChannel":
-        loop = asyncio.get_running_loop()
-        try:
-            transport, protocol = await loop.subprocess_exec(
-                lambda: _Group(limit=CHUNK, loop=loop),
-                *self.argv(script, op, *args),
-                stdin=PIPE,
-                stdout=PIPE,
-                stderr=PIPE,
-                env={"PATH": self._path},
-                cwd="/",
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise HostUnreachable(self.name, f"cannot run {self._shell[0]}: {error.strerror}") from error
-        return LocalChannel(transport, protocol)
 
     async def install(self, script: Script) -> None:
         try:
@@ -91,6 +69,35 @@ class LocalShell:
         except BaseException:
             Path(new).unlink(missing_ok=True)
             raise
+
+
+async def spawn(host: str, argv: Sequence[str], env: Mapping[str, str]) -> "LocalChannel":
+    """Run `argv` in a process group of its own. HostUnreachable, named `host`, where it cannot be run."""
+    opening = asyncio.ensure_future(_spawn(host, argv, env))
+    try:
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError:  # asyncio itself would end the process, but not its group
+        with suppress(HostUnreachable):
+            await (await opening).close()
+        raise
+
+
+async def _spawn(host: str, argv: Sequence[str], env: Mapping[str, str]) -> "LocalChannel":
+    loop = asyncio.get_running_loop()
+    try:
+        transport, protocol = await loop.subprocess_exec(
+            lambda: _Group(limit=CHUNK, loop=loop),
+            *argv,
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=PIPE,
+            env=env,
+            cwd="/",
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise HostUnreachable(host, f"cannot run {argv[0]}: {error.strerror}") from error
+    return LocalChannel(transport, protocol)
 
 
 class _Group(SubprocessStreamProtocol):

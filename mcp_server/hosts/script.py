@@ -11,10 +11,13 @@ class Script:
     """One POSIX-sh script. A shell reads its script as it goes, so each version has its own name and never changes."""
 
     stem: str
+    parts: tuple[str, ...] = ()
+    """Stems of the files that make it up, in this order; `stem` alone where empty."""
 
     @cached_property
     def text(self) -> bytes:
-        return files("mcp_server.hosts").joinpath(f"{self.stem}.sh").read_bytes()
+        folder = files("mcp_server.hosts")
+        return b"".join(folder.joinpath(f"{part}.sh").read_bytes() for part in self.parts or (self.stem,))
 
     @cached_property
     def name(self) -> str:
@@ -22,5 +25,5 @@ class Script:
         return f".{self.stem}-{sha256(self.text).hexdigest()[:16]}.sh"
 
 
-JOB = Script("job")
-"""Detached jobs: started, awaited, followed, killed."""
+JOB = Script("job", ("job", "cap", "clean", "serve"))
+"""Detached jobs: started, awaited, followed, killed; their logs capped, old ones removed."""

@@ -9,30 +9,81 @@ from pathlib import Path
 
 import pytest
 
+from mcp_server.config import Server
 from mcp_server.hosts.base import Host, JobId, JobSpec
+from mcp_server.hosts.exec import ExecHost
 from mcp_server.hosts.local import LocalHost
+from mcp_server.hosts.ssh import SshHost, SshOptions
+from tests.support.sshd import Sshd, why_not
 
 BUSYBOX = shutil.which("busybox")
-MAKES = [
-    "local",
-    pytest.param("busybox", marks=pytest.mark.skipif(BUSYBOX is None, reason="busybox is not installed")),
+NO_BUSYBOX = pytest.mark.skipif(BUSYBOX is None, reason="busybox is not installed")
+NO_SSHD = pytest.mark.skipif(bool(why_not()), reason=why_not() or "sshd is here")
+LOCAL = ["local", pytest.param("busybox", marks=NO_BUSYBOX)]
+"""Makes that are processes of the test itself: its umask, its signals, its environment."""
+
+FAR = [
+    pytest.param("ssh", marks=NO_SSHD),
+    pytest.param("ssh-busybox", marks=[NO_SSHD, NO_BUSYBOX]),
+    "exec",
 ]
+MAKES = [*LOCAL, *FAR]
+
+# What `kubectl exec -i POD --` does: runs its arguments elsewhere, in an environment of their own, with our stdin and
+# stdout. Its end is the end of the link, not of what runs there.
+STAND_IN = """#!/bin/sh
+exec setsid --wait env -i PATH="$PATH" HOME="$POD_HOME" "$@"
+"""
 
 
-@pytest.fixture
-def busybox_path(tmp_path: Path) -> str:
+@pytest.fixture(scope="session")
+def busybox_path(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A PATH with nothing but busybox: its sh, tail, setsid, grep and so on, and no flock."""
-    folder = tmp_path / "busybox"
-    folder.mkdir()
+    folder = tmp_path_factory.mktemp("busybox")
     assert BUSYBOX
     for applet in subprocess.run([BUSYBOX, "--list"], capture_output=True, text=True, check=True).stdout.split():
         (folder / applet).symlink_to(BUSYBOX)
     return str(folder)
 
 
+@pytest.fixture(scope="session")
+def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
+    """A real OpenSSH server for all tests that leave it as it is."""
+    yield from running(Sshd(tmp_path_factory.mktemp("sshd")))
+
+
+@pytest.fixture(scope="session")
+def sshd_busybox(tmp_path_factory: pytest.TempPathFactory, busybox_path: str) -> Iterator[Sshd]:
+    """One whose sessions find nothing but busybox."""
+    yield from running(Sshd(tmp_path_factory.mktemp("sshd"), env={"PATH": busybox_path}))
+
+
+def running(server: Sshd) -> Iterator[Sshd]:
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def stand_in(tmp_path: Path, jobs_dir: Path) -> ExecHost:
+    """A host behind a command channel."""
+    script = tmp_path / "stand-in"
+    script.write_text(STAND_IN)
+    script.chmod(0o755)
+    environment = {"PATH": os.environ["PATH"], "POD_HOME": str(tmp_path)}
+    return ExecHost("pod", [str(script)], environment, str(jobs_dir))
+
+
 @pytest.fixture(params=MAKES)
 def make(request: pytest.FixtureRequest, jobs_dir: Path) -> Callable[[], Host]:
     """Another client of the same host."""
+    if request.param in ("ssh", "ssh-busybox"):
+        server: Sshd = request.getfixturevalue(request.param.replace("ssh", "sshd").replace("-", "_"))
+        entry = Server(host="box", jobs_dir=str(jobs_dir))
+        return lambda: SshHost("box", entry, options=SshOptions(ssh_config=server.ssh_config))
+    if request.param == "exec":
+        pod: ExecHost = request.getfixturevalue("stand_in")
+        return lambda: ExecHost("pod", pod.shell.command, pod.shell.environment, str(jobs_dir))
     if request.param == "bash":
         folder = jobs_dir.parent / "bash"
         folder.mkdir()
@@ -46,7 +97,7 @@ def make(request: pytest.FixtureRequest, jobs_dir: Path) -> Callable[[], Host]:
 
 @pytest.fixture
 def is_busybox(request: pytest.FixtureRequest) -> bool:
-    return request.node.callspec.params.get("make") == "busybox"
+    return str(request.node.callspec.params.get("make")).endswith("busybox")
 
 
 @pytest.fixture

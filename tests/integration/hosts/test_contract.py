@@ -12,7 +12,8 @@ import pytest
 
 from mcp_server.errors import BadInput, Conflict, HostError, JobConflict, NotFound
 from mcp_server.hosts.base import Exit, ExitReason, Host, JobSpec, JobState
-from mcp_server.hosts.job import DEFAULT_PATH
+from mcp_server.hosts.request import DEFAULT_PATH
+from tests.integration.hosts.conftest import LOCAL
 
 Sh = Callable[..., JobSpec]
 Log = Callable[[str], Awaitable[bytes]]
@@ -154,6 +155,7 @@ async def test_stdin_is_empty_and_no_other_descriptor_leaks(host: Host, log: Log
     assert await log("a") == b"['0', '1', '2', '3'] b''\n"  # 3 reads the folder
 
 
+@pytest.mark.parametrize("make", LOCAL, indirect=True)  # far away it is the login's
 @pytest.mark.parametrize("mask", [0o022, 0o027])
 async def test_the_jobs_umask_is_the_users(make: Callable[[], Host], host: Host, sh: Sh, log: Log, mask: int) -> None:
     """Once broken: the records' own umask made build products unreadable to others."""
@@ -182,6 +184,7 @@ async def test_interrupts_reach_the_job(host: Host, sh: Sh, log: Log) -> None:
     assert int((await log("a")).split()[1], 16) & 0b110 == 0
 
 
+@pytest.mark.parametrize("make", LOCAL, indirect=True)
 async def test_interrupts_reach_the_job_of_a_client_that_ignores_them(
     host: Host, make: Callable[[], Host], sh: Sh, log: Log, is_busybox: bool
 ) -> None:
@@ -234,7 +237,7 @@ async def test_remove_deletes_what_is_over_and_nothing_else(host: Host, jobs_dir
     go.open()
     await host.wait("a")
     await host.remove("a")
-    assert list(jobs_dir.glob("*/*")) == list(jobs_dir.glob("*/.*")) == []
+    assert list(jobs_dir.glob("*/[!.]*")) == list(jobs_dir.glob("*/.[ng]*")) == []
     assert (await host.status("a")).state is JobState.ABSENT
     go.open()
     assert await host.start(job) is True

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from mcp_server.errors import BadInput, Conflict, HostError, HostFull, HostUnreachable, JobConflict, NotFound
 from mcp_server.hosts import job as protocol
 from mcp_server.hosts.base import Exit, ExitReason, JobSpec, JobState, JobStatus
-from mcp_server.hosts.job import Channel, JobHost, encode, parse_status, quote
+from mcp_server.hosts.gap import Stream
+from mcp_server.hosts.job import Channel, JobHost, parse_status
+from mcp_server.hosts.request import encode, quote
 from mcp_server.hosts.script import Script
 
 JOB = JobSpec("a", ["true"], "/tmp")
@@ -240,3 +242,56 @@ def test_the_scripts_name_tells_its_text() -> None:
     assert protocol.JOB.name.startswith(".job-")
     assert len(protocol.JOB.name) == len(".job-.sh") + 16
     assert protocol.JOB.text.startswith(b"# Detached jobs")
+
+
+async def test_a_start_that_is_not_answered_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once a gap: a supervisor killed before its first act was noticed only after 30 s. The token tells our own job."""
+    monkeypatch.setattr(protocol, "START_S", 0.01)
+    asked: list[list[str]] = []
+
+    def reply(words: list[str]) -> str:
+        asked.append(words)
+        return "" if len(asked) == 1 else "started"
+
+    host = JobHost(FakeShell(reply))
+    assert await host.start(JOB) is True
+    assert len(asked) == 2
+    assert asked[0] == asked[1]
+    await host.aclose()
+
+
+async def test_a_wait_whose_waiter_was_killed_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once a gap: it hung for ever. A look now and then finds what nobody told; a running job is waited for again."""
+    monkeypatch.setattr(protocol, "LOOK_S", 0.01)
+    looks = iter(["running h", "running h", "ended h 3 exit 1 2 0"])
+    host = JobHost(FakeShell(lambda words: next(looks) if words[0] == "status" else ""))
+    async with asyncio.timeout(2):
+        assert (await host.wait("a")).code == 3
+    await host.aclose()
+
+
+@pytest.mark.parametrize(("answer", "hole"), [("none", None), ("hole 5 9", (5, 9))])
+async def test_a_hole_is_read(answer: str, hole: tuple[int, int] | None) -> None:
+    """Ours."""
+    host = JobHost(FakeShell(always(answer)))
+    assert await host.log_hole("a") == hole
+    await host.aclose()
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(min_size=1, max_size=60), st.data())
+def test_a_followed_log_has_every_offset(log: bytes, data: st.DataObject) -> None:
+    """Ours: whatever the pieces, the hole, the size at the beginning and the offset asked for."""
+    first = data.draw(st.integers(0, len(log)))
+    last = data.draw(st.integers(first, len(log)))
+    offset = data.draw(st.integers(0, len(log)))
+    begun = min(offset, data.draw(st.integers(last, len(log))))
+    sent = log[begun : max(begun, first)] + log[max(begun, last) :]
+    stream, got = Stream(offset, b"%d %d %d\n" % (begun, first, last)), b""
+    while sent:
+        size = data.draw(st.integers(1, 20))
+        got += b"".join(stream.pieces(sent[:size]))
+        sent = sent[size:]
+    expected = (log[:first] + bytes(last - first) + log[last:])[offset:]
+    assert expected.startswith(got)
+    assert not expected[len(got) :].strip(b"\0")

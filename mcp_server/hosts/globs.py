@@ -1,0 +1,105 @@
+"""Which paths a set of globs names: one meaning on every host, whatever its shell or `find` makes of them.
+
+`*`, `?` and `[..]` stay within a name, `**` is any number of folders. A leading dot is matched only by a dot, as in
+Python's glob. A pattern that names a folder names all that lies below it.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+
+from mcp_server.errors import BadInput
+
+_MAGIC = re.compile(r"[*?[]")
+
+
+def split(pattern: str) -> tuple[str, ...]:
+    """The parts of a pattern without "." and doubled slashes; BadInput where it could lead out of the tree."""
+    parts = tuple(part for part in pattern.split("/") if part not in ("", "."))
+    if pattern.startswith("/") or ".." in parts or "\0" in pattern or not pattern:
+        raise BadInput("pattern", f"{pattern!r} must be a glob below the folder: no leading '/', no '..'")
+    return parts
+
+
+def matcher(patterns: Iterable[str]) -> Callable[[str], bool]:
+    """Whether a file's path, relative and with "/", is named by one of the patterns."""
+    expressions = [_expression(split(pattern)) for pattern in patterns]
+    whole = re.compile("|".join(expressions) or r"(?!)", re.DOTALL)
+    return lambda path: whole.fullmatch(path) is not None
+
+
+def _expression(parts: tuple[str, ...]) -> str:
+    if not parts:
+        return ".+"
+    text = "".join(r"(?:[^/.][^/]*/)*" if part == "**" else name_expression(part) + "/" for part in parts[:-1])
+    if parts[-1] == "**":
+        return text + r"(?:[^/.][^/]*/)*[^/.][^/]*"
+    return text + name_expression(parts[-1]) + "(?:/.+)?"
+
+
+def name_expression(part: str, *, dots: bool = False) -> str:
+    """A regular expression for one part of a path; with `dots` a leading dot is a letter like others."""
+    found = [] if dots or not _MAGIC.match(part) else [r"(?!\.)"]
+    at = 0
+    while at < len(part):
+        letter = part[at]
+        end = part.find("]", at + 2 + (part[at + 1 : at + 2] == "!")) if letter == "[" else -1
+        if letter == "*":
+            found.append("[^/]*")
+        elif letter == "?":
+            found.append("[^/]")
+        elif end > 0:
+            found.append(_set(part[at + 1 : end]))
+            at = end
+        else:
+            found.append(re.escape(letter))
+        at += 1
+    return "".join(found)
+
+
+def _set(inner: str) -> str:
+    """`[..]` without its brackets; ranges that run backwards name nothing."""
+    negated, inner = inner[0] == "!", inner.removeprefix("!")
+    found, at = "", 0
+    while at < len(inner):
+        if inner[at + 1 : at + 2] == "-" and at + 2 < len(inner):
+            if inner[at] <= inner[at + 2]:
+                found += f"{re.escape(inner[at])}-{re.escape(inner[at + 2])}"
+            at += 3
+        else:
+            found += re.escape(inner[at])
+            at += 1
+    if negated:
+        return f"(?![{found}/])[^/]" if found else "[^/]"
+    return f"(?!/)[{found}]" if found else "(?!)"
+
+
+def find_words(patterns: Sequence[str]) -> list[str]:
+    """Arguments of a `find` that prints at least the files which the patterns name, and goes into few other folders."""
+    split_patterns = [split(pattern) for pattern in patterns]
+    prefixes = sorted({_prefix(parts) for parts in split_patterns})
+    starts = [
+        start for start in prefixes if not any(start[: len(other)] == other for other in prefixes if other != start)
+    ]
+    allowed = sorted({shape for parts in split_patterns for shape in _shapes(parts)})
+    keep = [word for shape in allowed for word in ("-o", "-path", shape)][1:]
+    return [
+        *("/".join((".", *start)) for start in starts),
+        *("(", "-type", "d", "!", "(", *keep, ")", "-prune", ")", "-o"),
+        *("(", "-type", "f", "-o", "-type", "l", ")", "-print0"),
+    ]
+
+
+def _prefix(parts: tuple[str, ...]) -> tuple[str, ...]:
+    magic = [at for at, part in enumerate(parts) if _MAGIC.search(part)]
+    return parts[: magic[0]] if magic else parts
+
+
+def _shapes(parts: tuple[str, ...]) -> list[str]:
+    """Of all folders that may hold a match, a coarse form: in `find` "*" means slashes, too."""
+    shapes, path = ["."], "."
+    for part in parts:
+        if part == "**":
+            break
+        path += "/" + re.sub(r"[][*?\\]+", "*", part)
+        shapes.append(path)
+    return [*shapes, path + "/*"]

@@ -1,0 +1,187 @@
+"""rsync over a channel of ours: the local one talks to the far one through two pipes, whatever carries the channel."""
+
+import asyncio
+import os
+import re
+import signal
+from asyncio.subprocess import PIPE
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from shutil import which
+
+from mcp_server.hosts.base import Channel
+from mcp_server.hosts.files import words
+from mcp_server.hosts.tree import STAGING
+
+_BRIDGE = """sh -c 'echo "$*" >"$BO_UP"; exec 3<&0; cat <&3 3<&- >"$BO_UP" & exec cat <"$BO_DOWN" 3<&-'"""
+"""What rsync takes for ssh: says what is to run there, then joins its stdin and stdout to our pipes.
+
+It ends with what comes from there, because rsync waits for it before it closes the other direction.
+"""
+
+_FAR = re.compile(r"rsync --server( --sender)? (-[A-Za-z]*s[A-Za-z]*\.?[A-Za-z]*)")
+"""The far command line is letters only: paths and long options travel on stdin (-s)."""
+
+_VERSION = re.compile(r"rsync +version v?(\d+)\.(\d+)\.(\d+)")
+_NANOSECONDS = (3, 1, 3)  # from then on two states of a file within one second are told apart
+_CHUNK = 1 << 18  # bytes; four pipes full
+
+Progress = Callable[[int, int], None]
+"""Told how many files and bytes were sent so far."""
+
+
+def version_of(said: str) -> tuple[int, ...] | None:
+    """Of rsync's first line; None for another program of that name, which may not know -s."""
+    found = _VERSION.match(said)
+    return tuple(map(int, found.groups())) if found else None
+
+
+@cache
+def local_version() -> tuple[int, ...] | None:
+    """Of the rsync here; None where there is none. Blocks for a few ms."""
+    import subprocess  # noqa: PLC0415  # only who syncs needs it
+
+    if not which("rsync"):
+        return None
+    done = subprocess.run(["rsync", "--version"], capture_output=True, text=True, check=False, errors="replace")
+    return version_of(done.stdout)
+
+
+@dataclass(slots=True)
+class Ended:
+    """How a run went: rsync's exit code, how many files it sent, bytes through the channel, what it said."""
+
+    code: int
+    files: int = 0
+    sent: int = 0
+    said: str = ""
+
+
+class Run:
+    """One run of the local rsync over a channel whose script waits for a request."""
+
+    def __init__(self, channel: Channel, progress: Progress | None) -> None:
+        self._channel, self._progress = channel, progress
+        self._files = self._sent = 0
+
+    async def run(self, folder: Path, *, push: bool, paths: Sequence[str], far_version: Sequence[int]) -> Ended:
+        """Bring `paths` of `folder` there (push) or into it. The caller ends the channel."""
+        up_read, up_write = os.pipe()
+        down_read, down_write = os.pipe()
+        ours = [up_read, down_write]
+        try:
+            process = await self._spawn(folder, push, far_version, up_write, down_read)
+        except BaseException:
+            for descriptor in (up_read, down_write):
+                os.close(descriptor)
+            raise
+        finally:
+            os.close(up_write)
+            os.close(down_read)
+        tasks: list[asyncio.Task[str] | asyncio.Task[None]] = []
+        try:
+            reader, writer = await _streams(*ours)
+            assert process.stdin and process.stdout and process.stderr
+            stderr = asyncio.create_task(_tail(process.stderr))
+            counting = asyncio.create_task(self._count(process.stdout))
+            tasks = [stderr, counting]
+            tasks += [asyncio.create_task(work) for work in (
+                _feed(process.stdin, paths), self._up(reader), self._down(writer))]  # fmt: skip
+            code = await process.wait()
+            await counting
+            return Ended(code, self._files, self._sent, await stderr)
+        finally:
+            if process.returncode is None:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                await process.wait()
+            for task in tasks:
+                task.cancel()
+            if tasks:
+                await asyncio.wait(tasks)
+
+    async def _spawn(
+        self, folder: Path, push: bool, far_version: Sequence[int], up: int, down: int
+    ) -> asyncio.subprocess.Process:
+        near = local_version() or ()
+        argv = ["rsync", "-lptOs", "--from0", "--files-from=-", "--out-format=%i", f"--temp-dir={STAGING}"]
+        if min(tuple(near), tuple(far_version)) >= _NANOSECONDS:
+            argv.append("--modify-window=-1")
+        argv += [] if push else ["--safe-links"]
+        argv += ["-e", _BRIDGE, *(("./", "there:./") if push else ("there:./", "./"))]
+        return await asyncio.create_subprocess_exec(
+            *argv,
+            cwd=folder,
+            env={
+                "PATH": os.environ.get("PATH", os.defpath),
+                "LC_ALL": "C",
+                "BO_UP": f"/dev/fd/{up}",
+                "BO_DOWN": f"/dev/fd/{down}",
+            },
+            pass_fds=(up, down),
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=PIPE,
+            start_new_session=True,
+        )
+
+    async def _up(self, reader: asyncio.StreamReader) -> None:
+        asked = _FAR.fullmatch((await reader.readline()).decode(errors="replace").strip().removeprefix("there "))
+        if not asked:
+            return
+        with suppress(OSError):
+            await self._channel.write(words("rsync", "--server", *asked[0].split()[2:]))
+            while data := await reader.read(_CHUNK):
+                await self._channel.write(data)
+                self._sent += len(data)
+                self._tell()
+
+    async def _down(self, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            try:
+                while data := await self._channel.read(_CHUNK):
+                    writer.write(data)
+                    await writer.drain()
+            finally:
+                writer.close()
+
+    async def _count(self, stdout: asyncio.StreamReader) -> None:
+        async for line in stdout:
+            if line[:1] in (b"<", b">") and line[1:2] == b"f":
+                self._files += 1
+                self._tell()
+
+    def _tell(self) -> None:
+        if self._progress:
+            self._progress(self._files, self._sent)
+
+
+async def _streams(read: int, write: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Our ends of the two pipes."""
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader(limit=_CHUNK)
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(read, "rb", 0))
+    transport, protocol = await loop.connect_write_pipe(
+        lambda: asyncio.streams.FlowControlMixin(loop=loop), os.fdopen(write, "wb", 0)
+    )
+    return reader, asyncio.StreamWriter(transport, protocol, None, loop)
+
+
+async def _feed(stdin: asyncio.StreamWriter, paths: Sequence[str]) -> None:
+    """Each begins with "./": a name that begins with "#" would be a comment."""
+    with suppress(OSError):
+        for at in range(0, len(paths), 1000):
+            stdin.write(b"".join(b"./" + os.fsencode(path) + b"\0" for path in paths[at : at + 1000]))
+            await stdin.drain()
+    stdin.close()
+
+
+async def _tail(stderr: asyncio.StreamReader) -> str:
+    """The first of what it says; the rest is read and forgotten."""
+    said = b""
+    while data := await stderr.read(4096):
+        said = (said + data)[:8192]
+    return said.decode("utf-8", "replace")

@@ -1,0 +1,137 @@
+# A tree of files brought to this host or away from it, for dash, bash and busybox ash:  sh JOBS_DIR/THIS_FILE push|pull
+#
+# Requests are lines of sh words on stdin, $BO_NL for a newline; a cut line is never acted on. The first line of output is `ok`.
+#
+#   push   TARGET WITHIN (a folder below which any target may be taken, or empty):
+#          `waiting`, at most once, while another push works there; `ready DIGEST|- UNIX_TIME VERSION OF RSYNC, IF ANY`
+#          | `refused TEXT` | `full`. Then requests:
+#            manifest        one line: what `store` was given last
+#            delete NAME...  files and links     prune NAME...  folders, where they are empty     (no answer)
+#            store DIGEST TEXT                   `stored` | `full` | `error TEXT`
+#            rsync ARG...    rsync takes over
+#            tar             a tar archive; its last file is the next manifest:  `done` | `full` | `error TEXT`
+#   pull   SOURCE FIND_WORD...:  `ready - UNIX_TIME VERSION` | `absent` | `error TEXT`; then of find's files each path and a NUL,
+#          one more NUL, the same for links. Then requests:
+#            links NAME...   where each leads to and a NUL
+#            rsync ARG...
+
+set -u
+LC_ALL=C
+export LC_ALL
+unset CDPATH
+BO_NL='
+'
+ours=.build-orchestrator-sync # a folder in each target: the sign that it is ours, the lock, what was brought there
+
+explain() { # what the last command said, as an answer; $1 is said where it is no lack of space
+    case $trouble in
+        *'No space'* | *uota* | *'write error'*) echo full ;;
+        *) echo "$1 ${trouble%%"$BO_NL"*}" ;;
+    esac
+    exit 1
+}
+
+allowed() { # may files be brought here?
+    [ "$PWD" != / ] && [ "$PWD" != "${HOME-/}" ] || { why="is no folder for a tree"; return 1; }
+    [ -O . ] || { why="belongs to another user"; return 1; }
+    [ ! -h "$ours" ] || { why="holds a link named $ours"; return 1; }
+    [ ! -d "$ours" ] || return 0
+    [ -n "$(ls -A . | head -n 1)" ] || return 0
+    why="holds files that no sync brought: name a new or an empty folder, or one below the host's workdir"
+    [ -n "$1" ] || return 1
+    base=$(cd -P -- "$1" 2>/dev/null && pwd && echo .) || return 1
+    base=${base%"$BO_NL".}
+    case $PWD/ in "${base%/}/"*) return 0 ;; esac
+    return 1
+}
+
+lock() { # until this process ends, or its rsync
+    if command -v flock >/dev/null 2>&1 && exec 9<"$ours"; then
+        flock -n 9 2>/dev/null || { echo waiting; flock 9; }
+        return
+    fi
+    said=
+    until mkdir "$ours/lock" 2>/dev/null; do
+        holder=
+        { read -r holder <"$ours/lock/pid"; } 2>/dev/null
+        if [ -n "$holder" ] && ! kill -s 0 "$holder" 2>/dev/null; then
+            rm -f "$ours/lock/pid"
+            rmdir "$ours/lock" 2>/dev/null # fails where another has taken it already, and written its own
+            continue
+        fi
+        [ -n "$said" ] || { said=yes; echo waiting; }
+        sleep .1 2>/dev/null || sleep 1
+    done
+    echo $$ >"$ours/lock/pid"
+    trap 'rm -rf "$ours/lock"' EXIT
+    trap 'exit 1' HUP INT TERM
+}
+
+begin() {
+    trouble=$(mkdir -p -- "$1" 2>&1) || explain refused
+    cd -P -- "$1" 2>/dev/null || { echo "refused $1 cannot be entered"; exit 1; }
+    allowed "$2" || { echo "refused $1 $why"; exit 1; }
+    trouble=$(umask 077; mkdir -p "$ours/tmp" 2>&1) || explain refused
+    lock
+    rm -rf "$ours/tmp" # what a killed rsync left
+    trouble=$(umask 077; mkdir -p "$ours/tmp" 2>&1) || explain refused
+    digest=-
+    { read -r digest <"$ours/manifest"; } 2>/dev/null
+    ready "${digest:--}"
+}
+
+ready() { echo "ready $1 $(date +%s) $(command -v rsync >/dev/null 2>&1 && rsync --version 2>/dev/null | head -n 1)"; }
+
+store() {
+    trouble=$({ printf '%s\n%s\n' "$1" "$2" >"$ours/manifest.new" && mv -f "$ours/manifest.new" "$ours/manifest"; } 2>&1) ||
+        explain error
+    echo stored
+}
+
+unpack() {
+    trouble=$(tar -xpof - 2>&1) || explain error
+    trouble=$(mv -f "$ours/manifest.new" "$ours/manifest" 2>&1) || explain error
+    echo "done"
+}
+
+listing() {
+    kind=$1
+    shift
+    find . "$@" -type "$kind" -print0 2>/dev/null
+    printf '\0'
+}
+
+case ${1-} in
+    push | pull) echo ok ;;
+    *) echo "unknown operation" >&2; exit 64 ;;
+esac
+op=$1
+IFS= read -r line || exit 65
+eval "set -- $line"
+if [ "$op" = push ]; then
+    begin "$1" "$2"
+else
+    if ! cd -P -- "$1" 2>/dev/null; then
+        if [ -d "$1" ]; then echo "error cannot enter $1"; else echo absent; fi
+        exit
+    fi
+    shift
+    ready -
+    listing f "$@"
+    listing l "$@"
+fi
+while IFS= read -r line; do
+    eval "set -- $line"
+    request=$1
+    shift
+    case $request in
+        manifest) { read -r _ && cat; } 2>/dev/null <"$ours/manifest" || echo ;;
+        delete) rm -f -- "$@" 2>/dev/null ;;
+        prune) rmdir -- "$@" 2>/dev/null ;;
+        store) store "$@" ;;
+        links) for name do readlink "$name"; printf '\0'; done ;;
+        rsync) rsync "$@"; exit ;;
+        tar) unpack; exit ;;
+        *) echo "unknown request" >&2; exit 64 ;;
+    esac
+done

@@ -1,0 +1,71 @@
+"""Files of a host: found, fetched, put."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mcp_server.errors import BadInput, HostError, NotFound
+from mcp_server.hosts.base import Host
+from mcp_server.hosts.files import fetch, list_files, put, sha256_of
+
+NAMES = ["a b", "new\nline", "q'uo\"te", "back\\slash", "-dash", ".dot", "$x`id`", "\udcff\udc81.bin", "#hash"]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    folder = tmp_path / "ro ot"
+    (folder / "build" / "sub").mkdir(parents=True)
+    for name in NAMES:
+        (folder / "build" / name).write_bytes(os.fsencode(name))
+    (folder / "build" / "sub" / "x.bin").write_text("x")
+    return folder
+
+
+async def test_awkward_names_come_and_go_unharmed(host: Host, root: Path, tmp_path: Path) -> None:
+    """Ours."""
+    files = await list_files(host, str(root), ["build"])
+    assert {info.path for info in files} == {f"build/{name}" for name in NAMES} | {"build/sub/x.bin"}
+    await fetch(host, str(root), files, tmp_path / "into")
+    assert await put(host, str(tmp_path / "th\nere"), tmp_path / "into", files) == len(files)
+    assert await put(host, str(tmp_path / "th\nere"), tmp_path / "into", files) == 0
+    assert all(sha256_of(tmp_path / "th\nere" / info.path) == info.sha256 for info in files)
+    assert not list(tmp_path.rglob(".build-orchestrator-*"))
+
+
+async def test_a_link_out_of_the_tree_is_not_listed(host: Host, root: Path) -> None:
+    """Ours."""
+    (root / "build" / "out").symlink_to("/etc/passwd")
+    (root / "build" / "in.bin").symlink_to("sub/x.bin")
+    assert [info.path for info in await list_files(host, str(root), ["build/out", "build/in.bin"])] == ["build/in.bin"]
+
+
+async def test_a_file_that_changed_is_named(host: Host, root: Path, tmp_path: Path) -> None:
+    """Ours: and it does not arrive."""
+    files = await list_files(host, str(root), ["build/**/*.bin"])
+    (root / "build" / "sub" / "x.bin").write_text("y")
+    with pytest.raises(HostError, match=r"'build/sub/x.bin' .* changed"):
+        await fetch(host, str(root), files, tmp_path / "into")
+    assert not (tmp_path / "into/build/sub/x.bin").exists()
+    with pytest.raises(HostError, match="changed here"):
+        await put(host, str(tmp_path / "there"), root, files)
+
+
+async def test_nothing_is_written_outside(host: Host, root: Path, tmp_path: Path) -> None:
+    """Ours: neither by a path nor through a link."""
+    [info] = await list_files(host, str(root), ["build/sub/x.bin"])
+    with pytest.raises(BadInput):
+        await fetch(host, str(root), [replace(info, path="../x")], tmp_path / "into")
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "into").mkdir(exist_ok=True)
+    (tmp_path / "into" / "build").symlink_to(tmp_path / "outside")
+    with pytest.raises(HostError, match="link"):
+        await fetch(host, str(root), [info], tmp_path / "into")
+    assert list((tmp_path / "outside").iterdir()) == []
+
+
+async def test_an_absent_root_is_said(host: Host, tmp_path: Path) -> None:
+    """Ours."""
+    with pytest.raises(NotFound):
+        await list_files(host, str(tmp_path / "no"), ["*"])

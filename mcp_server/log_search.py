@@ -1,7 +1,8 @@
 """Searches a log in a process of its own: a pattern may take for ever on an unlucky line, and a process can be killed.
 
 Run as a program: the pattern and the most bytes of the answer as arguments, the log's text on stdin. Prints the count
-of matching lines, the count of all, and the first matching lines that fit, with their numbers.
+of matching lines, the count of all, and the first matching lines that fit, with their numbers. With `numbered` as third
+argument some lines only are on stdin, as `NUMBER:LINE`; `=COUNT` follows them.
 """
 
 import re
@@ -21,11 +22,19 @@ def window(line: str, match: "re.Match[str]") -> str:
 
 def main() -> None:
     pattern, most = re.compile(sys.argv[1]), int(sys.argv[2])
+    numbered = sys.argv[3:] == ["numbered"]
     kept: list[str] = []
     size = hits = number = 0
     for raw in sys.stdin.buffer:
         line = raw.decode("utf-8", "replace").rstrip("\n")
-        number += 1
+        if numbered:
+            if line.startswith("="):
+                number = int(line[1:])
+                break
+            count, _, line = line.partition(":")
+            number = int(count)
+        else:
+            number += 1
         match = pattern.search(line)
         if match is None:
             continue

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 
 from mcp_server import log_search
 from mcp_server.errors import BadInput
+from mcp_server.hosts import search
 from mcp_server.hosts.base import Host, JobId
+from mcp_server.hosts.far import FarHost
 
 PIECE_BYTES = 262_144
 LINE_BYTES = 32_768  # what is looked at of a longer line; a compiler's command line is about 4 kB
@@ -57,13 +59,11 @@ async def slice_log(
         raise BadInput(given[1], f"cannot be combined with {given[0]}: give one of grep, around, tail, offset")
     max_bytes = _in_range("max_bytes", max_bytes, 1, MOST_BYTES)
     if grep is not None:
-        return await _matching(_lines(host, job_id), stage, _checked(grep), max_bytes)
+        return await _search(host, job_id, stage, _checked(grep), max_bytes)
     if around is not None:
-        return await _around(_lines(host, job_id), stage, _in_range("around", around, 1, 10**9), max_bytes)
+        return await _around(host, job_id, stage, _in_range("around", around, 1, 10**9), max_bytes)
     if offset is not None:
-        start = _in_range("offset", offset, 0, 2**62)
-        piece = await host.read_log(job_id, start, max_bytes)
-        return LogSlice(stage, clean(piece), next_offset=start + len(piece) if len(piece) == max_bytes else None)
+        return await _from(host, job_id, stage, _in_range("offset", offset, 0, 2**62), max_bytes)
     count = _in_range("tail", tail if tail is not None else MOST_LINES, 1, MOST_LINES)
     piece = await host.read_log(job_id, -max_bytes, max_bytes)
     lines = piece.removesuffix(b"\n").split(b"\n")
@@ -81,10 +81,27 @@ def clean(data: bytes) -> str:
     return _CONTROL.sub("", "\n".join(lines))
 
 
+async def _from(host: Host, job_id: JobId, stage: str, start: int, max_bytes: int) -> LogSlice:
+    first, last = await host.log_hole(job_id) or (0, 0)
+    note = ""
+    if first <= start < last:
+        note = f"bytes {start} to {last} were not kept: the log passed its cap"
+        start = last
+    wanted = min(max_bytes, first - start) if start < first else max_bytes
+    piece = await host.read_log(job_id, start, wanted)
+    return LogSlice(stage, clean(piece), start + len(piece) if len(piece) == wanted else None, note)
+
+
 async def _lines(host: Host, job_id: JobId) -> AsyncIterator[str]:
     offset, rest = 0, b""
-    while piece := await host.read_log(job_id, offset, PIECE_BYTES):
+    first, last = await host.log_hole(job_id) or (0, 0)
+    while piece := await host.read_log(
+        job_id, offset, min(PIECE_BYTES, first - offset) if offset < first else PIECE_BYTES
+    ):
         offset += len(piece)
+        if offset == first and last:
+            piece += b"\n[%d bytes were not kept here: the log passed its cap]\n" % (last - first)
+            offset = last
         *whole, rest = (rest + piece).split(b"\n")
         rest = rest[:PIECE_BYTES]
         for line in whole:
@@ -93,25 +110,39 @@ async def _lines(host: Host, job_id: JobId) -> AsyncIterator[str]:
         yield clean(rest[:LINE_BYTES])
 
 
-async def _matching(lines: AsyncIterator[str], stage: str, pattern: str, max_bytes: int) -> LogSlice:
+async def _search(host: Host, job_id: JobId, stage: str, pattern: str, max_bytes: int) -> LogSlice:
+    """A far log is looked through where it lies, as long as the pattern has words that each match must have."""
+    words = search.literals(pattern) if isinstance(host, FarHost) else None
+    if words is not None:
+        with contextlib.suppress(search.TooMany):
+            return await _matching(_numbered(host, job_id, words), stage, pattern, max_bytes, "numbered")
+    return await _matching(_lines(host, job_id), stage, pattern, max_bytes)
+
+
+async def _numbered(host: Host, job_id: JobId, words: list[str]) -> AsyncIterator[str]:
+    async for number, line in search.candidates(host, job_id, words):
+        yield f"{number}:{clean(line[:LINE_BYTES])}" if line else f"={number}"
+
+
+async def _matching(lines: AsyncIterator[str], stage: str, pattern: str, max_bytes: int, *mode: str) -> LogSlice:
     """BadInput: the pattern takes longer than SEARCH_S on this log."""
-    search = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-I", "-S", log_search.__file__, pattern, str(max_bytes)),
+    finder = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-I", "-S", log_search.__file__, pattern, str(max_bytes), *mode),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
     )
     try:
         async with asyncio.timeout(SEARCH_S):
-            output, _ = await asyncio.gather(_read(search.stdout), _write(search.stdin, lines))
+            output, _ = await asyncio.gather(_read(finder.stdout), _write(finder.stdin, lines))
     except TimeoutError:
         sentence = f"{pattern[:60]!r} takes longer than {SEARCH_S} s on this log: write a simpler pattern"
         raise BadInput("grep", sentence) from None
     finally:
-        if search.returncode is None:
+        if finder.returncode is None:
             with contextlib.suppress(ProcessLookupError):
-                search.kill()
-            await search.wait()
+                finder.kill()
+            await finder.wait()
     head, *kept = output.decode("utf-8", "replace").split("\n")
     hits, number = (int(word) for word in head.split())
     note = f"{hits} of {number} lines match" + (f", the first {len(kept)} shown" if len(kept) < hits else "")
@@ -131,7 +162,20 @@ async def _write(pipe: asyncio.StreamWriter | None, lines: AsyncIterator[str]) -
     pipe.close()
 
 
-async def _around(lines: AsyncIterator[str], stage: str, wanted: int, max_bytes: int) -> LogSlice:
+async def _around(host: Host, job_id: JobId, stage: str, wanted: int, max_bytes: int) -> LogSlice:
+    if isinstance(host, FarHost):
+        start = max(1, wanted - AROUND_LINES)
+        found, number = await search.lines(host, job_id, start, wanted + AROUND_LINES)
+        near = [(start + at, clean(line[:LINE_BYTES])) for at, line in enumerate(found)]
+    else:
+        near, number = await _near(_lines(host, job_id), wanted)
+    if number < wanted:
+        raise BadInput("around", f"{wanted} is past the log's end: it has {number} lines")
+    return LogSlice(stage, "\n".join(_nearest(near, wanted, max_bytes)))
+
+
+async def _near(lines: AsyncIterator[str], wanted: int) -> tuple[list[tuple[int, str]], int]:
+    """The wanted line's neighbourhood, and how many lines were looked at."""
     window: deque[tuple[int, str]] = deque(maxlen=2 * AROUND_LINES + 1)
     number = 0
     async for line in lines:
@@ -139,10 +183,7 @@ async def _around(lines: AsyncIterator[str], stage: str, wanted: int, max_bytes:
         window.append((number, line))
         if number >= wanted + AROUND_LINES:
             break
-    if number < wanted:
-        raise BadInput("around", f"{wanted} is past the log's end: it has {number} lines")
-    near = [(n, line) for n, line in window if abs(n - wanted) <= AROUND_LINES]
-    return LogSlice(stage, "\n".join(_nearest(near, wanted, max_bytes)))
+    return [(n, line) for n, line in window if abs(n - wanted) <= AROUND_LINES], number
 
 
 def _nearest(lines: Iterable[tuple[int, str]], wanted: int, max_bytes: int) -> list[str]:

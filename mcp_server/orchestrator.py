@@ -3,27 +3,27 @@
 import asyncio
 import contextlib
 import os
-import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mcp_server import plans, references
+from mcp_server.build_statistics import Stats
 from mcp_server.clock import Clock, SystemClock
 from mcp_server.config import Config
-from mcp_server.demo.place import is_demo_project, simulated_installation
 from mcp_server.engine import signals, start
-from mcp_server.errors import BadInput, Conflict, EnvironmentMissing, HostError, NotFound
+from mcp_server.errors import BadInput, Conflict, NotFound
 from mcp_server.hosts.base import Host
-from mcp_server.hosts.local import LocalHost
-from mcp_server.idf.environment import choose_installation, find_installations
-from mcp_server.idf.installation import Installation, checked_target, read_version
-from mcp_server.idf.project import inspect_project
+from mcp_server.idf.installation import Installation
 from mcp_server.logs import LogSlice, slice_log
-from mcp_server.model import Artifact, Build, BuildStatus, Event, Lease, Plan, Project, Stage
-from mcp_server.store import artifacts, builds, events, leases
+from mcp_server.machines import HostView, Machines
+from mcp_server.model import Build, BuildStatus, Event, Plan, Project
+from mcp_server.orders import Order, Orders, RemoteAsk
+from mcp_server.pipelines.pipeline import Pipeline
+from mcp_server.store import builds, events, leases, stats
 from mcp_server.store.database import Store
+from mcp_server.views import BuildView, build_view
 
 if TYPE_CHECKING:
     from mcp_server.idf.doctor import Check
@@ -40,22 +40,6 @@ class Started:
     joined: bool
 
 
-@dataclass(frozen=True, slots=True)
-class BuildView:
-    """A build as a front shows it: its row, its stages, its project, and what a pending one waits for.
-
-    `typical_s` is the median duration of the same build's last successes, None where there are none.
-    """
-
-    build: Build
-    project: Project
-    stages: Sequence[Stage]
-    artifacts: Sequence[Artifact] = ()
-    blocked_by: Sequence[Lease] = ()
-    typical_s: float | None = None
-    elapsed_s: float = 0
-
-
 OnUpdate = Callable[[BuildView], Awaitable[None]]
 
 
@@ -69,7 +53,8 @@ class Orchestrator:
         self.clock: Clock = clock or SystemClock()
         self.environment = dict(os.environ if environment is None else environment)
         self._store: Store | None = None
-        self._hosts: dict[str, Host] = {}
+        self.machines = Machines(config, self.environment, self.clock)
+        self.orders = Orders(config, self.machines.hosts, self.environment)
         self._opening = asyncio.Lock()
 
     async def store(self) -> Store:
@@ -87,8 +72,7 @@ class Orchestrator:
 
     async def aclose(self) -> None:
         """Let everything go; builds run on."""
-        for host in self._hosts.values():
-            await host.aclose()
+        await self.machines.aclose()
         if self._store is not None:
             await self._store.aclose()
 
@@ -107,24 +91,51 @@ class Orchestrator:
 
         BadInput: no project, unknown target or host. EnvironmentMissing: no ESP-IDF. Returns before anything is run.
         """
-        self._known_host(host)
-        found = await asyncio.to_thread(inspect_project, Path(project))
-        installation = await self.installation(found.path)
-        chosen = None if target is None else await asyncio.to_thread(checked_target, installation, target)
-        limit = self.config.defaults.timeout
-        stage = plans.idf_build(found.path, installation, target=chosen, clean=clean, host=host, timeout_s=limit)
+        order = await asyncio.to_thread(self.orders.idf_build, Path(project), target=target, clean=clean, host=host)
+        return await self._start(order, triggered_by)
+
+    async def start_remote(self, ask: RemoteAsk, *, triggered_by: str = "manual") -> Started:
+        """Run a command, or the host's `build` with a task, on the host that a name, alias or tag means.
+
+        With a project, a folder of this machine, its tree is synced there first. BadInput: unknown host, both or
+        neither of task and command, no folder to work in, an unusable duration.
+        """
+        return await self._start(await asyncio.to_thread(self.orders.remote, ask), triggered_by)
+
+    async def read_pipeline(
+        self, *, path: str | None = None, text: str | None = None, params: Mapping[str, Any] | None = None
+    ) -> Pipeline:
+        """A pipeline, checked and worked out, from a file or from text. PipelineError: every mistake in it."""
+        return await asyncio.to_thread(self.orders.read_pipeline, path, text, params or {})
+
+    async def usual_durations(self, folder: Path, name: str) -> Mapping[str, float]:
+        """Seconds that each stage of a pipeline usually takes, from its earlier builds in the folder."""
+        path, store = await asyncio.to_thread(references.real_path, str(folder)), await self.store()
+
+        def statements(c: builds.sa.Connection) -> Mapping[str, float]:
+            found = builds.find_projects(c, path)
+            return stats.stage_durations(c, found[0].id, name) if found else {}
+
+        return await store.read(statements)
+
+    async def start_pipeline(self, pipeline: Pipeline, folder: Path, *, triggered_by: str = "manual") -> Started:
+        """Run a pipeline; its relative paths start from `folder`. BadInput, EnvironmentMissing: of its `uses`."""
+        order = await asyncio.to_thread(self.orders.pipeline, pipeline, folder)
+        return await self._start(order, triggered_by)
+
+    async def _start(self, order: Order, triggered_by: str) -> Started:
         return await self.start_plan(
-            found.path,
-            Plan(stages=(stage,)),
-            name="idf_build",
-            target=chosen or found.target,
+            order.folder,
+            order.plan,
+            name=order.name,
+            target=order.target,
             triggered_by=triggered_by,
-            project_name=found.name,
+            project_name=order.project_name,
         )
 
     async def start_plan(
         self,
-        folder: Path,
+        folder: str | Path,
         plan: Plan,
         *,
         name: str,
@@ -138,7 +149,7 @@ class Orchestrator:
         key = plans.args_key(name, plan)
 
         def statements(c: builds.sa.Connection) -> tuple[Build, bool]:
-            project = builds.ensure_project(c, str(folder), project_name or folder.name, now, target)
+            project = builds.ensure_project(c, str(folder), project_name or Path(folder).name, now, target)
             return builds.insert_build(
                 c,
                 project,
@@ -165,7 +176,7 @@ class Orchestrator:
         if build.status not in (BuildStatus.FAILED, BuildStatus.CANCELLED):
             raise Conflict(f"build {build.id} is {build.status}: only a failed or cancelled build can be retried")
         return await self.start_plan(
-            Path(view.project.path),
+            view.project.path,
             plans.unfinished(build.plan, view.stages, build.round) if failed_only else build.plan,
             name=build.name,
             target=build.target,
@@ -197,22 +208,8 @@ class Orchestrator:
         return view
 
     async def _view(self, reference: int | str) -> BuildView:
-        build, store = await self._build(reference), await self.store()
-
-        def statements(c: builds.sa.Connection) -> BuildView:
-            stages = builds.stages_of(c, build.id)
-            current = builds.get_build(c, build.id)
-            return BuildView(
-                build=current,
-                project=builds.get_project(c, build.project_id),
-                stages=stages,
-                artifacts=[artifact for _, artifact in artifacts.artifacts_of(c, build.id)],
-                blocked_by=_blockers(c, current, stages),
-                typical_s=_median(builds.recent_durations(c, build.args_key)),
-                elapsed_s=self._elapsed(current),
-            )
-
-        return await store.read(statements)
+        build, now = await self._build(reference), self.clock.now()
+        return await (await self.store()).read(lambda c: build_view(c, build.id, now))
 
     async def wait(self, reference: int | str, timeout_s: float, on_update: OnUpdate | None = None) -> BuildView:
         """The build once it is over, or as it is after `timeout_s`. Cancelling the wait leaves the build running."""
@@ -237,6 +234,10 @@ class Orchestrator:
                 if self.clock.monotonic() >= poked + POKE_S:
                     poked = self.clock.monotonic()
                     await self.poke()
+
+    def changes(self) -> contextlib.AbstractAsyncContextManager[signals.Signal]:
+        """A signal that arrives whenever a row of this home may have changed; look once more after entering."""
+        return signals.watch(self.config.home)
 
     async def list(self, *, project: str | None = None, status: str | None = None, limit: int = 10) -> Sequence[Build]:
         """The newest builds first. BadInput: unknown status or project."""
@@ -317,29 +318,27 @@ class Orchestrator:
 
     async def installation(self, folder: Path | None = None) -> Installation:
         """The ESP-IDF that a build started now would use. EnvironmentMissing: none; the demo needs none."""
-        return await asyncio.to_thread(self._installation, folder)
+        return await asyncio.to_thread(self.orders.installation, folder)
 
-    def _installation(self, folder: Path | None) -> Installation:
-        extra = [Path(self.config.local.idf_path)] if self.config.local.idf_path else []
-        found = find_installations(self.environment, extra)
-        try:
-            return choose_installation(found, self.environment.get("ESP_IDF_VERSION"))
-        except EnvironmentMissing:
-            if folder is None or not is_demo_project(folder):
-                raise
-            idf = simulated_installation()
-            version = read_version(idf) or "0"
-            return Installation(
-                path=idf, version=version, python=Path(sys.executable), tools_path=idf, source="simulated"
-            )
+    # -- hosts -------------------------------------------------------------------------------------------------------
 
     def host(self, name: str) -> Host:
-        """A host by name. HostError: unknown."""
-        if name not in self._hosts:
-            if name != "local":
-                raise HostError(name, "is not known here")
-            self._hosts[name] = LocalHost(self.config.jobs_dir)
-        return self._hosts[name]
+        """A host by its name. BadInput: unknown."""
+        return self.machines.hosts.get(name)
+
+    async def look_at_hosts(self, name: str | None = None, *, check: bool = True) -> Sequence[HostView]:
+        """The hosts that a name, alias or tag means, or all of them; with `check` each is asked how it is.
+
+        BadInput: unknown. A host that does not answer says so in its view and keeps nobody waiting for the others.
+        """
+        held = await (await self.store()).read(leases.holders)
+        return await self.machines.look(name, held, check=check)
+
+    async def stats(self, project: str | None = None) -> Stats:
+        """Counts, durations, failures by first cause: of one project or of all. NotFound: unknown project."""
+        found = await self.find_project(project) if project is not None else None
+        now, number = self.clock.now(), found and found.id
+        return await (await self.store()).read(lambda c: stats.build_stats(c, now, number))
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
@@ -349,26 +348,3 @@ class Orchestrator:
         if found is None:
             raise NotFound(f"there is no build {number}: build_list shows those there are")
         return found
-
-    def _known_host(self, host: str) -> None:
-        if host != "local":
-            raise BadInput("host", f"{host[:60]!r} is not known; known: local")
-
-    def _elapsed(self, build: Build) -> float:
-        if build.duration is not None:
-            return build.duration
-        return (self.clock.now() - (build.started_at or build.created_at)).total_seconds()
-
-
-def _median(values: Sequence[float]) -> float | None:
-    return sorted(values)[len(values) // 2] if values else None
-
-
-def _blockers(c: builds.sa.Connection, build: Build, stages: Sequence[Stage]) -> Sequence[Lease]:
-    """Leases of other builds that a build with nothing running waits for."""
-    if not build.status.is_open or any(stage.status.is_open for stage in stages):
-        return ()
-    others = [lease for lease in leases.holders(c) if lease.build != build.id]
-    directories = {f"dir:{stage.host}:{stage.directory}" for stage in build.plan.stages}
-    hosts = {f"host:{stage.host}" for stage in build.plan.stages}
-    return [x for x in others if x.resource in directories] or [x for x in others if x.resource in hosts]

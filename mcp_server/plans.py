@@ -2,11 +2,12 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from mcp_server.idf.installation import Installation
-from mcp_server.model import Plan, Stage, StageSpec, StageStatus
+from mcp_server.model import Plan, Stage, StageSpec, StageStatus, Sync
+from mcp_server.pipelines.pipeline import Pipeline, PipelineStage
 
 
 def idf_build(
@@ -15,11 +16,12 @@ def idf_build(
     *,
     target: str | None = None,
     clean: bool = False,
-    host: str = "local",
     timeout_s: float,
+    name: str = "build",
+    folder: str = "build",
 ) -> StageSpec:
     """The stage `build`: an ESP-IDF project in its `build/`. Without `target` the project keeps its own."""
-    build_dir = project / "build"
+    build_dir = project / folder
     params = {
         "project": str(project),
         "build_dir": str(build_dir),
@@ -27,20 +29,112 @@ def idf_build(
         "clean": clean,
         "installation": installation.model_dump(mode="json"),
     }
+    return StageSpec(name=name, kind="idf.build", params=params, directory=str(build_dir), timeout_s=timeout_s)
+
+
+def idf_remote(
+    project: Path, host: str, idf_path: str | None, *, target: str | None, clean: bool, shown: str, timeout_s: float
+) -> StageSpec:
+    """The stage `build` on another host; what it builds comes back into `build/<shown>-<host>`."""
+    build_dir = project / "build" / f"{shown}-{host}"
+    given = {"idf_path": idf_path, "target": target, "clean": clean}
     return StageSpec(
-        name="build", kind="idf.build", params=params, host=host, directory=str(build_dir), timeout_s=timeout_s
+        name="build",
+        kind="idf.remote",
+        params={"project": str(project), "build_dir": str(build_dir), **given},
+        host=host,
+        directory=str(build_dir),
+        sync=Sync(path="."),
+        timeout_s=timeout_s,
     )
 
 
-def idf_run(project: Path, *, expect: Sequence[str], fail_on: Sequence[str] = (), timeout_s: float) -> StageSpec:
+def idf_run(
+    project: Path,
+    *,
+    expect: Sequence[str],
+    fail_on: Sequence[str] = (),
+    timeout_s: float,
+    name: str = "run",
+    folder: str = "build",
+) -> StageSpec:
     """The stage `run`, after `build`: firmware for the linux target as a process, until what it prints decides."""
     params = {
         "project": str(project),
-        "build_dir": str(project / "build"),
+        "build_dir": str(project / folder),
         "expect": list(expect),
         "fail_on": list(fail_on),
     }
-    return StageSpec(name="run", kind="idf.run", params=params, depends_on=("build",), timeout_s=timeout_s)
+    return StageSpec(name=name, kind="idf.run", params=params, depends_on=("build",), timeout_s=timeout_s)
+
+
+def command(
+    host: str,
+    project: Path,
+    *,
+    text: str | None = None,
+    task: str | None = None,
+    workdir: str | None = None,
+    env: Mapping[str, str] | None = None,
+    artifacts: Sequence[str] = (),
+    synced: bool = False,
+    timeout_s: float,
+) -> StageSpec:
+    """The stage `build`: a command, or the host's own for a task, on any host. `synced`: in a copy of the project."""
+    given = {"command": text, "task": task, "workdir": workdir, "env": dict(env or {})}
+    params = {"project": str(project), **{name: value for name, value in given.items() if value}}
+    return StageSpec(
+        name="build",
+        kind="command",
+        params=params,
+        host=host,
+        timeout_s=timeout_s,
+        artifacts=tuple(artifacts),
+        sync=Sync(path=".") if synced else None,
+    )
+
+
+MakeUses = Callable[[PipelineStage, Path], StageSpec]
+"""The stage that `uses` names, in a project's folder."""
+
+
+def of_pipeline(pipeline: Pipeline, folder: Path, uses: MakeUses) -> Plan:
+    """What a pipeline runs; its relative paths start from `folder`."""
+    return Plan(
+        stages=tuple(_of_pipeline_stage(stage, folder, uses) for stage in pipeline.stages),
+        parallel_limit=pipeline.parallel_limit,
+        on_failure=pipeline.on_failure,
+        on_success=pipeline.on_success,
+    )
+
+
+def _of_pipeline_stage(stage: PipelineStage, folder: Path, uses: MakeUses) -> StageSpec:
+    if stage.uses is None:
+        given = {"command": stage.command, "workdir": stage.workdir, "env": dict(stage.env)}
+        given |= {"secrets": list(stage.secrets)}
+        params = {"project": str(folder), **{name: value for name, value in given.items() if value}}
+        made = StageSpec(name=stage.name, kind="command", params=params)
+    elif stage.skip:
+        made = StageSpec(name=stage.name, kind=stage.uses, params={"project": str(folder)})
+    else:
+        made = uses(stage, folder)
+    first, *others = stage.servers
+    return made.model_copy(
+        update={
+            "name": stage.name,
+            "depends_on": stage.depends_on,
+            "host": first,
+            "hosts": tuple(others),
+            "timeout_s": stage.timeout_s,
+            "retry": stage.retry,
+            "skip": stage.skip,
+            "allow_failure": stage.allow_failure,
+            "artifacts": stage.artifacts,
+            "needs_artifacts": stage.needs_artifacts,
+            "sync": stage.sync,
+            "group": stage.group,
+        }
+    )
 
 
 def patch(project: Path, diff: Path, *, timeout_s: float = 60) -> StageSpec:

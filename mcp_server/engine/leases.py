@@ -1,68 +1,231 @@
-"""Waiting in line for what only so many may have at once: host slots and build directories."""
+"""Waiting in line for what only so many may have at once: host slots, build directories, groups of stages."""
 
 import asyncio
+import bisect
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 import sqlalchemy as sa
 
 from mcp_server.clock import Clock
-from mcp_server.model import Lease
+from mcp_server.model import Build, Lease
 from mcp_server.store import leases as table
 from mcp_server.store.database import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A resource with so many slots. Of several choices the lowest `order` goes first, then the least loaded."""
+
+    resource: str
+    slots: int = 1
+    order: int = 0
+
+
+AT_ONCE = 50  # tickets looked at in one transaction
+
+Claim = Sequence[Choice]
+"""One slot of any of these."""
+
+
+class Gate:
+    """At most `limit` holders of leases at a time within one build; None: no limit."""
+
+    def __init__(self, limit: int | None = None) -> None:
+        self.limit, self.inside = limit, 0
+
+    def admits(self, entering: int) -> bool:
+        return self.limit is None or self.inside + entering < self.limit
 
 
 @dataclass(order=True)
 class _Ticket:
     priority: int
     build: int
+    rank: float
     number: int
-    resource: str = field(compare=False)
-    slots: int = field(compare=False)
+    claims: Sequence[Claim] = field(compare=False)
     stage: str | None = field(compare=False)
     reason: str = field(compare=False)
-    granted: asyncio.Future[Lease] = field(compare=False)
+    gate: Gate | None = field(compare=False)
+    granted: asyncio.Future[tuple[Lease, ...]] = field(compare=False)
+    wanted: frozenset[str] = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        self.wanted = frozenset(choice.resource for claim in self.claims for choice in claim)
 
 
 class LeaseLine:
-    """Grants leases by priority, then to the older build. What a build held before a restart it gets back at once."""
+    """Grants leases by priority, then to the older build, then to the longer way still to go in it.
+
+    All claims of a ticket are granted together or none is, so that nobody waits for one thing while holding another.
+    What a build held before a restart it gets back at once.
+    """
 
     def __init__(self, store: Store, clock: Clock) -> None:
         self._store, self._clock = store, clock
         self._line: list[_Ticket] = []
         self._granting = asyncio.Lock()
         self._count = 0
+        self._full: set[str] = set()  # nothing of these was given back since they were seen taken
+        self._left_over: set[tuple[int, str | None]] | None = None  # held when this worker began
 
     async def acquire(
-        self, resource: str, *, slots: int, build: int, stage: str | None, reason: str, priority: int
-    ) -> Lease:
-        """A slot of `resource`, when it is this build's turn. Cancelling leaves the line; nothing stays taken."""
+        self,
+        claims: Sequence[Claim],
+        *,
+        build: int,
+        stage: str | None,
+        reason: str,
+        priority: int,
+        rank: float = 0,
+        gate: Gate | None = None,
+    ) -> tuple[Lease, ...]:
+        """One lease a claim, when it is this ticket's turn. Cancelling leaves the line; nothing stays taken.
+
+        `rank` is the time from this stage to the end of its build: the longest goes first. Give all of it back with
+        `release`.
+        """
         self._count += 1
-        granted: asyncio.Future[Lease] = asyncio.get_running_loop().create_future()
-        ticket = _Ticket(priority, build, self._count, resource, slots, stage, reason, granted)
-        self._line.append(ticket)
+        granted: asyncio.Future[tuple[Lease, ...]] = asyncio.get_running_loop().create_future()
+        ticket = _Ticket(priority, build, -rank, self._count, claims, stage, reason, gate, granted)
+        bisect.insort(self._line, ticket)
         try:
-            await self.offer(resource)
+            if self._left_over is None or not self._hopeless(ticket):
+                await self.offer(ticket.wanted)
             return await granted
         finally:
-            if ticket in self._line:
-                self._line.remove(ticket)
+            if not granted.done() or granted.cancelled():
+                self._leave(ticket)
 
-    async def offer(self, resource: str) -> None:
-        """Let the next in line have what was given back; who gave it back calls this once that is committed."""
+    async def acquire_one(self, resource: str, *, build: Build) -> Lease:
+        """The only slot of `resource`, for the whole build."""
+        asked = self.acquire(
+            [[Choice(resource)]], build=build.id, stage=None, reason=f"build {build.id}", priority=build.priority
+        )
+        return (await asked)[0]
+
+    async def release(self, leases: Iterable[Lease], gate: Gate | None = None) -> None:
+        """What was given back in the store goes to the next in line."""
+        if gate is not None:
+            gate.inside -= 1
+        await self.offer({lease.resource for lease in leases}, gate)
+
+    async def offer(self, resources: Iterable[str], gate: Gate | None = None) -> None:
+        """Let the next in line have what is free; who gave something back calls this once that is committed."""
+        freed = frozenset(resources)
         async with self._granting:
-            line = sorted(t for t in self._line if t.resource == resource and not t.granted.done())
-            if not line:
-                return
-            now = self._clock.now()
+            self._full -= freed  # in here, lest a grant that read before that was given back says otherwise
+            if self._left_over is None:
+                self._left_over = {(lease.build, lease.stage) for lease in await self._store.read(table.holders)}
+            asked: set[int] = set()
+            while line := self._next(freed, gate, asked):
+                granted, room = await self._store.write(lambda c, line=line: self._grant(c, line))
+                for ticket, leases in granted:
+                    await self._hand_over(ticket, leases)
+                if not room:
+                    return
+                asked |= {ticket.number for ticket in line}
 
-            def statements(c: sa.Connection) -> list[Lease | None]:
-                return [table.take(c, resource, t.slots, t.build, t.stage, t.reason, now) for t in line]
+    def _hopeless(self, ticket: _Ticket) -> bool:
+        """Whether something that it needs is known to be taken, and not by itself before a restart."""
+        if (ticket.build, ticket.stage) in (self._left_over or ()):
+            return False
+        return any(all(choice.resource in self._full for choice in claim) for claim in ticket.claims)
 
-            for ticket, lease in zip(line, await self._store.write(statements), strict=True):
-                if lease is None:
-                    continue
-                if ticket in self._line and not ticket.granted.done():
-                    ticket.granted.set_result(lease)
-                    self._line.remove(ticket)
-                else:  # its waiter left while the row was written
-                    await self._store.write(lambda c, lost=lease: table.release(c, lost, now))
+    def _next(self, freed: frozenset[str], gate: Gate | None, asked: Container[int]) -> Sequence[_Ticket]:
+        """The next in line that may go now, as far as their gates admit them."""
+        found: list[_Ticket] = []
+        entering: dict[Gate | None, int] = {}
+        for ticket in self._line:
+            if not (ticket.wanted & freed or (gate is not None and ticket.gate is gate)) or ticket.number in asked:
+                continue
+            inside = entering.get(ticket.gate, 0)
+            if ticket.gate is None or ticket.gate.admits(inside):
+                entering[ticket.gate] = inside + 1
+                found.append(ticket)
+                if len(found) == AT_ONCE:
+                    break
+        return found
+
+    async def _hand_over(self, ticket: _Ticket, leases: tuple[Lease, ...]) -> None:
+        if ticket.granted.done():  # its waiter left while the rows were written
+            await self._store.write(lambda c: self._take_back(c, leases))
+            return
+        if ticket.gate is not None:
+            ticket.gate.inside += 1
+        ticket.granted.set_result(leases)
+        self._leave(ticket)
+
+    def _grant(self, c: sa.Connection, line: Sequence[_Ticket]) -> tuple[list[tuple[_Ticket, tuple[Lease, ...]]], bool]:
+        """Who gets what, and whether any of what they want is still free."""
+        now = self._clock.now()
+        holdings = _Holdings(table.held(c, {name for ticket in line for name in ticket.wanted}))
+        granted: list[tuple[_Ticket, tuple[Lease, ...]]] = []
+        for ticket in line:
+            regains = (ticket.build, ticket.stage) in (self._left_over or ())
+            leases = [holdings.choose(ticket, claim, now, regains) for claim in ticket.claims]
+            if None in leases:
+                continue
+            got = tuple(lease for lease in leases if lease is not None)
+            for lease in got:
+                if holdings.hold(lease):
+                    table.add(c, lease, now)
+            granted.append((ticket, got))
+        slots = {choice.resource: choice.slots for ticket in line for claim in ticket.claims for choice in claim}
+        full = {name for name, count in slots.items() if holdings.taken(name) >= count}
+        self._full = (self._full - slots.keys()) | full
+        return granted, len(full) < len(slots)
+
+    def _take_back(self, c: sa.Connection, leases: Sequence[Lease]) -> None:
+        for lease in leases:
+            table.release(c, lease, self._clock.now())
+
+    def _leave(self, ticket: _Ticket) -> None:
+        at = bisect.bisect_left(self._line, ticket)
+        if at < len(self._line) and self._line[at] is ticket:
+            del self._line[at]
+
+
+class _Holdings:
+    """Who holds what while one group of grants is decided."""
+
+    def __init__(self, held: Iterable[table.Held]) -> None:
+        self._held: dict[str, dict[int, tuple[int, str | None, datetime]]] = {}
+        for resource, slot, build, stage, taken_at in held:
+            self._held.setdefault(resource, {})[slot] = (build, stage, taken_at)
+
+    def choose(self, ticket: _Ticket, claim: Claim, now: datetime, regains: bool) -> Lease | None:
+        """What the ticket's holder had before a restart, else a free slot of the best choice; None: all are taken."""
+        for choice in claim if regains else ():
+            for slot, (build, stage, taken_at) in self._held.get(choice.resource, {}).items():
+                if (build, stage) == (ticket.build, ticket.stage):
+                    return self._lease(ticket, choice.resource, slot, taken_at)
+        free = [choice for choice in claim if self.taken(choice.resource) < choice.slots]
+        if not free:
+            return None
+        best = min(free, key=lambda choice: (choice.order, self.taken(choice.resource) / choice.slots))
+        taken = self._held.get(best.resource, {})
+        slot = next(number for number in range(best.slots) if number not in taken)
+        return self._lease(ticket, best.resource, slot, now)
+
+    def taken(self, resource: str) -> int:
+        return len(self._held.get(resource, ()))
+
+    def hold(self, lease: Lease) -> bool:
+        """Note a lease; False where it was held before."""
+        slots = self._held.setdefault(lease.resource, {})
+        new = lease.slot not in slots
+        slots[lease.slot] = (lease.build, lease.stage, lease.taken_at)
+        return new
+
+    def _lease(self, ticket: _Ticket, resource: str, slot: int, taken_at: datetime) -> Lease:
+        return Lease(
+            resource=resource,
+            slot=slot,
+            build=ticket.build,
+            stage=ticket.stage,
+            reason=ticket.reason,
+            taken_at=taken_at,
+        )

@@ -1,15 +1,28 @@
 """What the parts of a worker share."""
 
+import asyncio
+import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 
 from mcp_server.clock import Clock
-from mcp_server.config import Config
-from mcp_server.engine.leases import LeaseLine
-from mcp_server.errors import BadInput
+from mcp_server.config import Config, load_config
+from mcp_server.engine.leases import Choice, Claim, LeaseLine
+from mcp_server.errors import ConfigError
 from mcp_server.hosts.base import Host
+from mcp_server.hosts.registry import Hosts
+from mcp_server.model import StageSpec
+from mcp_server.notify import Notifier
+from mcp_server.secret_store import Secrets
+from mcp_server.store.archive import Archive
 from mcp_server.store.database import Store
+from mcp_server.store.events import append
+
+log = logging.getLogger(__name__)
+
+HOST = "host:"
+CLOSE_S = 5  # for the last notifications of a leaving worker
 
 
 @dataclass
@@ -19,19 +32,73 @@ class Services:
     config: Config
     store: Store
     clock: Clock
-    hosts: Mapping[str, Host]
+    hosts: Hosts
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
 
     def __post_init__(self) -> None:
         self.leases = LeaseLine(self.store, self.clock)
+        self.archive = Archive(self.config.artifacts_dir)
+        self.secrets = Secrets(self.config, self.environment)
+        self.notifier = Notifier(
+            self.config.notifications, self.secrets, self.clock, undelivered=self._note_undelivered
+        )
+        self._notes: set[asyncio.Task[None]] = set()
+        self.begun: set[int] = set()  # builds whose row says `running`
+        self._read_at: tuple[int, int] | None = None
+
+    async def refresh(self) -> None:
+        """Take over a config.yaml that changed. One with mistakes changes nothing: fronts refuse it in words."""
+        state = await asyncio.to_thread(_state_of, self.config)
+        if state == self._read_at:
+            return
+        self._read_at = state
+        try:
+            self.config = await asyncio.to_thread(load_config, self.environment)
+        except ConfigError as error:
+            log.warning("config.yaml is not taken over: %s", error)
+            return
+        self.hosts.update(self.config)
+        self.secrets = Secrets(self.config, self.environment)
+        self.notifier.update(self.config.notifications, self.secrets)
+
+    async def aclose(self) -> None:
+        """Let hosts and channels go; jobs run on."""
+        await self.notifier.aclose(CLOSE_S)
+        await self.hosts.aclose()
+
+    def _note_undelivered(self, build: int, sentence: str) -> None:
+        """A channel that delivers nothing is named in the build's record; the build goes on."""
+        now = self.clock.now()
+        work = self.store.write(lambda c: append(c, "notification.failed", build, now, {"message": sentence}))
+        task = asyncio.create_task(work)
+        self._notes.add(task)
+        task.add_done_callback(self._notes.discard)
 
     def host(self, name: str) -> Host:
         """The host of this name. BadInput: unknown."""
-        if name not in self.hosts:
-            raise BadInput("host", f"{name!r} is unknown; known: {', '.join(sorted(self.hosts))}")
-        return self.hosts[name]
+        return self.hosts.get(name)
 
-    def slots(self, name: str) -> int:
-        """How many jobs a host may run at once."""
-        server = self.config.servers.get(name)
-        return (server.slots if server else None) or self.config.defaults.parallel_limit
+    def places(self, spec: StageSpec, down: Container[str] = ()) -> Claim:
+        """Where a stage may run, the preferred first; the `fallback` of a host that is down in its place.
+
+        BadInput: an unknown name, alias or tag.
+        """
+        names: dict[str, int] = {}
+        for order, reference in enumerate((spec.host, *spec.hosts)):
+            for name in self.hosts.resolve(reference):
+                names.setdefault(name, order)
+        for first, order in list(names.items()):
+            name: str | None = first
+            while name in down and (name := self.hosts.server(name).fallback) and name not in names:
+                names[name] = order
+        return [
+            Choice(f"{HOST}{name}", self.hosts.slots(name), order) for name, order in names.items() if name not in down
+        ]
+
+
+def _state_of(config: Config) -> tuple[int, int] | None:
+    try:
+        found = config.file.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size

@@ -1,97 +1,197 @@
-"""One attempt at a stage: a slot, a job, its log, its verdict. May be begun again from the top in any process."""
+"""One attempt at a stage: a place, its files, a job, its log, its verdict. May be begun again in any process."""
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from datetime import UTC, datetime
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 
-from mcp_server.engine.services import Services
-from mcp_server.engine.stages.base import Observer, Prepared, StageContext, StageKind
+from mcp_server.engine import transfer
+from mcp_server.engine.leases import Choice, Gate
+from mcp_server.engine.services import HOST, Services
+from mcp_server.engine.stages.base import Prepared, StageContext, StageKind
 from mcp_server.engine.stages.kinds import KINDS
+from mcp_server.engine.watch import GRACE_S, Watch
 from mcp_server.errors import HostUnreachable, JobConflict, OrchestratorError, StoreError
 from mcp_server.hosts.base import Exit, ExitReason, Host, JobSpec, JobState
 from mcp_server.model import Build, Lease, Progress, Stage, StageSpec, StageStatus, Verdict
 from mcp_server.store import artifacts, builds, leases
+from mcp_server.store.events import append
 
 log = logging.getLogger(__name__)
 
-PROGRESS_S = 0.25  # at most four a second go out
-QUIET_S = 0.15  # a job that ends sooner is read at its end: no follower is started for it
-GRACE_S = 1  # between TERM and KILL; a cancel has two seconds to the last child
-PIECE_BYTES = 262_144
+T = TypeVar("T")
+
+AWAY_S = (1, 2, 4, 8, 15)
+"""Seconds between two looks at a host that does not answer; the last one from then on."""
+
+
+class _Elsewhere(Exception):
+    """The host cannot be reached, and nothing was started there: another may run the stage."""
+
+    def __init__(self, why: HostUnreachable) -> None:
+        self.why = why
+        super().__init__(str(why))
+
+
+class _TooLate(Exception):
+    """What stood in the way of a stage stood there longer than the stage may take."""
 
 
 class StageRun:
-    """Brings one attempt to its end and returns its row."""
+    """Brings one attempt to its end and returns its row. `rank` is the time from here to the build's end."""
 
     def __init__(
-        self, services: Services, build: Build, spec: StageSpec, stage: Stage, previous: Sequence[Stage]
+        self,
+        services: Services,
+        build: Build,
+        spec: StageSpec,
+        stage: Stage,
+        previous: Sequence[Stage],
+        *,
+        rank: float = 0,
+        gate: Gate | None = None,
     ) -> None:
         self.services, self.build, self.spec, self.stage = services, build, spec, stage
-        self.previous = previous
+        self.previous, self.rank, self.gate = previous, rank, gate
         self.kind: StageKind = KINDS[spec.kind]
+        self._down: dict[str, HostUnreachable] = {}
+        self._away = 0
 
-    async def run(self) -> Stage:
-        """The attempt's final row. StoreError, HostUnreachable: nothing is known, so run it again from the top."""
-        if self.stage.job_id is None and (late := await self._ready()):
-            return late
-        lease = await self.services.leases.acquire(
-            f"host:{self.spec.host}",
-            slots=self.services.slots(self.spec.host),
-            build=self.build.id,
-            stage=self.spec.name,
-            reason=f"stage {self.spec.name}",
-            priority=self.build.priority,
-        )
-        try:
-            host = self.services.host(self.spec.host)
-            if not await self._reattached(host):
-                await self._start(host)
-            observer = await asyncio.to_thread(self.kind.observe, self._context())
-            end = await self._watch(host, observer)
-            if end.reason is ExitReason.LOST:
-                await host.kill(self.job_id, GRACE_S)  # its supervisor is gone, its children may not be
-            verdict = await self.kind.finish(self._context(), end, observer)
-        except (StoreError, HostUnreachable):
-            raise
-        except OrchestratorError as error:
-            await self._end(lease, Verdict(result="fail", summary=str(error)), error.reason, None)
-        except Exception as error:
-            log.exception("build %d stage %s", self.build.id, self.spec.name)
-            summary = f"internal error ({type(error).__name__}): see {self.services.config.logs_dir}/worker.log"
-            await self._end(lease, Verdict(result="fail", summary=summary), "internal", None)
-        else:
-            # A job that was ended because its verdict stood did what was asked of it.
-            decided = observer.decided or end.reason is ExitReason.EXIT
-            await self._end(lease, verdict, "exit" if decided else end.reason, end)
-        return self.stage
+    async def run(self, *, pause_s: float = 0) -> Stage:
+        """The attempt's final row; begun `pause_s` after the last one's end. StoreError: run it again from the top."""
+        begun = self.stage.job_id is not None
+        while True:
+            held: tuple[Lease, ...] = ()
+            try:
+                if not begun:
+                    await self._before(pause_s)
+                    begun = True
+                held = await self._place()
+                verdict, reason, end = await self._attempt()
+            except StoreError:
+                raise
+            except _Elsewhere as elsewhere:
+                self._down[self.stage.host] = elsewhere.why
+                await self._give_back(held)
+                continue
+            except _TooLate as late:
+                verdict, reason, end = Verdict(result="timeout", summary=str(late)), "timeout", None
+            except OrchestratorError as error:
+                verdict, reason, end = Verdict(result="fail", summary=str(error)), error.reason, None
+            except Exception as error:
+                log.exception("build %d stage %s", self.build.id, self.spec.name)
+                place = f"{self.services.config.logs_dir}/worker.log"
+                verdict = Verdict(result="fail", summary=f"internal error ({type(error).__name__}): see {place}")
+                reason, end = "internal", None
+            await self._end(held, verdict, reason, end)
+            return self.stage
 
-    async def _ready(self) -> Stage | None:
-        """None once nothing stands in the way; the failed row where that takes longer than the stage may."""
+    # -- before the job ----------------------------------------------------------------------------------------------
+
+    async def _before(self, pause_s: float) -> None:
+        """Return once nothing stands in the way; _TooLate where that takes longer than the stage may."""
+        self._change(host=self.services.hosts.resolve(self.spec.host)[0])
+        await self._pause(pause_s)
         ready = self.kind.ready(self._context())
         try:
             await (self.services.clock.within(self.spec.timeout_s, ready) if self.spec.timeout_s else ready)
         except TimeoutError:
             waited_for = self.stage.progress.message if self.stage.progress else "waiting"
-            await self._end(None, Verdict(result="timeout", summary=f"timed out {waited_for}"), "timeout", None)
-            return self.stage
-        return None
+            raise _TooLate(f"timed out {waited_for}") from None
+
+    async def _pause(self, pause_s: float) -> None:
+        last = self.previous[-1] if self.previous else None
+        if not pause_s or last is None or last.ended_at is None:
+            return
+        due = last.ended_at + timedelta(seconds=pause_s)
+        if (left := (due - self.services.clock.now()).total_seconds()) > 0:
+            await self._tell(f"again at {due.astimezone():%H:%M:%S}, after attempt {last.attempt}: {last.reason}")
+            await self.services.clock.sleep(left)
+
+    async def _place(self) -> tuple[Lease, ...]:
+        """A slot of a host, which is the row's from now on, and the turn of the stage's group. BadInput, _down's."""
+        if self.stage.job_id is None:
+            hosts = self.services.places(self.spec, self._down)
+        else:
+            hosts = [Choice(f"{HOST}{self.stage.host}", self.services.hosts.slots(self.stage.host))]
+        if not hosts:
+            raise next(reversed(self._down.values()))
+        group = [[Choice(f"group:{self.spec.group}")]] if self.spec.group else []
+        held = await self.services.leases.acquire(
+            [hosts, *group],
+            build=self.build.id,
+            stage=self.spec.name,
+            reason=f"stage {self.spec.name}",
+            priority=self.build.priority,
+            rank=self.rank,
+            gate=self.gate,
+        )
+        self._change(host=held[0].resource.removeprefix(HOST))
+        return held
+
+    async def _attempt(self) -> tuple[Verdict, str, Exit | None]:
+        host = self.services.host(self.stage.host)
+        await self._insist(lambda: self._running(host))
+        observer = await asyncio.to_thread(self.kind.observe, self._context())
+        watch = Watch(host, self.job_id, observer, self.services.clock, live=self.kind.live, tell=self._progress)
+        end = await self._insist(watch.end)
+        if end.reason is ExitReason.LOST:  # its supervisor is gone, its children may not be
+            await self._insist(lambda: host.kill(self.job_id, GRACE_S))
+        verdict = await self._insist(lambda: self.kind.finish(self._context(), end, observer))
+        if self.spec.artifacts and end.reason is ExitReason.EXIT:
+            verdict = await self._insist(lambda: self._take(host, verdict))
+        # A job that was ended because its verdict stood did what was asked of it.
+        decided = observer.decided or end.reason is ExitReason.EXIT
+        return verdict, "exit" if decided else end.reason, end
+
+    # -- the job -----------------------------------------------------------------------------------------------------
 
     @property
     def job_id(self) -> str:
         assert self.stage.job_id is not None
         return self.stage.job_id
 
-    def _context(self) -> StageContext:
-        services = self.services
-        return StageContext(
-            self.build, self.spec, self.stage, services.config, services.environment, self._tell, self.previous
-        )
+    async def _insist(self, work: Callable[[], Awaitable[T]]) -> T:
+        """`work`, again and again while the host does not answer: silence says nothing of a job that was started."""
+        while True:
+            try:
+                result = await work()
+            except HostUnreachable as error:
+                if self.stage.job_id is None:
+                    raise _Elsewhere(error) from error
+                await self._note_away(error)
+                await self.services.clock.sleep(AWAY_S[min(self._away, len(AWAY_S)) - 1])
+            else:
+                await self._note_back()
+                return result
 
-    async def _tell(self, sentence: str) -> None:
-        self._change(status=StageStatus.WAITING, progress=Progress(message=sentence))
+    async def _note_away(self, error: HostUnreachable) -> None:
+        self._away += 1
+        if self.stage.unreachable_since is None:
+            log.warning("build %d stage %s: %s", self.build.id, self.spec.name, error)
+            await self._note_reach(self.services.clock.now(), str(error))
+
+    async def _note_back(self) -> None:
+        self._away = 0
+        if self.stage.unreachable_since is not None:
+            await self._note_reach(None, "reachable again")
+
+    async def _note_reach(self, since: datetime | None, sentence: str) -> None:
+        self._change(unreachable_since=since)
         stage, now = self.stage, self.services.clock.now()
-        await self.services.store.write(lambda c: builds.put_stage(c, stage, now))
+        data = {"host": stage.host, "stage": stage.stage, "reachable": since is None, "message": sentence}
+
+        def statements(c: builds.sa.Connection) -> None:
+            builds.put_stage(c, stage, now)
+            append(c, "host.status", stage.build, now, data)
+
+        await self.services.store.write(statements)
+
+    async def _running(self, host: Host) -> None:
+        """Return when the job of this attempt exists: found again, or started."""
+        if not await self._reattached(host):
+            await self._start(host)
 
     async def _reattached(self, host: Host) -> bool:
         """Whether the job that the row names exists, made for the specification that the row names."""
@@ -108,24 +208,27 @@ class StageRun:
         return True
 
     async def _start(self, host: Host) -> None:
+        await host.directory()  # reached before the row says that a job may be there
         prepared = await self.kind.prepare(self._context())
+        await transfer.bring(self.services, self._context(), prepared.cwd, self._tell)
         job = await self._job(prepared)
         now = self.services.clock.now()
         self._change(
             status=StageStatus.RUNNING,
             job_id=job.id,
             spec_sha256=job.sha256(),
-            resolved=dict(prepared.resolved),
+            resolved={**prepared.resolved, "cwd": prepared.cwd},
             progress=None,
             started_at=self.stage.started_at or now,
         )
 
         def statements(c: builds.sa.Connection) -> None:
-            builds.set_running(c, self.build.id, now)
+            self._begin(c, now)
             builds.put_stage(c, self.stage, now)
 
         # The row first: a worker that dies between the two finds the job absent and starts it.
         await self.services.store.write(statements)
+        self.services.begun.add(self.build.id)
         await host.start(job)
 
     async def _job(self, prepared: Prepared) -> JobSpec:
@@ -137,69 +240,60 @@ class StageRun:
             env=prepared.env,
             timeout_s=self.spec.timeout_s,
             lock=prepared.lock,
+            login=prepared.login,
         )
 
-    async def _watch(self, host: Host, observer: Observer) -> Exit:
-        """Feed the observer the whole log, from the first byte to the last, and return the exit record."""
-        waiting = asyncio.ensure_future(host.wait(self.job_id))
-        following: asyncio.Task[int] | None = None
-        offset = 0
-        try:
-            if not self.kind.live:
-                await asyncio.wait({waiting}, timeout=QUIET_S)
-            if not waiting.done():
-                following = asyncio.create_task(self._follow(host, observer))
-                await asyncio.wait({waiting, following}, return_when=asyncio.FIRST_COMPLETED)
-                if following.done() and observer.decided:
-                    await host.kill(self.job_id, GRACE_S)
-            end = await waiting
-            if following is not None:
-                offset = await following
-        finally:
-            for task in (waiting, following):
-                if task is not None and not task.done():
-                    task.cancel()
-            await asyncio.wait({task for task in (waiting, following) if task is not None})
-        await self._feed_rest(host, observer, offset, end)
-        return end
+    async def _take(self, host: Host, verdict: Verdict) -> Verdict:
+        assert self.stage.resolved is not None
+        left = await transfer.take(self.services, self.stage, self.spec, host, self.stage.resolved["cwd"])
+        none = {} if left else {"notes": [f"nothing matches {', '.join(self.spec.artifacts)}"]}
+        return verdict.model_copy(
+            update={"artifacts": (*verdict.artifacts, *left), "details": {**verdict.details, **none}}
+        )
 
-    async def _follow(self, host: Host, observer: Observer) -> int:
-        """Feed the log while it grows; the offset reached. Progress is written at most four times a second."""
-        offset, written, due = 0, 0.0, None
-        try:
-            async for piece in host.follow(self.job_id):
-                offset += len(piece)
-                observer.feed(piece)
-                if observer.decided:
-                    break
-                if due is None or due.done():
-                    pause = max(0.0, written + PROGRESS_S - self.services.clock.monotonic())
-                    due = asyncio.create_task(self._progress(observer, pause))
-                    written = self.services.clock.monotonic() + pause
-        finally:
-            if due is not None and not due.done():
-                due.cancel()
-                await asyncio.wait({due})
-        return offset
+    # -- the row -----------------------------------------------------------------------------------------------------
 
-    async def _progress(self, observer: Observer, pause_s: float) -> None:
-        await self.services.clock.sleep(pause_s)
-        if observer.progress is None or observer.progress == self.stage.progress:
-            return
-        self._change(progress=observer.progress)
+    def _context(self) -> StageContext:
+        services = self.services
+        return StageContext(
+            build=self.build,
+            spec=self.spec,
+            stage=self.stage,
+            config=services.config,
+            environment=services.environment,
+            tell=self._tell,
+            previous=self.previous,
+            host=services.host(self.stage.host),
+            server=services.hosts.server(self.stage.host),
+            secrets=services.secrets,
+        )
+
+    async def _tell(self, sentence: str) -> None:
+        self._change(status=StageStatus.WAITING, progress=Progress(message=sentence))
+        stage, now = self.stage, self.services.clock.now()
+        await self.services.store.write(lambda c: builds.put_stage(c, stage, now))
+
+    async def _progress(self, progress: Progress) -> None:
+        self._change(progress=progress)
         stage, now = self.stage, self.services.clock.now()
         await self.services.store.write(lambda c: builds.put_progress(c, stage, now))
 
-    async def _feed_rest(self, host: Host, observer: Observer, offset: int, end: Exit) -> None:
-        while not observer.decided and (end.log_size is None or offset < end.log_size):
-            piece = await host.read_log(self.job_id, offset, PIECE_BYTES)
-            if not piece:
-                break
-            offset += len(piece)
-            observer.feed(piece)
-            await asyncio.sleep(0)
+    def _begin(self, c: builds.sa.Connection, now: datetime) -> None:
+        """The build runs as soon as a stage of it does."""
+        if self.build.id not in self.services.begun:
+            builds.set_running(c, self.build.id, now)
 
-    async def _end(self, lease: Lease | None, verdict: Verdict, reason: str, end: Exit | None) -> None:
+    async def _give_back(self, held: Sequence[Lease]) -> None:
+        now = self.services.clock.now()
+
+        def statements(c: builds.sa.Connection) -> None:
+            for lease in held:
+                leases.release(c, lease, now)
+
+        await self.services.store.write(statements)
+        await self.services.leases.release(held, self.gate if held else None)
+
+    async def _end(self, held: Sequence[Lease], verdict: Verdict, reason: str, end: Exit | None) -> None:
         statuses = {"pass": StageStatus.SUCCESS, "cancelled": StageStatus.CANCELLED}
         now = self.services.clock.now()
         # The job's own end: a worker that took over may have come long after it.
@@ -211,21 +305,22 @@ class StageRun:
             verdict=verdict,
             started_at=min(self.stage.started_at or ended_at, ended_at),
             ended_at=ended_at,
+            unreachable_since=None,
         )
         stage = self.stage
 
         def statements(c: builds.sa.Connection) -> None:
-            builds.set_running(c, self.build.id, now)
+            self._begin(c, now)
             builds.put_stage(c, stage, now)
             if verdict.artifacts:
                 artifacts.put_artifacts(c, self.build.id, stage.stage, verdict.artifacts, now)
             builds.put_diagnostics(c, stage, now)
-            if lease is not None:
+            for lease in held:
                 leases.release(c, lease, now)
 
         await self.services.store.write(statements)
-        if lease is not None:
-            await self.services.leases.offer(lease.resource)
+        if held:
+            await self.services.leases.release(held, self.gate)
 
     def _change(self, **values: object) -> None:
         self.stage = self.stage.model_copy(update=values)

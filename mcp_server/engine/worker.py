@@ -15,11 +15,12 @@ from mcp_server.clock import Clock, SystemClock
 from mcp_server.config import Config, load_config
 from mcp_server.engine.dispatch.base import Dispatch
 from mcp_server.engine.dispatch.local import Local
+from mcp_server.engine.housekeeping import keep_house
 from mcp_server.engine.services import Services
 from mcp_server.engine.signals import Signal, announce, make_wake, open_fifo
 from mcp_server.engine.start import LOCK, newer, poke
 from mcp_server.errors import OrchestratorError, StoreError
-from mcp_server.hosts.local import LocalHost
+from mcp_server.hosts.registry import Hosts
 from mcp_server.store import builds, leases
 from mcp_server.store.database import Store
 
@@ -40,18 +41,22 @@ class Worker:
 
     async def serve(self) -> None:
         """Run builds; returns when it is time to leave. Jobs that run are left running."""
-        host = LocalHost(self.config.jobs_dir)
-        services = Services(self.config, self.store, self.clock, {"local": host})
+        services = Services(self.config, self.store, self.clock, Hosts(self.config, os.environ))
         wake = Signal(open_fifo(make_wake(self.config.home)))
         dispatch: Dispatch = Local(services, wake.set)
         self._leave_on_signals(wake)
+        house: asyncio.Task[None] | None = None
         try:
             now = self.clock.now()
             await services.store.write(lambda c: leases.release_ended(c, now))
+            house = asyncio.create_task(keep_house(services))
             await self._serve(dispatch, wake)
         finally:
+            if house is not None:
+                house.cancel()
+                await asyncio.wait({house})
             await dispatch.aclose()
-            await host.aclose()
+            await services.aclose()
             wake.close()
 
     async def _serve(self, dispatch: Dispatch, wake: Signal) -> None:

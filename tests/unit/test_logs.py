@@ -7,22 +7,26 @@ import pytest
 
 from mcp_server.errors import BadInput
 from mcp_server.hosts.base import Host
+from mcp_server.hosts.search import literals
 from mcp_server.logs import clean, slice_log
 
 
 class Log:
     """The reading half of a host, over bytes."""
 
-    def __init__(self, data: bytes) -> None:
-        self.data = data
+    def __init__(self, data: bytes, hole: tuple[int, int] | None = None) -> None:
+        self.data, self.hole = data, hole
+
+    async def log_hole(self, job_id: str) -> tuple[int, int] | None:
+        return self.hole
 
     async def read_log(self, job_id: str, offset: int, max_bytes: int = 65_536) -> bytes:
         start = max(0, len(self.data) + offset) if offset < 0 else offset
         return self.data[start : start + max_bytes]
 
 
-def host(data: bytes) -> Host:
-    return Log(data)  # pyright: ignore[reportReturnType]
+def host(data: bytes, hole: tuple[int, int] | None = None) -> Host:
+    return Log(data, hole)  # pyright: ignore[reportReturnType]
 
 
 LINES = b"".join(b"line %d\n" % number for number in range(1, 1001))
@@ -118,3 +122,38 @@ async def test_a_log_of_one_endless_line_stays_bounded(tmp_path: Path) -> None:
     found = await slice_log(host(b"y" * 3_000_000), "j", "build", grep="y")
 
     assert len(found.text) < 400
+
+
+async def test_a_hole_is_stepped_over_and_said() -> None:
+    """Ours. Its NULs reach neither a search nor a person, and offsets stay true."""
+    data = b"one\ntw" + bytes(1_000_000) + b"o\nlast\n"
+    capped = host(data, (6, 1_000_006))
+    before = await slice_log(capped, "j", "build", offset=0)
+    after = await slice_log(capped, "j", "build", offset=6)
+    found = await slice_log(capped, "j", "build", grep="last|not kept")
+
+    assert (before.text, before.next_offset) == ("one\ntw", 6)
+    assert (after.text, after.next_offset) == ("o\nlast\n", None)
+    assert after.note == "bytes 6 to 1000006 were not kept: the log passed its cap"
+    assert found.text == "3: [1000000 bytes were not kept here: the log passed its cap]\n5: last"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "words"),
+    [
+        ("error:", ["error:"]),
+        ("error: .*foo", ["error: "]),
+        ("^FAILED|fatal$", ["FAILED", "fatal"]),
+        (r"main\.c:\d+", None),
+        (r"main\.c", ["main.c"]),
+        ("(?i)error", None),
+        ("a|error", None),
+        ("errors?", None),
+        ("[Ee]rror", None),
+        ("a.b.c", None),
+        ("", None),
+    ],
+)
+def test_words_that_each_match_must_have(pattern: str, words: list[str] | None) -> None:
+    """Ours. In doubt none: then the whole log is searched."""
+    assert literals(pattern) == words

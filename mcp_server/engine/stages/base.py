@@ -5,17 +5,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from mcp_server.config import Config
-from mcp_server.hosts.base import Exit, ExitReason
+from mcp_server.config import Config, Server
+from mcp_server.hosts.base import Exit, ExitReason, Host
 from mcp_server.idf.diagnostics import Diagnoser
 from mcp_server.model import Build, Progress, Stage, StageSpec, Verdict
+from mcp_server.secret_store import Secrets
 
 
 @dataclass(frozen=True, slots=True)
 class StageContext:
     """What a kind may know of the attempt it works for. `previous` are this stage's earlier attempts in this round.
 
-    `tell` shows one sentence about what `prepare` waits for.
+    `tell` shows one sentence about what `prepare` waits for. `host` is where it runs, `server` what config.yaml says of
+    that; in `ready` they are those of the first candidate.
     """
 
     build: Build
@@ -24,6 +26,9 @@ class StageContext:
     config: Config
     environment: Mapping[str, str]
     tell: Callable[[str], Awaitable[None]]
+    host: Host
+    server: Server
+    secrets: Secrets
     previous: Sequence[Stage] = ()
 
     @property
@@ -33,7 +38,10 @@ class StageContext:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """The job of an attempt, and what was decided for it (`resolved` is stored; no secret may be in it)."""
+    """The job of an attempt, and what was decided for it (`resolved` is stored; no secret may be in it).
+
+    `login`: `env` is laid over what the host gives its user.
+    """
 
     argv: Sequence[str]
     cwd: str
@@ -41,6 +49,7 @@ class Prepared:
     lock: str | None = None
     resolved: Mapping[str, Any] = field(default_factory=dict[str, Any])
     note: str = ""
+    login: bool = False
 
 
 class Observer(Protocol):

@@ -6,11 +6,13 @@ from mcp_server.engine.stages.agent_patch import AgentPatch
 from mcp_server.engine.stages.base import StageKind
 from mcp_server.engine.stages.command import Command
 from mcp_server.engine.stages.idf_build import IdfBuild
+from mcp_server.engine.stages.idf_remote import IdfRemote
 from mcp_server.engine.stages.idf_run import IdfRun
 
 KINDS: Mapping[str, StageKind] = {
     "agent.patch": AgentPatch(),
     "command": Command(),
     "idf.build": IdfBuild(),
+    "idf.remote": IdfRemote(),
     "idf.run": IdfRun(),
 }

@@ -17,7 +17,8 @@ from mcp_server.config import load_config
 from mcp_server.demo.place import SELF_TEST_PASSED, fix_patch, lay_out
 from mcp_server.idf.diagnostics import render
 from mcp_server.model import BuildStatus, Plan, StageStatus
-from mcp_server.orchestrator import BuildView, Orchestrator
+from mcp_server.orchestrator import Orchestrator
+from mcp_server.views import BuildView
 from tests.support.faults import processes_with
 from tests.support.workers import end_everything
 

@@ -13,7 +13,8 @@ import pytest
 from mcp_server.engine import signals, start
 from mcp_server.errors import Conflict, NotFound, WorkerFailed
 from mcp_server.model import BuildStatus, Plan, StageSpec, StageStatus
-from mcp_server.orchestrator import BuildView, Orchestrator
+from mcp_server.orchestrator import Orchestrator
+from mcp_server.views import BuildView
 from tests.support.faults import processes_with, worker_pid
 from tests.support.workers import end_worker
 

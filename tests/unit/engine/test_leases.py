@@ -9,7 +9,7 @@ import anyio
 import pytest_asyncio
 
 from mcp_server.clock import SystemClock
-from mcp_server.engine.leases import LeaseLine
+from mcp_server.engine.leases import Choice, Claim, Gate, LeaseLine
 from mcp_server.model import BuildStatus, Lease, Plan, StageSpec
 from mcp_server.store import builds, leases
 from mcp_server.store.database import Store
@@ -32,14 +32,36 @@ async def line(store: Store) -> LeaseLine:
 
 
 def ask(line: LeaseLine, build: int, *, priority: int = 10, slots: int = 1) -> asyncio.Task[Lease]:
-    return asyncio.create_task(
-        line.acquire("dir:local:/b", slots=slots, build=build, stage=None, reason="test", priority=priority)
-    )
+    return take(line, [Choice("dir:local:/b", slots)], build=build, priority=priority)
 
 
-async def give_back(line: LeaseLine, lease: Lease) -> None:
+def take(
+    line: LeaseLine,
+    *claims: Claim,
+    build: int = 1,
+    stage: str | None = None,
+    priority: int = 10,
+    rank: float = 0,
+    gate: Gate | None = None,
+) -> asyncio.Task[Lease]:
+    """The first of the leases that are granted together."""
+
+    async def first() -> Lease:
+        asked = line.acquire(claims, build=build, stage=stage, reason="test", priority=priority, rank=rank, gate=gate)
+        return (await asked)[0]
+
+    return asyncio.create_task(first())
+
+
+async def give_back(line: LeaseLine, lease: Lease, gate: Gate | None = None) -> None:
     await line._store.write(lambda c: leases.release(c, lease, NOW))
-    await line.offer(lease.resource)
+    await line.release([lease], gate)
+
+
+async def settled(*tasks: asyncio.Task[Lease]) -> list[bool]:
+    """Which of these were granted, once all that can be has been."""
+    await asyncio.wait(tasks, timeout=0.2)
+    return [task.done() for task in tasks]
 
 
 async def test_one_directory_is_given_to_one_build_at_a_time_urgent_first_then_the_oldest(line: LeaseLine) -> None:
@@ -104,6 +126,72 @@ async def test_after_a_restart_a_build_gets_back_what_it_held(line: LeaseLine, s
     await asyncio.wait({other})
 
 
+async def test_the_first_free_of_several_hosts_is_taken_in_the_order_given(line: LeaseLine) -> None:
+    """Interfaces: `server` may be a list, the first free one runs the stage."""
+    either = [Choice("host:fast", 1, order=0), Choice("host:slow", 1, order=1)]
+    first, second = await take(line, either, stage="a"), await take(line, either, stage="b")
+    third = take(line, either, stage="c")
+    waited = await settled(third)
+    await give_back(line, first)
+
+    with anyio.fail_after(5):
+        assert (first.resource, second.resource) == ("host:fast", "host:slow")
+        assert waited == [False]
+        assert (await third).resource == "host:fast"
+
+
+async def test_of_hosts_with_one_tag_the_least_loaded_goes_first(line: LeaseLine) -> None:
+    """Issue. Loaded is what is taken of its slots, so a big machine is given more."""
+    tagged = [Choice("host:big", 4), Choice("host:small", 1)]
+    with anyio.fail_after(5):
+        taken = [(await take(line, tagged, stage=str(n))).resource for n in range(5)]
+
+    assert sorted(taken) == ["host:big"] * 4 + ["host:small"]
+    assert taken[:2] == ["host:big", "host:small"]
+
+
+async def test_who_needs_two_things_holds_neither_while_it_waits(line: LeaseLine) -> None:
+    """Ours. A stage of a group that runs elsewhere must not keep a host's slot from others."""
+    group = await take(line, [Choice("group:flash")], build=1)
+    both = take(line, [Choice("group:flash")], [Choice("host:lab")], build=2)
+    waited = await settled(both)
+
+    with anyio.fail_after(5):
+        assert (await take(line, [Choice("host:lab")], build=3)).resource == "host:lab"
+    assert waited == [False]
+    await give_back(line, group)
+    assert await settled(both) == [False]  # now the other one has the slot
+    both.cancel()
+    await asyncio.wait({both})
+
+
+async def test_a_long_line_for_a_thing_that_is_taken_keeps_nobody_from_what_is_free(line: LeaseLine) -> None:
+    """Ours. They stand before it in the line, and want the same host, too."""
+    await take(line, [Choice("group:flash")], build=1)
+    stuck = [take(line, [Choice("group:flash")], [Choice("host:lab", 2)], build=2, stage=str(n)) for n in range(120)]
+    await settled(*stuck)
+
+    with anyio.fail_after(5):
+        assert (await take(line, [Choice("host:lab", 2)], build=3)).resource == "host:lab"
+    for ticket in stuck:
+        ticket.cancel()
+    await asyncio.wait(stuck)
+
+
+async def test_a_build_runs_no_more_stages_than_its_limit_and_its_longest_way_first(line: LeaseLine) -> None:
+    """Seed: parallel_limit. Design: longest critical path first."""
+    gate, many = Gate(1), [Choice("host:local", 10)]
+    first = await take(line, many, stage="first", gate=gate)
+    short = take(line, many, stage="short", rank=1, gate=gate)
+    long = take(line, many, stage="long", rank=60, gate=gate)
+    other_build = take(line, many, build=2)
+    assert await settled(short, long, other_build) == [False, False, True]
+    await give_back(line, first, gate)
+    assert await settled(short, long) == [False, True]
+    short.cancel()
+    await asyncio.wait({short})
+
+
 async def test_leases_of_builds_that_are_over_are_dropped_at_the_start(store: Store) -> None:
     """Ours. A worker may be killed between the end of a build and the release of its leases."""
 
@@ -111,7 +199,8 @@ async def test_leases_of_builds_that_are_over_are_dropped_at_the_start(store: St
         project = builds.ensure_project(c, "/src", "src", NOW)
         made = [builds.insert_build(c, project, PLAN, name="b", args_key=k, now=NOW)[0].id for k in "ab"]
         for build in made:
-            leases.take(c, f"dir:{build}", 1, build, None, "test", NOW)
+            lease = Lease(resource=f"dir:{build}", slot=0, build=build, stage=None, reason="test", taken_at=NOW)
+            leases.add(c, lease, NOW)
         builds.end_build(c, made[0], BuildStatus.FAILED, "exit", NOW)
         return made[0], made[1]
 

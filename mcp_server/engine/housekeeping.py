@@ -1,0 +1,40 @@
+"""Old jobs and artifacts: removed where their time is over, so that no disk fills up with what nobody reads."""
+
+import logging
+
+from mcp_server.engine.services import Services
+from mcp_server.errors import OrchestratorError
+from mcp_server.store import builds
+
+log = logging.getLogger(__name__)
+
+FIRST_S = 60  # a worker that only runs one build leaves this to a longer one
+EVERY_S = 6 * 3600
+
+
+async def keep_house(services: Services) -> None:
+    """Look after HOME and the hosts that this worker has used, now and then, until cancelled."""
+    await services.clock.sleep(FIRST_S)
+    while True:
+        try:
+            await clean(services)
+        except (OrchestratorError, OSError) as error:
+            log.warning("clean-up: %s", error)
+        await services.clock.sleep(EVERY_S)
+
+
+async def clean(services: Services) -> None:
+    """Remove artifacts and jobs older than `artifacts.keep`; nothing of an open build."""
+    keep_s = services.config.artifacts.keep
+    rows = await services.store.read(builds.open_builds)
+    swept = await services.archive.sweep(keep_s, services.clock.now(), spare={row.id for row in rows})
+    log.info("clean-up: %s", swept)
+    store = await services.store.uuid()
+    spare = [f"{store}-{row.id}-" for row in rows]
+    for name, host in services.hosts.opened().items():
+        try:
+            removed = await host.clean(store, keep_s, spare)
+        except OrchestratorError as error:
+            log.warning("clean-up: %s", error)
+        else:
+            log.info("clean-up: %d old jobs removed from %s", removed, name)

@@ -1,0 +1,48 @@
+"""What is kept of a build that is over: its logs, what its stages left, and a manifest that says what is what."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mcp_server.engine.services import Services
+from mcp_server.errors import OrchestratorError
+from mcp_server.model import Build, BuildStatus, Stage
+
+log = logging.getLogger(__name__)
+
+
+async def archive(services: Services, build: Build, status: BuildStatus, rows: Sequence[Stage]) -> str | None:
+    """Keep logs and manifest beside the artifacts; the folder. What cannot be read any more is named in the manifest.
+
+    None where nothing could be kept: the build is what matters, so that is only logged.
+    """
+    missing: dict[str, str] = {}
+    try:
+        for row in rows:
+            if row.job_id is None:
+                continue
+            name = f"{row.stage}-{row.round}-{row.attempt}.log"
+            try:
+                await services.archive.add_log(build.id, name, services.host(row.host).follow(row.job_id))
+            except OrchestratorError as error:
+                missing[name] = str(error)
+        manifest = await services.archive.write_manifest(build.id, _facts(build, status, rows, missing))
+    except (OrchestratorError, OSError) as error:
+        log.warning("build %d is not archived: %s", build.id, error)
+        return None
+    return str(manifest.parent)
+
+
+def _facts(build: Build, status: BuildStatus, rows: Sequence[Stage], missing: Mapping[str, str]) -> Mapping[str, Any]:
+    kept = ("stage", "round", "attempt", "kind", "host", "status", "reason", "exit_code", "started_at", "ended_at")
+    return {
+        "build": build.id,
+        "task_id": build.task_id,
+        "name": build.name,
+        "status": status,
+        "commit_sha": build.commit_sha,
+        "branch": build.branch,
+        "started_at": build.started_at and build.started_at.isoformat(),
+        "stages": [row.model_dump(mode="json", include=set(kept)) for row in rows],
+        "missing": dict(missing),
+    }

@@ -1,0 +1,88 @@
+"""Files of a stage: what is brought to its working folder first, and what is taken from it afterwards."""
+
+import shutil
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from tempfile import mkdtemp
+
+import anyio
+import anyio.to_thread
+
+from mcp_server.engine.services import Services
+from mcp_server.engine.stages.base import StageContext, project_path
+from mcp_server.errors import BadInput, NotFound
+from mcp_server.hosts import files, sync
+from mcp_server.hosts.base import Host
+from mcp_server.model import Artifact, Build, Stage, StageSpec, StageStatus, Sync
+from mcp_server.store import builds
+
+LOCAL = "local"
+
+
+async def bring(services: Services, context: StageContext, folder: str, tell: Callable[[str], Awaitable[None]]) -> None:
+    """Sync the stage's tree, then put what the stages it needs have left, into `folder` of its host.
+
+    HostUnreachable, HostFull; BadInput where the tree or the artifacts are not there.
+    """
+    spec, host = context.spec, context.host
+    if spec.sync is not None:
+        await tell(f"bringing {spec.sync.path} to {host.name}")
+        await _bring_tree(services, spec.sync, host, folder, project_path(context))
+    for needed in spec.needs_artifacts:
+        owner, left = await _artifacts_of(services, context.build, needed)
+        if not left:
+            raise BadInput("needs_artifacts", f"stage {needed} left no artifacts: see its `artifacts`")
+        await tell(f"bringing {len(left)} artifacts of {needed} to {host.name}")
+        await files.put(host, folder, services.archive.folder(owner, needed), [_info(artifact) for artifact in left])
+
+
+async def _bring_tree(services: Services, wanted: Sync, host: Host, folder: str, project: Path) -> None:
+    if wanted.source == LOCAL:
+        source = project / wanted.path
+        if not await anyio.Path(source).is_dir():
+            raise BadInput("sync.path", f"{source} is no folder of this machine")
+        await sync.push_tree(host, source, folder)
+        return
+    async with _staging(services, "tree") as staged:
+        await sync.pull_tree(services.host(services.hosts.resolve(wanted.source)[0]), wanted.path, staged)
+        await sync.push_tree(host, staged, folder)
+
+
+async def take(services: Services, stage: Stage, spec: StageSpec, host: Host, folder: str) -> Sequence[Artifact]:
+    """Bring what matches the stage's `artifacts` into the archive, checked by hash; what is there now."""
+    found = await files.list_files(host, folder, spec.artifacts)
+    if not found:
+        return ()
+    async with _staging(services, f"{stage.build}-{stage.stage}") as staged:
+        fetched = await files.fetch(host, folder, found, staged)
+        return await services.archive.add(stage.build, stage.stage, staged, fetched)
+
+
+async def _artifacts_of(services: Services, build: Build, stage: str) -> tuple[int, Sequence[Artifact]]:
+    """The build that the artifacts are of, and they: a retry leaves out what passed and uses what it left."""
+    number: int | None = build.id
+    while number is not None:
+        rows, earlier = await services.store.read(
+            lambda c, n=number: (builds.stages_of(c, n), builds.get_build(c, n).retry_of)
+        )
+        for row in reversed(rows):
+            if row.stage == stage and row.status is StageStatus.SUCCESS and row.verdict:
+                return number, row.verdict.artifacts
+        number = earlier
+    raise NotFound(f"stage {stage} has not passed, so it left no artifacts")
+
+
+@asynccontextmanager
+async def _staging(services: Services, name: str) -> AsyncGenerator[Path]:
+    """A folder beside the archive, gone afterwards."""
+    root = services.config.artifacts_dir
+    folder = Path(await anyio.to_thread.run_sync(lambda: mkdtemp(prefix=f".{name}-", dir=root)))
+    try:
+        yield folder
+    finally:
+        await anyio.to_thread.run_sync(lambda: shutil.rmtree(folder, ignore_errors=True))
+
+
+def _info(artifact: Artifact) -> files.FileInfo:
+    return files.FileInfo(artifact.path, artifact.size, artifact.sha256, 0o644, 0.0)

@@ -1,0 +1,103 @@
+"""Builds as fronts show them: a row, its stages, what it waits for, and how long it will take."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from mcp_server.model import Artifact, Build, Lease, Project, Stage, StageStatus
+from mcp_server.pipelines import graph
+from mcp_server.store import artifacts, builds, leases, stats
+
+MOST_RECKONED = 1000  # stages; an estimate of more costs more than it tells
+
+
+@dataclass(frozen=True, slots=True)
+class BuildView:
+    """A build as a front shows it: its row, its stages, its project, and what a pending one waits for.
+
+    `typical_s` is the median duration of the same build's last successes, None where there are none; `usual_s` that of
+    its stages by name. `eta_s` is what is left of a pipeline, from the durations of its stages and the free slots.
+    """
+
+    build: Build
+    project: Project
+    stages: Sequence[Stage]
+    artifacts: Sequence[Artifact] = ()
+    blocked_by: Sequence[Lease] = ()
+    typical_s: float | None = None
+    elapsed_s: float = 0
+    usual_s: Mapping[str, float] = field(default_factory=dict[str, float])
+    eta_s: float | None = None
+
+
+def build_view(c: sa.Connection, build_id: int, now: datetime) -> BuildView:
+    """The view of a build that exists, read in one transaction."""
+    build, stages = builds.get_build(c, build_id), builds.stages_of(c, build_id)
+    elapsed = build.duration
+    if elapsed is None:
+        elapsed = (now - (build.started_at or build.created_at)).total_seconds()
+    several = len(build.plan.stages) > 1
+    usual: Mapping[str, float] = stats.stage_durations(c, build.project_id, build.name) if several else {}
+    return BuildView(
+        build=build,
+        project=builds.get_project(c, build.project_id),
+        stages=stages,
+        artifacts=[artifact for _, artifact in artifacts.artifacts_of(c, build.id)],
+        blocked_by=_blockers(c, build, stages),
+        typical_s=_median(builds.recent_durations(c, build.args_key)),
+        elapsed_s=elapsed,
+        usual_s=usual,
+        eta_s=_eta(build, stages, usual, now) if several and build.status.is_open else None,
+    )
+
+
+def _eta(build: Build, stages: Sequence[Stage], usual: Mapping[str, float], now: datetime) -> float | None:
+    """Seconds to the end, where every stage that is not over has run before or tells how far it is; else None."""
+    last = {stage.stage: stage for stage in stages if stage.round == build.round}
+    open_specs = [
+        spec
+        for spec in build.plan.stages
+        if not spec.skip and ((row := last.get(spec.name)) is None or row.status.is_open)
+    ]
+    if len(open_specs) > MOST_RECKONED:
+        return None
+    remaining = {spec.name: _left(last.get(spec.name), usual.get(spec.name), now) for spec in open_specs}
+    known = {name: left for name, left in remaining.items() if left is not None}
+    if len(known) < len(remaining):
+        return None
+    return graph.eta_s(
+        {spec.name: spec.depends_on for spec in open_specs},
+        known,
+        parallel_limit=build.plan.parallel_limit,
+        running=[name for name in known if (row := last.get(name)) and row.status is StageStatus.RUNNING],
+    )
+
+
+def _left(row: Stage | None, usual: float | None, now: datetime) -> float | None:
+    if row is None or (row.status is StageStatus.WAITING and row.started_at is None):
+        return usual
+    if row.status is not StageStatus.RUNNING or row.started_at is None:
+        return 0.0
+    spent = (now - row.started_at).total_seconds()
+    if usual is not None:
+        return max(0.0, usual - spent)
+    if row.progress and row.progress.total and row.progress.done * 20 >= row.progress.total:
+        return spent * (row.progress.total - row.progress.done) / row.progress.done
+    return None
+
+
+def _median(values: Sequence[float]) -> float | None:
+    return sorted(values)[len(values) // 2] if values else None
+
+
+def _blockers(c: sa.Connection, build: Build, stages: Sequence[Stage]) -> Sequence[Lease]:
+    """Leases of other builds that a build with nothing running waits for."""
+    if not build.status.is_open or any(stage.status.is_open for stage in stages):
+        return ()
+    others = [lease for lease in leases.holders(c) if lease.build != build.id]
+    directories = {f"dir:{stage.host}:{stage.directory}" for stage in build.plan.stages}
+    hosts = {f"host:{host}" for stage in build.plan.stages for host in (stage.host, *stage.hosts)}
+    groups = {f"group:{stage.group}" for stage in build.plan.stages if stage.group}
+    return [x for x in others if x.resource in directories] or [x for x in others if x.resource in hosts | groups]

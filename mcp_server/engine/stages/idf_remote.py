@@ -5,21 +5,25 @@ directory and an sdkconfig of its own, so that neither side's configuration runs
 """
 
 import asyncio
+import os
 from pathlib import Path
 from typing import Any, Final
 
 import anyio
 
-from mcp_server.engine.stages.base import LogDiagnosis, Observer, Prepared, StageContext, result_of
+from mcp_server.engine.stages.base import LogDiagnosis, Observer, Prepared, StageContext, project_path, result_of
 from mcp_server.engine.stages.command import own_tree
 from mcp_server.hosts import files
 from mcp_server.hosts.base import Exit, ExitReason
+from mcp_server.idf.activation import run_tool
 from mcp_server.idf.diagnostics import Diagnoser
 from mcp_server.idf.products import collect
 from mcp_server.model import Verdict
 
+GIT_S = 5
+
 BUILD: Final = r"""
-idf=$1 target=$2 clean=$3
+idf=$1 target=$2 clean=$3 version=$4
 say() { echo "build-orchestrator: $*" >&2; }
 if [ -z "$idf" ]; then
     for idf in "${IDF_PATH-}" ~/esp/esp-idf ~/esp-idf ~/.espressif/esp-idf /opt/esp/idf /opt/esp-idf; do
@@ -42,6 +46,7 @@ if [ -f sdkconfig ] && ! cmp -s sdkconfig build/.sdkconfig.brought; then
     cp sdkconfig "$own" && cp sdkconfig build/.sdkconfig.brought || exit
 fi
 set -- -B build -D "SDKCONFIG=$PWD/$own"
+[ -z "$version" ] || set -- "$@" -D "PROJECT_VER=$version"
 [ "$clean" != yes ] || [ ! -f build/CMakeCache.txt ] || idf.py "$@" fullclean || exit
 if [ -n "$target" ]; then
     now=$(sed -n 's/^CONFIG_IDF_TARGET="\(.*\)"$/\1/p' "$own" 2>/dev/null)
@@ -73,8 +78,18 @@ class IdfRemote:
     async def prepare(self, context: StageContext) -> Prepared:
         params, tree = context.params, await own_tree(context)
         clean = "yes" if params.get("clean") and not context.previous else "no"
+        version = await _version(project_path(context))
         return Prepared(
-            argv=["bash", "-c", BUILD, "bash", params.get("idf_path") or "", params.get("target") or "", clean],
+            argv=[
+                "bash",
+                "-c",
+                BUILD,
+                "bash",
+                params.get("idf_path") or "",
+                params.get("target") or "",
+                clean,
+                version,
+            ],
             cwd=tree,
             env=dict(context.server.env),
             lock=f"{tree}/build",
@@ -111,3 +126,16 @@ class IdfRemote:
         found = await files.list_files(context.host, there, PRODUCTS)
         await anyio.Path(build_dir).mkdir(parents=True, exist_ok=True)
         await files.fetch(context.host, there, found, build_dir)
+
+
+async def _version(project: Path) -> str:
+    """What ESP-IDF would take from Git as the app's version; the tree there has no `.git`. "" where it says nothing."""
+    if await anyio.Path(project / "version.txt").exists():
+        return ""
+    safe = ["git", "-c", "core.fsmonitor=false", "-c", f"safe.directory={project}", "--no-optional-locks"]
+    argv = [*safe, "-C", str(project), "describe", "--always", "--tags", "--dirty"]
+    try:
+        code, said, _ = await run_tool(argv, {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}, GIT_S)
+    except (OSError, TimeoutError):
+        return ""
+    return said.strip()[:31] if code == 0 else ""  # the app's description has room for no more

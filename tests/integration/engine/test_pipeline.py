@@ -1,0 +1,215 @@
+"""Pipelines on this machine by a real worker: secrets, artifacts, what a command does to its surroundings."""
+
+import asyncio
+import json
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from mcp_server.errors import BadInput
+from mcp_server.model import BuildStatus, StageStatus
+from mcp_server.orchestrator import Orchestrator
+from mcp_server.orders import RemoteAsk
+from mcp_server.secret_store import set_secret
+from mcp_server.views import BuildView
+
+LIMIT_S = 40
+SECRET = "s3cr3t-value&\\1"
+
+
+async def run(orchestrator: Orchestrator, folder: Path, text: str, **params: object) -> BuildView:
+    async with asyncio.timeout(LIMIT_S):
+        pipeline = await orchestrator.read_pipeline(text=text, params=params)
+        started = await orchestrator.start_pipeline(pipeline, folder)
+        return await orchestrator.wait(started.build.id, LIMIT_S - 5)
+
+
+async def log(orchestrator: Orchestrator, view: BuildView, stage: str | None = None) -> str:
+    return (await orchestrator.log(view.build.id, stage)).text
+
+
+def everything_stored(home: Path) -> bytes:
+    """Every byte below HOME but the secrets' own folder."""
+    files = [path for path in home.rglob("*") if path.is_file() and "secrets" not in path.relative_to(home).parts]
+    return b"".join(path.read_bytes() for path in files)
+
+
+async def test_a_secret_reaches_the_command_and_nothing_else(
+    orchestrator: Orchestrator, home: Path, folder: Path
+) -> None:
+    """Design: secrets are redacted wherever shown. The command prints it; log, rows and events have none of it."""
+    orchestrator.config.make_home()
+    set_secret(orchestrator.config.secrets_dir, "TOKEN", SECRET)
+    view = await run(
+        orchestrator,
+        folder,
+        """
+pipeline:
+  name: deploy
+  stages:
+    - name: push
+      command: |
+        printf '%s' "$TOKEN" | wc -c
+        printf 'got %s and %s' "$TOKEN" "$TOKEN"
+        echo "error: token $TOKEN refused" >&2
+        exit 3
+      secrets: [TOKEN]
+      retry: 0
+""",
+    )
+
+    assert (await log(orchestrator, view)).splitlines() == [str(len(SECRET)), "got *** and ***error: token *** refused"]
+    assert [row.exit_code for row in view.stages] == [3]
+    assert SECRET.encode() not in everything_stored(home)
+
+
+async def test_a_secret_that_is_not_there_is_named_with_the_command_that_sets_it(
+    orchestrator: Orchestrator, folder: Path
+) -> None:
+    """Interfaces."""
+    text = "pipeline:\n  name: p\n  stages:\n    - {name: a, command: 'true', secrets: [NOT_THERE]}\n"
+    view = await run(orchestrator, folder, text)
+
+    assert view.build.status is BuildStatus.FAILED
+    assert "build-orchestrator secrets set NOT_THERE" in (view.build.build_output or "")
+
+
+async def test_artifacts_of_one_stage_are_there_for_the_next_by_hash(orchestrator: Orchestrator, folder: Path) -> None:
+    """Interfaces: artifacts, needs_artifacts. The same path below the other stage's folder."""
+    (folder / "a").mkdir()
+    (folder / "b").mkdir()
+    view = await run(
+        orchestrator,
+        folder,
+        """
+pipeline:
+  name: p
+  stages:
+    - name: make
+      command: mkdir -p out/deep && echo one >'out/a b.txt' && echo two >out/deep/c && echo no >out/x.o
+      workdir: a
+      artifacts: ["out/*.txt", "out/deep/**"]
+    - name: use
+      command: cat 'out/a b.txt' out/deep/c; ls out
+      workdir: b
+      needs_artifacts: [make]
+""",
+    )
+
+    assert view.build.status is BuildStatus.SUCCESS, view.build.build_output
+    assert (await log(orchestrator, view, "use")).split() == ["one", "two", "a", "b.txt", "deep"]
+    assert sorted(artifact.path for artifact in view.artifacts) == ["out/a b.txt", "out/deep/c"]
+
+
+async def test_parameters_with_metacharacters_stay_data(orchestrator: Orchestrator, folder: Path) -> None:
+    """Issue: shell metacharacters in every field."""
+    nasty = "$(touch pwned) `touch pwned` '; touch pwned; \" \\ * ~ \u00e9"
+    text = """
+pipeline:
+  name: p
+  params: {who: nobody}
+  stages:
+    - name: a
+      command: printf '%s' "${params.who}"
+      env: {W: "${params.who}"}
+"""
+    view = await run(orchestrator, folder, text, who=nasty)
+
+    assert await log(orchestrator, view) == nasty
+    assert list(folder.iterdir()) == []
+
+
+async def test_a_command_that_reads_its_input_ends_and_one_that_wants_a_terminal_is_told(
+    orchestrator: Orchestrator, folder: Path
+) -> None:
+    """Issue."""
+    text = "pipeline:\n  name: p\n  stages:\n    - {name: a, command: 'cat; test -t 0 || echo none; tty'}\n"
+    view = await run(orchestrator, folder, text.replace("}", ", retry: 0}"))
+
+    assert (await log(orchestrator, view)).splitlines() == ["none", "not a tty"]
+    assert view.build.status is BuildStatus.FAILED
+
+
+async def test_a_workdir_that_is_not_there_is_named(orchestrator: Orchestrator, folder: Path) -> None:
+    """Issue."""
+    text = "pipeline:\n  name: p\n  stages:\n    - {name: a, command: 'true', workdir: /nowhere/at/all, retry: 0}\n"
+    view = await run(orchestrator, folder, text)
+
+    assert "cannot enter /nowhere/at/all" in (view.build.build_output or "")
+
+
+async def test_a_retry_repeats_only_what_failed_with_what_the_rest_left(
+    orchestrator: Orchestrator, folder: Path
+) -> None:
+    """Interfaces: build_retry. Artifacts of the stages that passed are those of the first build."""
+    text = """
+pipeline:
+  name: p
+  stages:
+    - {name: make, command: "echo made >out.txt", artifacts: [out.txt]}
+    - {name: use, command: "cat out.txt; test -e allowed", needs_artifacts: [make], retry: 0}
+"""
+    failed = await run(orchestrator, folder, text)
+    (folder / "allowed").touch()
+    (folder / "out.txt").unlink()
+    async with asyncio.timeout(LIMIT_S):
+        started = await orchestrator.retry(failed.build.id)
+        view = await orchestrator.wait(started.build.id, LIMIT_S - 5)
+
+    assert failed.build.status is BuildStatus.FAILED
+    assert view.build.status is BuildStatus.SUCCESS, view.build.build_output
+    assert [row.stage for row in view.stages] == ["use"]
+
+
+async def test_a_server_added_while_the_worker_runs_is_known_to_it(
+    orchestrator: Orchestrator, home: Path, folder: Path, tmp_path: Path
+) -> None:
+    """Ours. A worker reads config.yaml again when it changes."""
+    from mcp_server.config import load_config  # noqa: PLC0415
+
+    await run(orchestrator, folder, "pipeline:\n  name: p\n  stages: [{name: a, command: 'true'}]\n")
+    there = tmp_path / "there"
+    there.mkdir()
+    channel = ["env", "-i", f"HOME={there}", f"PATH={os.environ['PATH']}"]
+    (home / "config.yaml").write_text(json.dumps({"servers": {"new": {"exec": channel, "workdir": str(there)}}}))
+    later = Orchestrator(load_config())
+    async with asyncio.timeout(LIMIT_S):
+        started = await later.start_remote(RemoteAsk("new", command="pwd; echo $HOME"))
+        view = await later.wait(started.build.id, LIMIT_S - 5)
+        text = await log(later, view)
+    await later.aclose()
+
+    assert text.split() == [str(there), str(there)]
+
+
+@pytest.mark.parametrize(
+    ("ask", "sentence"),
+    [
+        (RemoteAsk("nowhere", command="x"), r"no server 'nowhere'"),
+        (RemoteAsk("local", command="x", task="y", workdir="/"), "give either task or command, not both"),
+        (RemoteAsk("local", workdir="/"), "give either task or command"),
+        (RemoteAsk("local", task="x", workdir="/"), "no `build` in config.yaml"),
+        (RemoteAsk("local", command="x"), "give workdir, or a project to sync"),
+        (RemoteAsk("local", command="x", project="/nowhere"), "'/nowhere' is no folder of this machine"),
+        (RemoteAsk("local", command="x", workdir="/", timeout="3 hours"), "write 3h"),
+    ],
+)
+async def test_bad_input_is_refused_before_a_row_is_written(
+    orchestrator: Orchestrator, ask: RemoteAsk, sentence: str
+) -> None:
+    """Issue."""
+    with pytest.raises(BadInput, match=re.escape(sentence)):
+        await orchestrator.start_remote(ask)
+
+    assert await orchestrator.list() == []
+
+
+async def test_commands_are_run_by_bash(orchestrator: Orchestrator, folder: Path) -> None:
+    """Interfaces: by bash -c, no tty."""
+    text = "pipeline:\n  name: p\n  stages: [{name: a, command: '[[ a == a ]] && echo ${BASH_VERSION:+bash}'}]\n"
+    view = await run(orchestrator, folder, text)
+
+    assert (await log(orchestrator, view)).strip() == "bash"
+    assert [row.status for row in view.stages] == [StageStatus.SUCCESS]

@@ -12,6 +12,7 @@ from mcp_server import plans, references
 from mcp_server.build_statistics import Stats
 from mcp_server.clock import Clock, SystemClock
 from mcp_server.config import Config
+from mcp_server.config_file import ConfigFile
 from mcp_server.engine import signals, start
 from mcp_server.errors import BadInput, Conflict, NotFound
 from mcp_server.hosts.base import Host
@@ -52,6 +53,7 @@ class Orchestrator:
         self.config = config
         self.clock: Clock = clock or SystemClock()
         self.environment = dict(os.environ if environment is None else environment)
+        self._file = ConfigFile(config, self.environment)
         self._store: Store | None = None
         self.machines = Machines(config, self.environment, self.clock)
         self.orders = Orders(config, self.machines.hosts, self.environment)
@@ -76,6 +78,13 @@ class Orchestrator:
         if self._store is not None:
             await self._store.aclose()
 
+    async def _refresh(self) -> None:
+        """Take over a config.yaml that changed since this process began. ConfigError: it has mistakes now."""
+        if (changed := await asyncio.to_thread(self._file.changed)) is not None:
+            self.config = changed
+            self.machines.hosts.update(changed)
+            self.orders = Orders(changed, self.machines.hosts, self.environment)
+
     # -- starting ----------------------------------------------------------------------------------------------------
 
     async def start_build(
@@ -91,6 +100,7 @@ class Orchestrator:
 
         BadInput: no project, unknown target or host. EnvironmentMissing: no ESP-IDF. Returns before anything is run.
         """
+        await self._refresh()
         order = await asyncio.to_thread(self.orders.idf_build, Path(project), target=target, clean=clean, host=host)
         return await self._start(order, triggered_by)
 
@@ -100,12 +110,14 @@ class Orchestrator:
         With a project, a folder of this machine, its tree is synced there first. BadInput: unknown host, both or
         neither of task and command, no folder to work in, an unusable duration.
         """
+        await self._refresh()
         return await self._start(await asyncio.to_thread(self.orders.remote, ask), triggered_by)
 
     async def read_pipeline(
         self, *, path: str | None = None, text: str | None = None, params: Mapping[str, Any] | None = None
     ) -> Pipeline:
         """A pipeline, checked and worked out, from a file or from text. PipelineError: every mistake in it."""
+        await self._refresh()
         return await asyncio.to_thread(self.orders.read_pipeline, path, text, params or {})
 
     async def usual_durations(self, folder: Path, name: str) -> Mapping[str, float]:
@@ -331,6 +343,7 @@ class Orchestrator:
 
         BadInput: unknown. A host that does not answer says so in its view and keeps nobody waiting for the others.
         """
+        await self._refresh()
         held = await (await self.store()).read(leases.holders)
         return await self.machines.look(name, held, check=check)
 

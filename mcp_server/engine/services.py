@@ -7,7 +7,8 @@ from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 
 from mcp_server.clock import Clock
-from mcp_server.config import Config, load_config
+from mcp_server.config import Config
+from mcp_server.config_file import ConfigFile
 from mcp_server.engine.leases import Choice, Claim, LeaseLine
 from mcp_server.errors import ConfigError
 from mcp_server.hosts.base import Host
@@ -44,19 +45,18 @@ class Services:
         )
         self._notes: set[asyncio.Task[None]] = set()
         self.begun: set[int] = set()  # builds whose row says `running`
-        self._read_at: tuple[int, int] | None = None
+        self._file = ConfigFile(self.config, self.environment)
 
     async def refresh(self) -> None:
         """Take over a config.yaml that changed. One with mistakes changes nothing: fronts refuse it in words."""
-        state = await asyncio.to_thread(_state_of, self.config)
-        if state == self._read_at:
-            return
-        self._read_at = state
         try:
-            self.config = await asyncio.to_thread(load_config, self.environment)
+            changed = await asyncio.to_thread(self._file.changed)
         except ConfigError as error:
             log.warning("config.yaml is not taken over: %s", error)
             return
+        if changed is None:
+            return
+        self.config = changed
         self.hosts.update(self.config)
         self.secrets = Secrets(self.config, self.environment)
         self.notifier.update(self.config.notifications, self.secrets)
@@ -94,11 +94,3 @@ class Services:
         return [
             Choice(f"{HOST}{name}", self.hosts.slots(name), order) for name, order in names.items() if name not in down
         ]
-
-
-def _state_of(config: Config) -> tuple[int, int] | None:
-    try:
-        found = config.file.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size

@@ -35,6 +35,10 @@ class FileInfo:
     mtime: float
 
 
+class Changed(HostError):
+    """A file is not, or no longer, as it was listed."""
+
+
 class Answers:
     """The output of a channel in pieces. Its sudden end: HostUnreachable, or HostError with what it said."""
 
@@ -261,8 +265,8 @@ async def _changed(host: Host, root: str, batch: list[FileInfo]) -> HostError:
     for info in batch:
         if now.get(info.path) != info.sha256:
             what = "changed while it was fetched" if info.path in now else "is gone since it was listed"
-            return HostError(host.name, f"{info.path!r} below {root} {what}")
-    return HostError(host.name, f"{batch[0].path!r} below {root} or one after it came damaged")
+            return Changed(host.name, f"{info.path!r} below {root} {what}")
+    return Changed(host.name, f"{batch[0].path!r} below {root} or one after it came damaged")
 
 
 # Putting

@@ -16,9 +16,9 @@ export LC_ALL
 unset CDPATH
 BO_NL='
 '
-stage=
+stage= answer=
 
-fail() { echo "error $*"; exit 1; }
+fail() { answer="error $*"; exit 1; }
 
 if command -v sha256sum >/dev/null 2>&1; then
     sum=sha256sum
@@ -86,29 +86,35 @@ send() {
 
 explain() { # what the last command said, as an answer
     case $trouble in
-        *'No space'* | *uota* | *'write error'*) echo full ;;
-        *) echo "error ${trouble%%"$BO_NL"*}" ;;
+        *'No space'* | *uota* | *'write error'*) answer=full ;;
+        *) answer="error ${trouble%%"$BO_NL"*}" ;;
     esac
     exit 1
 }
 
+tidy() { # whoever reads the answer may end us at once, so it comes last
+    cd /
+    [ -z "$stage" ] || rm -rf "$top/$stage"
+    [ -z "$answer" ] || echo "$answer"
+}
+
 receive() { # into a folder beside the files: a rename within one file system is whole or not done
+    trap tidy EXIT
+    trap 'exit 1' HUP INT TERM PIPE
     trouble=$(mkdir -p -- "$1" 2>&1) || explain
     cd -- "$1" 2>/dev/null || fail "cannot enter $1"
     for old in .build-orchestrator-put.*; do # of a killed one
         [ ! -d "$old" ] || kill -s 0 "${old##*.}" 2>/dev/null || rm -rf "./$old"
     done
-    stage=.build-orchestrator-put.$$
-    trap 'cd /; rm -rf "$top/$stage"' EXIT
-    trap 'exit 1' HUP INT TERM PIPE
     top=$PWD
+    stage=.build-orchestrator-put.$$
     trouble=$(umask 077; mkdir "$stage" 2>&1) || explain
     trouble=$(tar -xpof - -C "$stage" 2>&1) || explain
     # the whole archive is here: from now on nothing depends on the caller
     while IFS= read -r line; do
         eval "set -- $line"
         found=$($sum <"$stage/$2")
-        case $found in "$1"*) ;; *) echo "changed $2"; exit 1 ;; esac
+        case $found in "$1"*) ;; *) answer="changed $2"; exit 1 ;; esac
     done <"$stage/names"
     while IFS= read -r line; do
         eval "set -- $line"
@@ -116,7 +122,8 @@ receive() { # into a folder beside the files: a rename within one file system is
         [ ! -d "$3" ] || fail "$3 is a folder"
         trouble=$(mv -f "$stage/$2" "$3" 2>&1) || explain
     done <"$stage/names"
-    echo "done"
+    answer="done"
+    exit
 }
 
 case ${1-} in

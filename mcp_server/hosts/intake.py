@@ -5,7 +5,7 @@ import errno
 import hashlib
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -52,6 +52,29 @@ class Folder:
     def begin(self, path: str) -> "Intake":
         """Start a file. `path` is relative and checked; its folders are made."""
         *folders, name = path.split("/")
+        descriptor = self._descend(folders, path)
+        try:
+            return Intake(descriptor, name, self.path / path)
+        except OSError as error:
+            os.close(descriptor)
+            raise _error(error, self.path / path) from None
+
+    def make(self, path: str) -> None:
+        """A folder, with those above it."""
+        os.close(self._descend(path.split("/"), path))
+
+    def link(self, path: str, target: str) -> None:
+        """A link that leads to `target`, wherever that is; nothing is written through it."""
+        *folders, name = path.split("/")
+        descriptor = self._descend(folders, path)
+        try:
+            os.symlink(target, name, dir_fd=descriptor)
+        except OSError as error:
+            raise _error(error, self.path / path) from None
+        finally:
+            os.close(descriptor)
+
+    def _descend(self, folders: Sequence[str], path: str) -> int:
         descriptor = os.dup(self._descriptor)
         try:
             for folder in folders:
@@ -60,12 +83,10 @@ class Folder:
                 inner = os.open(folder, _DIRECTORY, dir_fd=descriptor)
                 os.close(descriptor)
                 descriptor = inner
-            return Intake(descriptor, name, self.path / path)
-        except BaseException as error:
+        except OSError as error:
             os.close(descriptor)
-            if isinstance(error, OSError):
-                raise _error(error, self.path / path) from None
-            raise
+            raise _error(error, self.path / path) from None
+        return descriptor
 
 
 class Intake:

@@ -52,7 +52,7 @@ def local_version() -> tuple[int, ...] | None:
 
 @dataclass(slots=True)
 class Ended:
-    """How a run went: rsync's exit code, how many files it sent, bytes through the channel, what it said."""
+    """How a run went: rsync's exit code, how many files it brought, in how many bytes of the channel, what it said."""
 
     code: int
     files: int = 0
@@ -66,9 +66,12 @@ class Run:
     def __init__(self, channel: Channel, progress: Progress | None) -> None:
         self._channel, self._progress = channel, progress
         self._files = self._sent = 0
+        self._push = True
+        self._refused = ""
 
     async def run(self, folder: Path, *, push: bool, paths: Sequence[str], far_version: Sequence[int]) -> Ended:
-        """Bring `paths` of `folder` there (push) or into it. The caller ends the channel."""
+        """Bring `paths` of `folder` there (push) or into it, links only there. The caller ends the channel."""
+        self._push = push
         up_read, up_write = os.pipe()
         down_read, down_write = os.pipe()
         ours = [up_read, down_write]
@@ -89,14 +92,13 @@ class Run:
             counting = asyncio.create_task(self._count(process.stdout))
             tasks = [stderr, counting]
             tasks += [asyncio.create_task(work) for work in (
-                _feed(process.stdin, paths), self._up(reader), self._down(writer))]  # fmt: skip
+                _feed(process.stdin, paths), self._up(reader, process), self._down(writer))]  # fmt: skip
             code = await process.wait()
             await counting
-            return Ended(code, self._files, self._sent, await stderr)
+            return Ended(code, self._files, self._sent, self._refused or await stderr)
         finally:
             if process.returncode is None:
-                with suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
+                _end(process)
                 await process.wait()
             for task in tasks:
                 task.cancel()
@@ -107,10 +109,10 @@ class Run:
         self, folder: Path, push: bool, far_version: Sequence[int], up: int, down: int
     ) -> asyncio.subprocess.Process:
         near = local_version() or ()
-        argv = ["rsync", "-lptOs", "--from0", "--files-from=-", "--out-format=%i", f"--temp-dir={STAGING}"]
+        argv = ["rsync", "-lptOs" if push else "-ptOs"]  # a link that is never made leads nobody out of `folder`
+        argv += ["--from0", "--files-from=-", "--out-format=%i", f"--temp-dir={STAGING}"]
         if min(tuple(near), tuple(far_version)) >= _NANOSECONDS:
             argv.append("--modify-window=-1")
-        argv += [] if push else ["--safe-links"]
         argv += ["-e", _BRIDGE, *(("./", "there:./") if push else ("there:./", "./"))]
         return await asyncio.create_subprocess_exec(
             *argv,
@@ -128,16 +130,24 @@ class Run:
             start_new_session=True,
         )
 
-    async def _up(self, reader: asyncio.StreamReader) -> None:
-        asked = _FAR.fullmatch((await reader.readline()).decode(errors="replace").strip().removeprefix("there "))
-        if not asked:
-            return
+    async def _up(self, reader: asyncio.StreamReader, process: asyncio.subprocess.Process) -> None:
+        with suppress(ValueError):  # a line longer than any that is ours
+            line = (await reader.readline()).decode(errors="replace").strip()
+            if not line:
+                return  # it ended before it asked for anything
+            if asked := _FAR.fullmatch(line):
+                return await self._stream_up(reader, asked[0])
+        self._refused = "the rsync here wants to run there what is no plain rsync --server"
+        if process.returncode is None:
+            _end(process)
+
+    async def _stream_up(self, reader: asyncio.StreamReader, asked: str) -> None:
         with suppress(OSError):
-            await self._channel.write(words("rsync", "--server", *asked[0].split()[2:]))
+            await self._channel.write(words(*asked.split()))
             while data := await reader.read(_CHUNK):
                 await self._channel.write(data)
-                self._sent += len(data)
-                self._tell()
+                self._count_bytes(data, self._push)
+            await self._channel.end_input()  # also where the local one was killed: the far one must not wait for it
 
     async def _down(self, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError):
@@ -145,6 +155,7 @@ class Run:
                 while data := await self._channel.read(_CHUNK):
                     writer.write(data)
                     await writer.drain()
+                    self._count_bytes(data, not self._push)
             finally:
                 writer.close()
 
@@ -154,9 +165,20 @@ class Run:
                 self._files += 1
                 self._tell()
 
+    def _count_bytes(self, data: bytes, forward: bool) -> None:
+        if forward:
+            self._sent += len(data)
+            self._tell()
+
     def _tell(self) -> None:
         if self._progress:
             self._progress(self._files, self._sent)
+
+
+def _end(process: asyncio.subprocess.Process) -> None:
+    """It and what it has started, at once."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 async def _streams(read: int, write: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

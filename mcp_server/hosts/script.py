@@ -1,6 +1,6 @@
 """The scripts that a host runs for us: constants, installed under a name that holds their hash."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
 from importlib.resources import files
@@ -14,8 +14,12 @@ class Script:
     parts: tuple[str, ...] = ()
     """Stems of the files that make it up, in this order; `stem` alone where empty."""
 
-    @cached_property
-    def text(self) -> bytes:
+    text: bytes = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:  # at import: later it would keep an event loop waiting for the disk
+        object.__setattr__(self, "text", self._read())
+
+    def _read(self) -> bytes:
         folder = files("mcp_server.hosts")
         return b"".join(folder.joinpath(f"{part}.sh").read_bytes() for part in self.parts or (self.stem,))
 

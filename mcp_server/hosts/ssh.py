@@ -80,6 +80,7 @@ class SshHost(FarHost):
         environment: Mapping[str, str] | None = None,
         options: SshOptions | None = None,
     ) -> None:
+        self.shell: SshShell
         super().__init__(SshShell(name, server, environment, options))
 
 

@@ -6,13 +6,15 @@
 #          `waiting`, at most once, while another push works there; `ready DIGEST|- UNIX_TIME VERSION OF RSYNC, IF ANY`
 #          | `refused TEXT` | `full`. Then requests:
 #            manifest        one line: what `store` was given last
-#            delete NAME...  files and links     prune NAME...  folders, where they are empty     (no answer)
+#            delete NAME...  files and links     prune NAME...  folders, where they are empty
+#            mode OCTAL NAME...  folders that are there already     (no answer to these three)
 #            store DIGEST TEXT                   `stored` | `full` | `error TEXT`
 #            rsync ARG...    rsync takes over
 #            tar             a tar archive; its last file is the next manifest:  `done` | `full` | `error TEXT`
+#                            Nothing is placed before all of it is here.
 #   pull   SOURCE FIND_WORD...:  `ready - UNIX_TIME VERSION` | `absent` | `error TEXT`; then of find's files each path and a NUL,
-#          one more NUL, the same for links. Then requests:
-#            links NAME...   where each leads to and a NUL
+#          one more NUL, the same for links and for folders. Then requests:
+#            links NAME...   where each leads to, a newline and a NUL
 #            rsync ARG...
 
 set -u
@@ -88,8 +90,39 @@ store() {
     echo stored
 }
 
+place() { # what lies in the folder $1 of $new, into that folder of the target; a whole folder at once where it is new
+    at=$1
+    set --
+    for entry in "$new/$at"/* "$new/$at"/.[!.]* "$new/$at"/..?*; do
+        [ -e "$entry" ] || [ -h "$entry" ] || continue
+        there=$at/${entry##*/}
+        if [ -d "$entry" ] && [ ! -h "$entry" ]; then
+            if [ -d "$there" ] && [ ! -h "$there" ]; then (place "$there") || exit 1; continue; fi
+            rm -f "$there" # a file or a link that a build made
+        elif [ -h "$there" ]; then
+            rm -f "$there" # mv could go through it
+        fi
+        set -- "$@" "$entry"
+        [ $# -lt 200 ] || { move "$@"; set --; }
+    done
+    [ $# = 0 ] || move "$@"
+}
+
+move() { trouble=$(mv -f -- "$@" "$at/" 2>&1) || broken; }
+
+broken() {
+    rm -rf "$ours/tmp" # it may hold all the space that there was
+    explain error
+}
+
 unpack() {
-    trouble=$(tar -xpof - 2>&1) || explain error
+    new=$ours/tmp/new
+    trouble=$(umask 077; mkdir "$new" 2>&1) || broken
+    trouble=$(tar -xpof - -C "$new" 2>&1) || broken
+    # the whole archive is here: from now on nothing depends on the caller
+    [ -f "$new/$ours/manifest.new" ] || { trouble='the archive was cut'; broken; }
+    trouble=$(mv -f "$new/$ours/manifest.new" "$ours/manifest.new" 2>&1 && rm -rf "${new:?}/$ours" 2>&1) || broken
+    place .
     trouble=$(mv -f "$ours/manifest.new" "$ours/manifest" 2>&1) || explain error
     echo "done"
 }
@@ -119,6 +152,7 @@ else
     ready -
     listing f "$@"
     listing l "$@"
+    listing d "$@"
 fi
 while IFS= read -r line; do
     eval "set -- $line"
@@ -128,6 +162,7 @@ while IFS= read -r line; do
         manifest) { read -r _ && cat; } 2>/dev/null <"$ours/manifest" || echo ;;
         delete) rm -f -- "$@" 2>/dev/null ;;
         prune) rmdir -- "$@" 2>/dev/null ;;
+        mode) chmod "$@" 2>/dev/null ;;
         store) store "$@" ;;
         links) for name do readlink "$name"; printf '\0'; done ;;
         rsync) rsync "$@"; exit ;;

@@ -61,7 +61,7 @@ def header(path: str, entry: Entry) -> bytes:
             # a fraction of a second cannot be said everywhere; too young is safe, too old would leave a stale object
             info.size, info.mode, info.mtime = size, mode, math.ceil(mtime / _NS)
         case ("d", int(mode)):
-            info.type, info.mode = tarfile.DIRTYPE, mode
+            info.type, info.mode = tarfile.DIRTYPE, mode | 0o700  # it is moved to its place, which writes to it
         case ("l", str(target)):
             info.type, info.linkname, info.mode = tarfile.SYMTYPE, target, 0o777
         case _:

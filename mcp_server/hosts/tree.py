@@ -122,17 +122,22 @@ def describe(path: str) -> Entry | None:
         return None
 
 
-def without_builds(paths: Iterable[str], excludes: Excludes) -> list[str]:
-    """Of the files and links of a far tree those that `walk` would keep."""
-    known = list(paths)
-    parents = {path.rpartition("/")[0] for path in known if path.rpartition("/")[2] in NOT_SOURCE} - {""}
-    inside: Callable[[str], bool] = lambda path: any(path.startswith(parent + "/") for parent in parents)  # noqa: E731
-    above = {parent for path in known for parent in _parents(path)}
-    left_out = {folder for folder in above if excludes.match(folder, True)}
-    return sorted(
-        path
-        for path in known
-        if not excludes.match(path, False) and not inside(path) and not left_out.intersection(_parents(path))
+def without_builds(
+    paths: Iterable[str], folders: Iterable[str], excludes: Excludes
+) -> tuple[list[str], list[str]]:
+    """Of a far tree's files and links, and of its folders, those that `walk` would keep."""
+    files, among = list(paths), set(folders)
+    for path in files:
+        among.update(_parents(path))
+    left_out = {folder for folder in among if excludes.match(folder, True)}
+    for path in [*files, *among]:
+        folder, _, name = path.rpartition("/")
+        if folder and name in NOT_SOURCE:
+            left_out.add(folder)
+    kept = [folder for folder in among if folder not in left_out and left_out.isdisjoint(_parents(folder))]
+    return (
+        sorted(path for path in files if not excludes.match(path, False) and left_out.isdisjoint(_parents(path))),
+        sorted(kept),
     )
 
 

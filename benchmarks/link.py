@@ -10,6 +10,7 @@ import asyncio
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from mcp_server.config import Server
@@ -51,7 +52,7 @@ async def cut_once(folder: Path, kind: str, cut_s: float, keepalive_s: float) ->
         server.kill()
 
 
-def _both(relay: Relay):  # noqa: ANN202
+def _both(relay: Relay) -> Callable[[], None]:
     def cut() -> None:
         relay.refuse()
         relay.reset()

@@ -130,15 +130,8 @@ async def stream(server: Sshd, folder: Path, runs: int, megabytes: int) -> list[
         assert seen == size
         command = ["ssh", "-F", str(server.ssh_config), "box", "cat", str(log)]
         began = time.perf_counter()
-        process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
-        assert process.stdout
-        descriptor = os.dup(process.stdout._transport.get_extra_info("pipe").fileno())  # type: ignore[attr-defined]
-        process.stdout._transport.pause_reading()  # type: ignore[attr-defined]
-        os.set_blocking(descriptor, True)
-        await asyncio.to_thread(_drain, descriptor)
+        await asyncio.to_thread(_drain, command)
         theirs.append(size / (time.perf_counter() - began) / 1e6)
-        process.kill()
-        await process.wait()
     await host.aclose()
     mine, floor = statistics.median(ours), statistics.median(theirs)
     ratio = mine / floor
@@ -152,10 +145,11 @@ async def stream(server: Sshd, folder: Path, runs: int, megabytes: int) -> list[
     ]
 
 
-def _drain(descriptor: int) -> None:
-    while os.read(descriptor, 1 << 20):
-        pass
-    os.close(descriptor)
+def _drain(command: list[str]) -> None:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL) as process:
+        assert process.stdout
+        while os.read(process.stdout.fileno(), 1 << 20):
+            pass
 
 
 def _yes(good: bool) -> str:

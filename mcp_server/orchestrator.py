@@ -16,6 +16,7 @@ from mcp_server.config_file import ConfigFile
 from mcp_server.engine import signals, start
 from mcp_server.errors import BadInput, Conflict, NotFound
 from mcp_server.hosts.base import Host
+from mcp_server.hosts.gap import is_hole
 from mcp_server.idf.installation import Installation
 from mcp_server.logs import LogSlice, slice_log
 from mcp_server.machines import HostView, Machines
@@ -317,16 +318,21 @@ class Orchestrator:
         view = await self.get(reference)
         row = references.stage_with_log(view.build, view.stages, stage)
         assert row.job_id is not None
+        told = False
         async for piece in self.host(row.host).follow(row.job_id):
-            write(piece)
+            if not is_hole(piece):
+                write(piece)
+            elif not told:
+                write(b"\n[build-orchestrator: the middle of this log was not kept]\n")
+                told = True
 
     # -- the machine -------------------------------------------------------------------------------------------------
 
     async def doctor(self, project: str | None = None, *, port: str | None = None) -> "Sequence[Check]":
         """What is here, what is missing, and the command that mends it."""
-        from mcp_server.idf import doctor as idf_doctor  # noqa: PLC0415 - asked for seldom, and slow to load
+        from mcp_server import check_up  # noqa: PLC0415 - asked for seldom, and slow to load
 
-        return await idf_doctor.examine(self.config, self.environment, Path(project) if project else None, port)
+        return await check_up.examine(self.config, self.environment, Path(project) if project else None, port)
 
     async def installation(self, folder: Path | None = None) -> Installation:
         """The ESP-IDF that a build started now would use. EnvironmentMissing: none; the demo needs none."""

@@ -122,7 +122,11 @@ class BuildRun:
 
         def statements(c: builds.sa.Connection) -> set[str]:
             rows = builds.stages_of(c, self.build_id)
-            columns = {"build_output": output, "test_results": _tests(rows), "artifacts_path": kept or _place(rows)}
+            columns = {
+                "build_output": output,
+                "test_results": _tests(rows),
+                "artifacts_path": kept or _place(rows) or self._kept(rows),
+            }
             # Not when it was noticed: after a worker's death that may be much later.
             ended_at = max((row.ended_at for row in rows if row.ended_at), default=now)
             builds.end_build(c, self.build_id, status, reason, ended_at, **columns)
@@ -141,6 +145,11 @@ class BuildRun:
         build, rows = await self.services.store.read(self._facts)
         ending = build.plan.on_success if status is BuildStatus.SUCCESS else build.plan.on_failure
         return await results.archive(self.services, build, status, rows) if ending.archive else None
+
+    def _kept(self, rows: Sequence[Stage]) -> str | None:
+        """The archive's folder of this build, where a stage has left anything there."""
+        left = [row.stage for row in rows if row.verdict and row.verdict.artifacts]
+        return str(self.services.archive.folder(self.build_id, left[0]).parent) if left else None
 
     def _facts(self, c: builds.sa.Connection) -> tuple[Build, Sequence[Stage]]:
         return builds.get_build(c, self.build_id), builds.stages_of(c, self.build_id)

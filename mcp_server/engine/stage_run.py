@@ -170,7 +170,10 @@ class StageRun:
         self._away += 1
         if self.stage.unreachable_since is None:
             log.warning("build %d stage %s: %s", self.build.id, self.spec.name, error)
-            await self._note_reach(self.services.clock.now(), str(error))
+            since = self.services.clock.now()
+            await self._note_reach(since, str(error))
+            if self.build.plan.on_failure.notify or self.build.plan.on_success.notify:
+                self.services.notifier.host_unreachable(self.build, self.stage.host, since)
 
     async def _note_back(self) -> None:
         self._away = 0

@@ -28,7 +28,7 @@ async def bring(services: Services, context: StageContext, folder: str, tell: Ca
     spec, host = context.spec, context.host
     if spec.sync is not None:
         await tell(f"bringing {spec.sync.path} to {host.name}")
-        await _bring_tree(services, spec.sync, host, folder, project_path(context))
+        await _bring_tree(services, spec.sync, host, folder, project_path(context), context.server.workdir)
     for needed in spec.needs_artifacts:
         owner, left = await _artifacts_of(services, context.build, needed)
         if not left:
@@ -37,16 +37,18 @@ async def bring(services: Services, context: StageContext, folder: str, tell: Ca
         await files.put(host, folder, services.archive.folder(owner, needed), [_info(artifact) for artifact in left])
 
 
-async def _bring_tree(services: Services, wanted: Sync, host: Host, folder: str, project: Path) -> None:
+async def _bring_tree(
+    services: Services, wanted: Sync, host: Host, folder: str, project: Path, within: str | None
+) -> None:
     if wanted.source == LOCAL:
         source = project / wanted.path
         if not await anyio.Path(source).is_dir():
             raise BadInput("sync.path", f"{source} is no folder of this machine")
-        await sync.push_tree(host, source, folder)
+        await sync.push_tree(host, source, folder, within=within)
         return
     async with _staging(services, "tree") as staged:
         await sync.pull_tree(services.host(services.hosts.resolve(wanted.source)[0]), wanted.path, staged)
-        await sync.push_tree(host, staged, folder)
+        await sync.push_tree(host, staged, folder, within=within)
 
 
 async def take(services: Services, stage: Stage, spec: StageSpec, host: Host, folder: str) -> Sequence[Artifact]:

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from mcp_server.clock import Clock
 from mcp_server.engine.stages.base import Observer
 from mcp_server.hosts.base import Exit, Host, JobId
+from mcp_server.hosts.gap import is_hole
 from mcp_server.model import Progress
 
 PROGRESS_S = 0.25  # at most four a second go out
@@ -82,4 +83,5 @@ class Watch:
 
     def _feed(self, piece: bytes) -> None:
         self._offset += len(piece)
-        self._observer.feed(piece)
+        if not is_hole(piece):
+            self._observer.feed(piece)

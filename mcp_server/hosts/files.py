@@ -202,7 +202,7 @@ async def _look(
                 raise HostError(host.name, f"cannot read {batch[flags.index('u')]!r}: its mode or owner forbids it")
             facts, hashes = lines[1 : 1 + len(here)], lines[1 + len(here) :]
             if len(flags) != len(batch) or not len(here) == len(facts) == len(hashes):
-                raise HostError(host.name, f"files changed while they were listed, near {batch[0]!r}")
+                raise Changed(host.name, f"files changed while they were listed, near {batch[0]!r}")
             for path, fact, digest in zip(here, facts, hashes, strict=True):
                 yield _info(path, fact, digest)
 

@@ -5,6 +5,11 @@ from collections.abc import Iterator
 PIECE = bytes(1 << 18)
 
 
+def is_hole(piece: bytes) -> bool:
+    """Whether a followed log's piece stands for its hole: such pieces hold nothing else."""
+    return piece.startswith(b"\0") and not piece.strip(b"\0")
+
+
 def nuls(offset: int, hole: tuple[int, int] | None) -> Iterator[bytes]:
     """What stands for the rest of a hole that `offset` lies in."""
     first, last = hole or (0, 0)

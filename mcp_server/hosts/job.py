@@ -71,6 +71,7 @@ class _Link:
             await self.channel.write(request.encode() + b" " + line + b"\n")
             return await answer
         except OSError:
+            self.lost = True  # the reader may not know it yet, and the next request must not come here
             raise _Lost from None
         finally:
             del self._waiting[request]

@@ -131,15 +131,16 @@ class Run:
         )
 
     async def _up(self, reader: asyncio.StreamReader, process: asyncio.subprocess.Process) -> None:
-        with suppress(ValueError):  # a line longer than any that is ours
+        try:
             line = (await reader.readline()).decode(errors="replace").strip()
-            if not line:
-                return  # it ended before it asked for anything
-            if asked := _FAR.fullmatch(line):
-                return await self._stream_up(reader, asked[0])
-        self._refused = "the rsync here wants to run there what is no plain rsync --server"
-        if process.returncode is None:
-            _end(process)
+        except ValueError:  # longer than any that is ours
+            line = "?"
+        if asked := _FAR.fullmatch(line):
+            await self._stream_up(reader, asked[0])
+        elif line:  # else it ended before it asked for anything
+            self._refused = f"the rsync here wants to run {line[:100]!r} there, which is no plain rsync --server"
+            if process.returncode is None:
+                _end(process)
 
     async def _stream_up(self, reader: asyncio.StreamReader, asked: str) -> None:
         with suppress(OSError):

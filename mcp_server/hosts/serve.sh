@@ -55,7 +55,7 @@ serve() {
     reset= # the caller may have SIGINT ignored himself
     env --default-signal=INT,QUIT true 2>/dev/null && reset=--default-signal=INT,QUIT
     sweep
-    echo "ready 1 $jobs"
+    printf '%s\n' "ready 1 $jobs"
     exec 2>/dev/null
     while read -r request op id rest; do
         answer= d=$jobs/$id

@@ -162,7 +162,7 @@ while IFS= read -r line; do
         manifest) { read -r _ && cat; } 2>/dev/null <"$ours/manifest" || echo ;;
         delete) rm -f -- "$@" 2>/dev/null ;;
         prune) rmdir -- "$@" 2>/dev/null ;;
-        mode) chmod "$@" 2>/dev/null ;;
+        mode) octal=$1; shift; for name do [ -h "$name" ] || chmod "$octal" "$name"; done 2>/dev/null ;;
         store) store "$@" ;;
         links) for name do readlink "$name"; printf '\0'; done ;;
         rsync) rsync "$@"; exit ;;

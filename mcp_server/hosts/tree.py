@@ -7,7 +7,7 @@ import os
 import re
 import stat
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from mcp_server.errors import BadInput, NotFound
@@ -122,9 +122,7 @@ def describe(path: str) -> Entry | None:
         return None
 
 
-def without_builds(
-    paths: Iterable[str], folders: Iterable[str], excludes: Excludes
-) -> tuple[list[str], list[str]]:
+def without_builds(paths: Iterable[str], folders: Iterable[str], excludes: Excludes) -> tuple[list[str], list[str]]:
     """Of a far tree's files and links, and of its folders, those that `walk` would keep."""
     files, among = list(paths), set(folders)
     for path in files:

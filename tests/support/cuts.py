@@ -92,10 +92,13 @@ class Relay:
                 await queue.put((time.monotonic() + self.delay_s, data))
         except OSError:
             pass
+        except asyncio.CancelledError:
+            sending.cancel()
+            raise
+        try:
+            await queue.put((time.monotonic() + self.delay_s, b""))
+            await sending
         finally:
-            with suppress(asyncio.CancelledError):
-                await queue.put((time.monotonic() + self.delay_s, b""))
-                await sending
             sending.cancel()
 
     async def _send(self, queue: "asyncio.Queue[tuple[float, bytes]]", sink: asyncio.StreamWriter) -> None:

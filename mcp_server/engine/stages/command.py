@@ -64,8 +64,8 @@ class CommandLog(LogDiagnosis):
 class Command:
     """Params: `command` (for a shell), `task` (for the host's `build`) or `argv`; `workdir`, `env`, `secrets`.
 
-    `project` is the working folder on this machine; on another one it is `workdir`, else the host's, else, where a tree
-    is synced, one of its own.
+    `project` is the working folder on this machine; on another one it is `workdir`, else one of its own where a tree is
+    synced, else the host's.
     """
 
     live = False
@@ -105,7 +105,7 @@ async def working_folder(context: StageContext) -> str:
     given, base = context.params.get("workdir"), context.server.workdir
     if context.host.name == LOCAL:
         base = str(project_path(context))
-    elif base is None and context.spec.sync is not None:
+    elif context.spec.sync is not None and (given is None or base is None):
         base = await own_tree(context)
     if given is None and base is None:
         raise BadInput(

@@ -60,8 +60,10 @@ def sshd_busybox(tmp_path_factory: pytest.TempPathFactory, busybox_path: str) ->
 
 def running(server: Sshd) -> Iterator[Sshd]:
     server.start()
-    yield server
-    server.kill()
+    try:
+        yield server
+    finally:
+        server.kill()
 
 
 @pytest.fixture

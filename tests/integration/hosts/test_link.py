@@ -105,6 +105,21 @@ async def test_a_nat_that_forgets_is_noticed(host: SshHost, relay: Relay, ticks:
     assert relay.connections >= 2
 
 
+async def test_silence_alone_ends_a_wait(host: SshHost, relay: Relay, sh: Sh, gate: Any) -> None:
+    """Issue: the keepalive, and nothing else, tells that the link is dead."""
+    up = gate()
+    async with asyncio.timeout(5):
+        await host.start(sh("a", 'echo up >"$1"; sleep 3100', up.path))
+        await up.line()
+        waiting = asyncio.create_task(host.wait("a"))
+        await host.status("a")
+        relay.silence()
+        with pytest.raises(HostUnreachable):
+            await waiting
+        relay.restore()
+        assert (await host.status("a")).state is JobState.RUNNING
+
+
 async def test_while_the_host_is_away_nothing_is_guessed(host: SshHost, relay: Relay, sh: Sh, gate: Any) -> None:
     """Issue: unreachable is neither lost nor running."""
     up = gate()

@@ -52,23 +52,23 @@ async def test_a_host_tells_its_facts(host: Host, tmp_path: Path) -> None:
 
 
 async def test_running_jobs_are_told_and_not_taken_for_strangers(host: Host, sh: Sh, gate: Any, tmp_path: Path) -> None:
-    """Issue. Another's `ninja` is counted with its user; our own job's is not; an ended job is no running one."""
-    (tmp_path / "ninja").symlink_to(shutil.which("sleep") or "/missing")
+    """Issue. Another's `bitbake` is counted with its user; our own job's is not; an ended job is no running one."""
+    (tmp_path / "bitbake").symlink_to(shutil.which("sleep") or "/missing")
     up = gate()
     await host.start(sh("over", "true"))
     await host.wait("over")
     before = {other.name: other.count for other in (await probe(host)).other_builds}
-    await host.start(sh("mine", 'echo up >"$1"; ./ninja 3000; true', up.path))
+    await host.start(sh("mine", 'echo up >"$1"; ./bitbake 3000; true', up.path))
     await up.line()
-    stranger = await asyncio.create_subprocess_exec(tmp_path / "ninja", "3000")
+    stranger = await asyncio.create_subprocess_exec(tmp_path / "bitbake", "3000")
     try:
         found = await probe(host)
     finally:
         stranger.kill()
         await stranger.wait()
     assert found.running_jobs == ("mine",)
-    other = next(other for other in found.other_builds if other.name == "ninja")
-    assert other.count == before.get("ninja", 0) + 1
+    other = next(other for other in found.other_builds if other.name == "bitbake")
+    assert other.count == before.get("bitbake", 0) + 1
     assert other.users
 
 

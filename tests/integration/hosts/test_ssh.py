@@ -61,7 +61,7 @@ async def said(host: SshHost) -> str:
 
 def links(host: SshHost) -> list[int]:
     """Channels in use, a number for each connection."""
-    pool = host._shell.pool  # type: ignore[attr-defined]
+    pool = host.shell.pool
     return [link.used for link in pool.links] if pool else []
 
 

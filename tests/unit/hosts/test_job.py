@@ -295,3 +295,15 @@ def test_a_followed_log_has_every_offset(log: bytes, data: st.DataObject) -> Non
     expected = (log[:first] + bytes(last - first) + log[last:])[offset:]
     assert expected.startswith(got)
     assert not expected[len(got) :].strip(b"\0")
+
+
+async def test_a_multiplexer_that_cannot_be_written_to_is_opened_anew() -> None:
+    """Ours. Its reader had not seen the end yet, so the same request went to the same dead channel for ever."""
+
+    def broken(words: list[str]) -> str:
+        raise BrokenPipeError
+
+    host = JobHost(FakeShell(broken, always("absent")))
+    async with asyncio.timeout(5):
+        assert (await host.status("a")).state is JobState.ABSENT
+    await host.aclose()

@@ -180,7 +180,7 @@ def other_builds(said: Said) -> tuple[OtherProcess, ...]:
             counts[name] += 1
             users.setdefault(name, set()).add(said.owners.get(words[2], words[2]))
     most = counts.most_common(MOST_BUILDS)
-    return tuple(OtherProcess(name, count, tuple(sorted(users[name] - {""})[:5])) for name, count in most)
+    return tuple(OtherProcess(name, count, tuple(sorted(users[name])[:5])) for name, count in most)
 
 
 def builder(argv: Sequence[str]) -> str | None:

@@ -119,7 +119,13 @@ if [ -e /proc/self/stat ]; then
         while read -r key value _; do
             [ "$key" != Uid: ] || { owner=$value; break; }
         done <"$each/status"
-        case $owners in *" $owner "*) ;; *) owners="$owners$owner " && echo "owner $owner $(id -un "$owner")" ;; esac
+        case $owners in
+            *" $owner "*) ;;
+            *) # busybox's id knows no numbers
+                owners="$owners$owner "
+                name=$(id -un "$owner" 2>/dev/null || awk -F: -v id="$owner" '$3 == id { print $1; exit }' /etc/passwd)
+                echo "owner $owner ${name:-$owner}" ;;
+        esac
         echo "process ${each#/proc/} $session $owner $(tr '\0\n' '  ' <"$each/cmdline" | head -c 300)"
     done | head -n 400
 else

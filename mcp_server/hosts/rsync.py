@@ -111,6 +111,7 @@ class Run:
         near = local_version() or ()
         argv = ["rsync", "-lptOs" if push else "-ptOs"]  # a link that is never made leads nobody out of `folder`
         argv += ["--from0", "--files-from=-", "--out-format=%i", f"--temp-dir={STAGING}"]
+        argv.append("--blocking-io")  # else the bridge's cat may find its output full, and end
         if min(tuple(near), tuple(far_version)) >= _NANOSECONDS:
             argv.append("--modify-window=-1")
         argv += ["-e", _BRIDGE, *(("./", "there:./") if push else ("there:./", "./"))]
@@ -148,7 +149,8 @@ class Run:
             while data := await reader.read(_CHUNK):
                 await self._channel.write(data)
                 self._count_bytes(data, self._push)
-            await self._channel.end_input()  # also where the local one was killed: the far one must not wait for it
+            # also where the local one was killed: the far one must not wait for it
+            await asyncio.shield(self._channel.end_input())
 
     async def _down(self, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError):

@@ -124,6 +124,7 @@ unpack() {
     trouble=$(mv -f "$new/$ours/manifest.new" "$ours/manifest.new" 2>&1 && rm -rf "${new:?}/$ours" 2>&1) || broken
     place .
     trouble=$(mv -f "$ours/manifest.new" "$ours/manifest" 2>&1) || explain error
+    rm -rf "$ours/tmp"
     echo "done"
 }
 

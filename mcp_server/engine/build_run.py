@@ -10,7 +10,7 @@ from mcp_server.engine.services import Services
 from mcp_server.engine.source import read_commit
 from mcp_server.engine.walk import Key, Walk
 from mcp_server.engine.watch import GRACE_S
-from mcp_server.errors import HostUnreachable, NotFound, StoreError
+from mcp_server.errors import BadInput, HostUnreachable, NotFound, StoreError
 from mcp_server.model import Build, BuildStatus, Stage
 from mcp_server.store import builds, leases
 
@@ -107,6 +107,8 @@ class BuildRun:
     async def _kill(self, row: Stage) -> None:
         try:
             await self.services.host(row.host).kill(row.job_id or "", GRACE_S)
+        except BadInput as error:  # the server was taken out of config.yaml: nobody here can reach its job any more
+            log.warning("build %d: job %s is not ended: %s", self.build_id, row.job_id, error)
         except HostUnreachable:
             if row.unreachable_since is None:
                 now = self.services.clock.now()
@@ -161,7 +163,7 @@ class BuildRun:
             return summary
         try:
             tail = await self.services.host(stage.host).read_log(stage.job_id, -LOG_TAIL_BYTES, LOG_TAIL_BYTES)
-        except (NotFound, HostUnreachable):
+        except (BadInput, NotFound, HostUnreachable):
             tail = b""
         return f"{summary}\n{tail.decode('utf-8', 'replace')}".replace("\0", "").strip()
 

@@ -10,7 +10,7 @@ from mcp_server.clock import Clock
 from mcp_server.config import Config
 from mcp_server.config_file import ConfigFile
 from mcp_server.engine.leases import Choice, Claim, LeaseLine
-from mcp_server.errors import ConfigError
+from mcp_server.errors import BadInput, ConfigError, HostUnreachable
 from mcp_server.hosts.base import Host
 from mcp_server.hosts.registry import Hosts
 from mcp_server.model import StageSpec
@@ -77,6 +77,14 @@ class Services:
     def host(self, name: str) -> Host:
         """The host of this name. BadInput: unknown."""
         return self.hosts.get(name)
+
+    async def host_of_job(self, name: str) -> Host:
+        """The host that a job was started on. HostUnreachable where config.yaml does not name it any more."""
+        await self.refresh()
+        try:
+            return self.hosts.get(name)
+        except BadInput as error:
+            raise HostUnreachable(name, "is not in config.yaml any more: put it back, or cancel the build") from error
 
     def places(self, spec: StageSpec, down: Container[str] = ()) -> Claim:
         """Where a stage may run, the preferred first; the `fallback` of a host that is down in its place.

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
+from mcp_server.config import Server
 from mcp_server.engine import transfer
 from mcp_server.engine.leases import Choice, Gate
 from mcp_server.engine.services import HOST, Services
@@ -22,6 +23,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+MANY = 1_000_000
 AWAY_S = (1, 2, 4, 8, 15)
 """Seconds between two looks at a host that does not answer; the last one from then on."""
 
@@ -55,6 +57,8 @@ class StageRun:
         self.services, self.build, self.spec, self.stage = services, build, spec, stage
         self.previous, self.rank, self.gate = previous, rank, gate
         self.kind: StageKind = KINDS[spec.kind]
+        self._host: Host | None = None
+        self._server: Server | None = None
         self._down: dict[str, HostUnreachable] = {}
         self._away = 0
 
@@ -114,7 +118,7 @@ class StageRun:
         if self.stage.job_id is None:
             hosts = self.services.places(self.spec, self._down)
         else:
-            hosts = [Choice(f"{HOST}{self.stage.host}", self.services.hosts.slots(self.stage.host))]
+            hosts = [Choice(f"{HOST}{self.stage.host}", MANY)]  # it runs there, however many may be started
         if not hosts:
             raise next(reversed(self._down.values()))
         group = [[Choice(f"group:{self.spec.group}")]] if self.spec.group else []
@@ -131,7 +135,8 @@ class StageRun:
         return held
 
     async def _attempt(self) -> tuple[Verdict, str, Exit | None]:
-        host = self.services.host(self.stage.host)
+        host = await self._insist(lambda: self.services.host_of_job(self.stage.host))
+        self._host, self._server = host, self.services.hosts.server(self.stage.host)
         await self._insist(lambda: self._running(host))
         observer = await asyncio.to_thread(self.kind.observe, self._context())
         watch = Watch(host, self.job_id, observer, self.services.clock, live=self.kind.live, tell=self._progress)
@@ -266,8 +271,8 @@ class StageRun:
             environment=services.environment,
             tell=self._tell,
             previous=self.previous,
-            host=services.host(self.stage.host),
-            server=services.hosts.server(self.stage.host),
+            host=self._host or services.host(self.stage.host),
+            server=self._server or services.hosts.server(self.stage.host),
             secrets=services.secrets,
         )
 

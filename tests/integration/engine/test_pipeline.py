@@ -4,16 +4,19 @@ import asyncio
 import json
 import os
 import re
+import signal
 from pathlib import Path
 
 import pytest
 
+from mcp_server.config import load_config
 from mcp_server.errors import BadInput
 from mcp_server.model import BuildStatus, StageStatus
 from mcp_server.orchestrator import Orchestrator
 from mcp_server.orders import RemoteAsk
 from mcp_server.secret_store import set_secret
 from mcp_server.views import BuildView
+from tests.support.workers import end_everything, end_worker
 
 LIMIT_S = 40
 SECRET = "s3cr3t-value&\\1"
@@ -167,8 +170,6 @@ async def test_a_server_added_while_the_worker_runs_is_known_to_it(
     orchestrator: Orchestrator, home: Path, folder: Path, tmp_path: Path
 ) -> None:
     """Ours. A worker reads config.yaml again when it changes."""
-    from mcp_server.config import load_config  # noqa: PLC0415
-
     await run(orchestrator, folder, "pipeline:\n  name: p\n  stages: [{name: a, command: 'true'}]\n")
     there = tmp_path / "there"
     there.mkdir()
@@ -213,3 +214,31 @@ async def test_commands_are_run_by_bash(orchestrator: Orchestrator, folder: Path
 
     assert (await log(orchestrator, view)).strip() == "bash"
     assert [row.status for row in view.stages] == [StageStatus.SUCCESS]
+
+
+async def test_a_server_taken_out_of_the_configuration_keeps_its_job_until_it_is_back(
+    home: Path, tmp_path: Path
+) -> None:
+    """Ours. Another worker cannot reach the job, says so, and has its exact end when the server is named again."""
+    there = tmp_path / "there"
+    there.mkdir()
+    channel = ["env", "-i", f"HOME={there}", f"PATH={os.environ['PATH']}"]
+    config = json.dumps({"servers": {"far": {"exec": channel, "workdir": str(there)}}})
+    (home / "config.yaml").write_text(config)
+    orchestrator = Orchestrator(load_config())
+    async with asyncio.timeout(LIMIT_S):
+        command = "until [ -e go ]; do sleep 0.05; done; exit 5"
+        number = (await orchestrator.start_remote(RemoteAsk("far", command=command))).build.id
+        while not any(row.status is StageStatus.RUNNING for row in (await orchestrator.get(number)).stages):
+            await orchestrator.wait(number, 0.2)
+        (home / "config.yaml").write_text("{}")
+        end_worker(home, signal.SIGKILL)
+        while not any(row.unreachable_since for row in (await orchestrator.get(number)).stages):
+            await orchestrator.wait(number, 0.2)
+        (there / "go").touch()
+        (home / "config.yaml").write_text(config)
+        view = await orchestrator.wait(number, LIMIT_S - 5)
+    await orchestrator.aclose()
+    end_everything(home)
+
+    assert [(row.exit_code, row.attempt) for row in view.stages] == [(5, 1)]

@@ -44,6 +44,7 @@ class BuildRun:
                 if str(error) != said:
                     log.warning("build %d waits: %s", self.build_id, error)
                     said = str(error)
+                self.services.leases.comes_back(self.build_id)
                 await self.services.clock.sleep(AGAIN_S)
             except Exception as error:
                 if broken is not None:

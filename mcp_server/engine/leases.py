@@ -68,6 +68,7 @@ class LeaseLine:
         self._line: list[_Ticket] = []
         self._granting = asyncio.Lock()
         self._count = 0
+        self._back: set[int] = set()
         self._full: set[str] = set()  # nothing of these was given back since they were seen taken
         self._left_over: set[tuple[int, str | None]] | None = None  # held when this worker began
 
@@ -128,9 +129,16 @@ class LeaseLine:
                     return
                 asked |= {ticket.number for ticket in line}
 
+    def comes_back(self, build: int) -> None:
+        """A build begins again from the top, and what it holds is its own."""
+        self._back.add(build)
+
+    def _may_hold(self, ticket: _Ticket) -> bool:
+        return ticket.build in self._back or (ticket.build, ticket.stage) in (self._left_over or ())
+
     def _hopeless(self, ticket: _Ticket) -> bool:
         """Whether something that it needs is known to be taken, and not by itself before a restart."""
-        if (ticket.build, ticket.stage) in (self._left_over or ()):
+        if self._may_hold(ticket):
             return False
         return any(all(choice.resource in self._full for choice in claim) for claim in ticket.claims)
 
@@ -164,7 +172,7 @@ class LeaseLine:
         holdings = _Holdings(table.held(c, {name for ticket in line for name in ticket.wanted}))
         granted: list[tuple[_Ticket, tuple[Lease, ...]]] = []
         for ticket in line:
-            regains = (ticket.build, ticket.stage) in (self._left_over or ())
+            regains = self._may_hold(ticket)
             leases = [holdings.choose(ticket, claim, now, regains) for claim in ticket.claims]
             if None in leases:
                 continue

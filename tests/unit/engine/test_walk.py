@@ -4,15 +4,20 @@ import asyncio
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
 from mcp_server.config import Server
 from mcp_server.engine.build_run import BuildRun
+from mcp_server.errors import StoreError
 from mcp_server.hosts.base import ExitReason
 from mcp_server.model import BuildStatus, Ending, Plan, Retry, Stage, StageSpec, StageStatus
 from mcp_server.store import leases
+from mcp_server.store.database import Statements
 from tests.support.simulation import Outcome, simulation
+
+T = TypeVar("T")
 
 LOCAL = {"local": Server(slots=3)}
 GCC = b"main.c:3:5: error: expected ';' before '}' token\n    3 |     x()\n"
@@ -284,3 +289,28 @@ async def test_another_worker_goes_on_where_the_last_one_was_killed(home: Path) 
     assert build.status is BuildStatus.SUCCESS
     assert told(rows) == {"a": ["failed exit", "success"], "b": ["success"], "c": ["success"]}
     assert len(world.hosts["local"].jobs) == 4
+
+
+@pytest.mark.parametrize("after", range(1, 16))
+async def test_a_store_that_fails_once_at_any_moment_costs_nothing(
+    home: Path, after: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ours. The build begins again from the top and has the slots and the directory that it held already."""
+    async with simulation(home, {"local": Server(slots=1)}) as world:
+        number = await world.add(plan(stage("a", directory="/ws/build"), stage("b", "a")))
+        writes = world.services.store.write
+        left = iter(range(after, -1000, -1))
+
+        async def write(statements: Statements[T]) -> T:
+            if next(left) == 1:
+                raise StoreError("the disk is full")
+            return await writes(statements)
+
+        monkeypatch.setattr(world.services.store, "write", write)
+        await asyncio.wait_for(BuildRun(world.services, number).run(), 20)
+        build, rows = await world.rows(number)
+
+        assert build.status is BuildStatus.SUCCESS
+        assert told(rows) == {"a": ["success"], "b": ["success"]}
+        assert len(world.hosts["local"].jobs) == 2
+        assert await world.services.store.read(leases.holders) == []

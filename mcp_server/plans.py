@@ -119,6 +119,8 @@ def _of_pipeline_stage(stage: PipelineStage, folder: Path, uses: MakeUses) -> St
     else:
         made = uses(stage, folder)
     first, *others = stage.servers
+    if made.kind != "command":  # its directory is on the one host that it was made for
+        first, others = made.host, []
     return made.model_copy(
         update={
             "name": stage.name,
@@ -131,7 +133,7 @@ def _of_pipeline_stage(stage: PipelineStage, folder: Path, uses: MakeUses) -> St
             "allow_failure": stage.allow_failure,
             "artifacts": stage.artifacts,
             "needs_artifacts": stage.needs_artifacts,
-            "sync": stage.sync,
+            "sync": stage.sync or made.sync,
             "group": stage.group,
         }
     )

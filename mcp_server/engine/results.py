@@ -1,9 +1,15 @@
 """What is kept of a build that is over: its logs, what its stages left, and a manifest that says what is what."""
 
+import asyncio
 import logging
+import shutil
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import anyio
+
+from mcp_server.engine import transfer
 from mcp_server.engine.services import Services
 from mcp_server.errors import OrchestratorError
 from mcp_server.model import Build, BuildStatus, Stage
@@ -26,11 +32,36 @@ async def archive(services: Services, build: Build, status: BuildStatus, rows: S
                 await services.archive.add_log(build.id, name, services.host(row.host).follow(row.job_id))
             except OrchestratorError as error:
                 missing[name] = str(error)
+            missing |= await _keep_products(services, row)
         manifest = await services.archive.write_manifest(build.id, _facts(build, status, rows, missing))
     except (OrchestratorError, OSError) as error:
         log.warning("build %d is not archived: %s", build.id, error)
         return None
     return str(manifest.parent)
+
+
+async def _keep_products(services: Services, row: Stage) -> Mapping[str, str]:
+    """Copy what lies in a build directory of this machine; what cannot be kept, and why."""
+    folder = (row.resolved or {}).get("build_dir")
+    if row.verdict is None or not folder:
+        return {}
+    missing: dict[str, str] = {}
+    async with transfer.staging(services, f"{row.build}-{row.stage}") as staged:
+        kept = services.archive.folder(row.build, row.stage)
+        for artifact in row.verdict.artifacts:
+            if await anyio.Path(kept / artifact.path).is_file():
+                continue  # one that the stage's `artifacts` named
+            try:
+                await asyncio.to_thread(_copy, Path(folder) / artifact.path, staged / artifact.path)
+                await services.archive.add(row.build, row.stage, staged, [artifact])
+            except (OrchestratorError, OSError) as error:
+                missing[artifact.path] = str(error)
+    return missing
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy2(source, target)
 
 
 def _facts(build: Build, status: BuildStatus, rows: Sequence[Stage], missing: Mapping[str, str]) -> Mapping[str, Any]:

@@ -34,7 +34,8 @@ async def bring(services: Services, context: StageContext, folder: str, tell: Ca
         if not left:
             raise BadInput("needs_artifacts", f"stage {needed} left no artifacts: see its `artifacts`")
         await tell(f"bringing {len(left)} artifacts of {needed} to {host.name}")
-        await files.put(host, folder, services.archive.folder(owner, needed), [_info(artifact) for artifact in left])
+        kept = services.archive.folder(owner, needed)
+        await files.put(host, folder, kept, await files.describe(kept, left))
 
 
 async def _bring_tree(
@@ -46,7 +47,7 @@ async def _bring_tree(
             raise BadInput("sync.path", f"{source} is no folder of this machine")
         await sync.push_tree(host, source, folder, within=within)
         return
-    async with _staging(services, "tree") as staged:
+    async with staging(services, "tree") as staged:
         await sync.pull_tree(services.host(services.hosts.resolve(wanted.source)[0]), wanted.path, staged)
         await sync.push_tree(host, staged, folder, within=within)
 
@@ -56,7 +57,7 @@ async def take(services: Services, stage: Stage, spec: StageSpec, host: Host, fo
     found = await files.list_files(host, folder, spec.artifacts)
     if not found:
         return ()
-    async with _staging(services, f"{stage.build}-{stage.stage}") as staged:
+    async with staging(services, f"{stage.build}-{stage.stage}") as staged:
         fetched = await files.fetch(host, folder, found, staged)
         return await services.archive.add(stage.build, stage.stage, staged, fetched)
 
@@ -76,7 +77,7 @@ async def _artifacts_of(services: Services, build: Build, stage: str) -> tuple[i
 
 
 @asynccontextmanager
-async def _staging(services: Services, name: str) -> AsyncGenerator[Path]:
+async def staging(services: Services, name: str) -> AsyncGenerator[Path]:
     """A folder beside the archive, gone afterwards."""
     root = services.config.artifacts_dir
     folder = Path(await anyio.to_thread.run_sync(lambda: mkdtemp(prefix=f".{name}-", dir=root)))
@@ -84,7 +85,3 @@ async def _staging(services: Services, name: str) -> AsyncGenerator[Path]:
         yield folder
     finally:
         await anyio.to_thread.run_sync(lambda: shutil.rmtree(folder, ignore_errors=True))
-
-
-def _info(artifact: Artifact) -> files.FileInfo:
-    return files.FileInfo(artifact.path, artifact.size, artifact.sha256, 0o644, 0.0)

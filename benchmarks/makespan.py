@@ -18,6 +18,7 @@ from pathlib import Path
 from statistics import median
 
 from mcp_server.config import Server
+from mcp_server.engine.build_run import BuildRun
 from mcp_server.model import BuildStatus, Plan, Stage, StageSpec
 from mcp_server.pipelines.graph import ranks
 from tests.support.simulation import Outcome, simulation
@@ -31,7 +32,8 @@ NO_OP_LIMIT_S = 0.3
 def random_graph(choice: random.Random) -> tuple[Plan, Mapping[str, float]]:
     """A layered graph of 20 to 80 stages that last from seconds to an hour."""
     count = choice.randint(20, 80)
-    durations = {f"s{number}": choice.choice((5, 30, 60, 300, 900, 3600)) * choice.uniform(0.5, 1.5) for number in range(count)}
+    lengths = (5, 30, 60, 300, 900, 3600)
+    durations = {f"s{number}": choice.choice(lengths) * choice.uniform(0.5, 1.5) for number in range(count)}
     stages: list[StageSpec] = []
     for number in range(count):
         before = [f"s{choice.randrange(number)}" for _ in range(choice.randint(0, min(3, number)))]
@@ -62,8 +64,6 @@ async def own_time(stages: int, limit: int | None) -> tuple[float, Sequence[Stag
             plan = Plan(stages=tuple(command(f"s{n}", host="local") for n in range(stages)), parallel_limit=limit)
             number = await world.add(plan)
             began = time.process_time()
-            from mcp_server.engine.build_run import BuildRun  # noqa: PLC0415
-
             await BuildRun(world.services, number).run()
             spent = time.process_time() - began
             return spent, (await world.rows(number))[1]
@@ -76,7 +76,7 @@ def main() -> int:
     options = parser.parse_args()
     ratios: list[float] = []
     for seed in range(options.graphs):
-        plan, durations = random_graph(random.Random(seed))  # noqa: S311
+        plan, durations = random_graph(random.Random(seed))
         path = max(ranks({s.name: s.depends_on for s in plan.stages}, durations).values())
         bound = max(path, sum(durations.values()) / SLOTS)
         ratios.append(asyncio.run(makespan(plan, durations)) / bound)

@@ -20,9 +20,17 @@ from pydantic import ValidationError
 
 from mcp_server import __version__
 from mcp_server.errors import OrchestratorError
-from mcp_server.tools import builds, idf, prompts, resources
+from mcp_server.tools import builds, hosts, idf, pipelines, prompts, resources
 from mcp_server.tools.answers import Opener, answer
-from mcp_server.tools.arguments import ENDS_WORK, READS, STARTS_WORK, explain, lean_schema, unknown_argument
+from mcp_server.tools.arguments import (
+    ENDS_WORK,
+    READS,
+    RUNS_COMMANDS,
+    STARTS_WORK,
+    explain,
+    lean_schema,
+    unknown_argument,
+)
 
 if TYPE_CHECKING:
     from mcp_server.orchestrator import Orchestrator
@@ -30,8 +38,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 INSTRUCTIONS = (
-    "Builds ESP-IDF firmware and answers with a verdict instead of a log. A build has a number and outlives this "
-    "server: after a lost call, build_wait or build_list finds it."
+    "Builds ESP-IDF firmware, and anything on the hosts of config.yaml, and answers with a verdict instead of a log. "
+    "A build has a number and outlives this server: after a lost call, build_wait or build_list finds it."
 )
 WARM_S = 0.05  # behind the answer to the first request, so that the client is not kept waiting
 LOG_BYTES = 1_000_000  # of mcp.log; a full one is kept once as mcp.log.1
@@ -39,12 +47,16 @@ LOG_BYTES = 1_000_000  # of mcp.log; a full one is kept once as mcp.log.1
 TOOLS = (
     (idf.doctor, READS),
     (idf.idf_build, STARTS_WORK),
+    (hosts.remote_build, RUNS_COMMANDS),
+    (pipelines.pipeline_run, RUNS_COMMANDS),
     (builds.build_wait, READS),
     (builds.build_get, READS),
     (builds.build_log, READS),
     (builds.build_list, READS),
+    (builds.build_stats, READS),
     (builds.build_cancel, ENDS_WORK),
     (builds.build_retry, STARTS_WORK),
+    (hosts.hosts, READS),
 )
 
 
@@ -163,6 +175,7 @@ def _import_all() -> None:
     """Import what the first call needs: 0.2 s that the client's first question must not wait for."""
     importlib.import_module("mcp_server.orchestrator")
     importlib.import_module("mcp_server.report")
+    importlib.import_module("mcp_server.report_tables")
 
 
 def _warm() -> None:

@@ -6,6 +6,7 @@ import typer
 
 from mcp_server.cli.options import BuildNumber, Json
 from mcp_server.cli.session import with_orchestrator
+from mcp_server.cli.words import typed
 
 if TYPE_CHECKING:
     from mcp_server.orchestrator import Orchestrator
@@ -28,7 +29,7 @@ def cancel(build: BuildNumber, json: Json = False) -> int:
         if json:
             screen.print_json(record.of_view(view))
         elif view.build.status.is_open:
-            screen.out().say(f"build {view.build.id} is asked to end; build-orchestrator status shows when it has")
+            screen.out().say(f"build {view.build.id} is asked to end; {typed()} status shows when it has")
         else:
             screen.out().say(f"build {view.build.id} is {view.build.status}")
         # It may have ended by itself in between.
@@ -57,9 +58,7 @@ def retry(
             return 0
         was = "is pending already" if started.joined else f"started, a retry of build {started.build.retry_of}"
         screen.out().say(f"build {number} {was}")
-        screen.err().say(
-            f"to see it: build-orchestrator status {number} --watch, or build-orchestrator logs {number} -f"
-        )
+        screen.err().say(f"to see it: {typed()} status {number} --watch, or {typed()} logs {number} -f")
         return 0
 
     return with_orchestrator(work)

@@ -36,6 +36,9 @@ COMMANDS = {
     "logs": ("look", "Print a stage's log, or a slice of it."),
     "cancel": ("act", "Cancel a build; its jobs are ended."),
     "retry": ("act", "Start a failed or cancelled build again, as a new build."),
+    "stats": ("statistics", "Show counts, success rate, durations and why builds fail."),
+    "hosts": ("machines", "Show each host: reachable, load, disk, slots, jobs, other builds."),
+    "secrets": ("secrets", "Set, list or delete secrets; no value is ever shown."),
     "diagnose": ("diagnose", "Print the verdict on any saved build log."),
     "doctor": ("doctor", "Show what is here, what is missing, and the command that mends it."),
     "mcp": ("served", "Serve MCP over stdio; what a client starts."),
@@ -110,7 +113,7 @@ def _program(
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks; may stand anywhere.")] = False,
 ) -> None:
-    """Build, run and mend ESP-IDF firmware, and get a verdict instead of a log."""
+    """Build, run and mend firmware here and on far hosts, and get a verdict."""
 
 
 def _exiting(function: Callable[..., int]) -> Callable[..., None]:

@@ -10,12 +10,14 @@ from mcp_server.cli import frame
 from mcp_server.cli.words import one_line
 from mcp_server.model import Stage, StageStatus
 from mcp_server.report import duration, held_up, waits_for
+from mcp_server.report_parts import errors_and_warnings
 
 if TYPE_CHECKING:
     from mcp_server.cli.screen import Screen
     from mcp_server.clock import Clock
-    from mcp_server.orchestrator import BuildView
+    from mcp_server.views import BuildView
 
+FRAME_LINES = 5  # a title, two rules, a foot, and the line where the cursor rests
 TICK_S = 0.5  # the clocks on the screen move even when the build does not
 STEP_PERCENT = 25  # a line elsewhere than on a terminal for each quarter of a stage
 
@@ -53,7 +55,8 @@ class Painted:
 
     def _paint(self) -> None:
         if self._live is not None and self._view is not None:
-            style = frame.Style(min(self._screen.width, 100), self._screen.ascii)
+            rows = max(self._screen.height - FRAME_LINES, 3)
+            style = frame.Style(min(self._screen.width, 100), self._screen.ascii, rows)
             self._live.update(Group(*frame.framed(self._view, self._clock.now(), style)), refresh=True)
 
 
@@ -63,6 +66,7 @@ class Lines:
     def __init__(self, screen: "Screen") -> None:
         self._screen = screen
         self._said: set[tuple[object, ...]] = set()
+        self._silent: set[str] = set()
 
     async def update(self, view: "BuildView") -> None:
         build = view.build
@@ -80,6 +84,7 @@ class Lines:
         key = (row.stage, row.round, row.attempt)
         if row.status is StageStatus.RUNNING:
             self._once((*key, "running"), f"{label}: running on {row.host}")
+            self._reach(row, label)
             self._progress(row, label, key)
         elif not row.status.is_open:
             took = frame.stage_s(row, row.ended_at) if row.ended_at else None
@@ -87,12 +92,25 @@ class Lines:
             evidence = frame.evidence(row)
             self._once((*key, "over"), f"{label}: {' '.join(words)}" + (f"; {evidence}" if evidence else ""))
 
+    def _reach(self, row: Stage, label: str) -> None:
+        """Tell when a host falls silent, and when it is heard again."""
+        since = row.unreachable_since
+        if since is not None:
+            words = f"host {row.host} is unreachable since {since.astimezone():%H:%M:%S}; its job may run on"
+            self._once((row.stage, row.round, row.attempt, since), f"{label}: {words}")
+            self._silent.add(row.stage)
+        elif row.stage in self._silent:
+            self._silent.remove(row.stage)
+            self._screen.say(f"{label}: host {row.host} answers again")
+
     def _progress(self, row: Stage, label: str, key: tuple[object, ...]) -> None:
         if row.progress is None or row.progress.total <= 0:
             return
         quarter = 100 * row.progress.done // row.progress.total // STEP_PERCENT
         if quarter:
             steps = f"{row.progress.done}/{row.progress.total} {one_line(row.progress.message, 100)}".rstrip()
+            seen = errors_and_warnings(row.progress.errors, row.progress.warnings)
+            steps = f"{steps}; {seen} so far" if seen else steps
             self._once((*key, quarter), f"{label}: {steps}")
 
     def _once(self, key: object, line: str) -> None:

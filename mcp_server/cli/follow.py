@@ -15,7 +15,8 @@ from mcp_server.errors import Conflict
 
 if TYPE_CHECKING:
     from mcp_server.cli.screen import Screen
-    from mcp_server.orchestrator import BuildView, Orchestrator
+    from mcp_server.orchestrator import Orchestrator
+    from mcp_server.views import BuildView
 
 T = TypeVar("T")
 LEAVE = (signal.SIGTERM, signal.SIGHUP)

@@ -5,17 +5,22 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from rich.cells import cell_len
 from rich.text import Text
 
+from mcp_server.cli.stage_choice import Choice, choose, newest_rows
 from mcp_server.cli.words import one_line
 from mcp_server.model import BuildStatus, Stage, StageSpec, StageStatus
-from mcp_server.report import duration, eta_s
+from mcp_server.report import eta_s
+from mcp_server.report_parts import SINGLE, counted, errors_and_warnings
 
 if TYPE_CHECKING:
-    from mcp_server.orchestrator import BuildView
+    from mcp_server.views import BuildView
 
+WIDE = 96  # columns from which errors and warnings of a stage are written out
 ROOMY = 64  # columns from which host, message and the word Stage have room
 BAR, SHORT_BAR = 10, 6
+TIME = 8  # columns for how long a stage took, with the gap before it
 COLOURS = {
     "success": "green",
     "failed": "red",
@@ -33,6 +38,7 @@ class Style:
 
     width: int
     ascii: bool = False
+    rows: int = 40  # lines for stages; of more than that only those that matter are shown
 
     @property
     def roomy(self) -> bool:
@@ -54,14 +60,6 @@ def framed(view: "BuildView", now: datetime, style: Style) -> list[Text]:
     ]
 
 
-def newest_rows(view: "BuildView") -> list[tuple[StageSpec, Stage | None]]:
-    """Each stage of the plan with its newest attempt in the build's round; the fix where it was begun."""
-    rows = {row.stage: row for row in sorted(view.stages, key=lambda row: row.attempt) if row.round == view.build.round}
-    plan = view.build.plan
-    fix = [plan.fix] if plan.fix and plan.fix.name in rows else []
-    return [(spec, rows.get(spec.name)) for spec in [*plan.stages, *fix]]
-
-
 def elapsed_s(view: "BuildView", now: datetime) -> float:
     """Seconds since the build began, or that it took."""
     if view.build.duration is not None:
@@ -78,16 +76,27 @@ def stage_s(row: Stage, now: datetime) -> float | None:
 
 def counts(view: "BuildView") -> tuple[int, int]:
     """Errors and warnings that the build's round has shown so far."""
-    found = [row.verdict.diagnosis for _, row in newest_rows(view) if row and row.verdict and row.verdict.diagnosis]
-    return sum(d.error_count for d in found), sum(d.warning_count for d in found)
+    found = [counted(row) for _, row in newest_rows(view) if row]
+    return sum(errors for errors, _ in found), sum(warnings for _, warnings in found)
 
 
 def name_of(view: "BuildView") -> str:
-    """`build 42 · greenhouse · linux`."""
-    target = view.build.target or view.project.target
-    return " · ".join(
-        [f"build {view.build.id}", one_line(view.project.name, 60), *([one_line(target, 20)] if target else [])]
-    )
+    """`build 42 · greenhouse · linux`, `build 42 · ccu2-full-build · workspace`."""
+    build = view.build
+    target = build.target or view.project.target
+    pipeline = one_line(build.name, 60) if len(build.plan.stages) > 1 and build.name != SINGLE else ""
+    words = (f"build {build.id}", pipeline, one_line(view.project.name, 60), one_line(target, 20) if target else "")
+    return " · ".join(word for word in words if word)
+
+
+def short(seconds: float) -> str:
+    """`0.4s`, `45s`, `3m20s`, `1h05m`: at most six columns up to four days."""
+    if seconds < 10:
+        return f"{seconds:.1f}s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes >= 60:
+        return f"{minutes // 60}h{minutes % 60:02}m"
+    return f"{minutes}m{rest:02}s" if minutes else f"{rest}s"
 
 
 def bar(done: float, total: float, wide: int, style: Style) -> str:
@@ -108,30 +117,60 @@ def _title(view: "BuildView", style: Style, corners: str, dash: str) -> Text:
     return Text.assemble(corners[0], left, (dash * gap, "dim"), right, corners[-1])
 
 
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    """How wide a stage's number, name and host are; no host where there is no room for it."""
+
+    digits: int
+    names: int
+    hosts: int
+
+
+def _columns(choice: Choice, style: Style, inner: int) -> _Columns:
+    rows = choice.shown
+    digits = len(str(max((number for number, _, _ in rows), default=1)))
+    names = min(max((cell_len(one_line(spec.name, 200)) for _, spec, _ in rows), default=0), 20 if style.roomy else 12)
+    hosts = min(max((cell_len(_host(spec, row)) for _, spec, row in rows), default=0), 14) if style.roomy else 0
+    others = len(_label(1, digits, style)) + names + 2 + (BAR if style.roomy else SHORT_BAR) + 7 + TIME
+    return _Columns(digits, names, hosts if others + hosts + 2 <= inner else 0)
+
+
+def _label(number: int, digits: int, style: Style) -> str:
+    return f"Stage {number:>{digits}}: " if style.roomy else f"{number:>{digits}} "
+
+
 def _stage_lines(view: "BuildView", now: datetime, style: Style, inner: int) -> list[Text]:
-    rows = newest_rows(view)
-    names = min(max((len(spec.name) for spec, _ in rows), default=0), 20 if style.roomy else 12)
-    hosts = min(max((len(spec.host) for spec, _ in rows), default=0), 14)
+    choice = choose(newest_rows(view), style.rows)
+    wide = _columns(choice, style, inner)
     lines: list[Text] = []
-    for number, (spec, row) in enumerate(rows, 1):
-        label = f"Stage {number}: " if style.roomy else f"{number} "
-        line = Text(f"{label}{_cell(spec.name, names)}  ")
-        if style.roomy:
-            line.append(f"{_cell(spec.host, hosts)}  ", "dim")
+    for number, spec, row in choice.shown:
+        line = Text(f"{_label(number, wide.digits, style)}{_cell(spec.name, wide.names)}  ")
+        if wide.hosts:
+            line.append(f"{_cell(_host(spec, row), wide.hosts)}  ", "dim")
         line.append_text(_state(row, style))
-        took = stage_s(row, now) if row else None
-        right = duration(took) if took is not None else ""
-        message = Text(f"  {_message(row)}", "dim") if style.roomy and row else Text()
-        space = inner - line.cell_len - len(right) - 1
-        message.truncate(max(space, 0), overflow="ellipsis", pad=True)
-        lines.append(Text.assemble(line, message, " ", right))
+        took = stage_s(row, now) if row and row.status is not StageStatus.SKIPPED else None
+        right = f" {short(took)}" if took is not None else ""
+        message = Text(f"  {_message(spec, row, choice, style)}", "dim") if style.roomy else Text()
+        message.truncate(max(inner - line.cell_len - len(right), 0), overflow="ellipsis", pad=True)
+        lines.append(Text.assemble(line, message, right))
+    if choice.hidden:
+        lines.append(Text(f"and {choice.hidden}", "dim"))
     return lines
 
 
+def _host(spec: StageSpec, row: Stage | None) -> str:
+    """Where it runs or ran; before that where it may run."""
+    begun = row is not None and row.status not in (StageStatus.WAITING, StageStatus.SKIPPED)
+    return one_line(row.host if row and begun else "|".join((spec.host, *spec.hosts)), 60)
+
+
 def _state(row: Stage | None, style: Style) -> Text:
-    """A bar and its per cent, or the state in brackets; always equally wide."""
+    """A bar and its per cent, or the state in brackets; equally wide, but for a host that is silent."""
     wide = BAR if style.roomy else SHORT_BAR
     status = row.status if row else StageStatus.WAITING
+    if row and row.unreachable_since and row.status.is_open:
+        text = f"[unreachable since {row.unreachable_since.astimezone():%H:%M}]" if style.roomy else "[no answer]"
+        return Text(f"{text:<{wide + 7}}", "yellow")
     if status is StageStatus.SUCCESS:
         text = f"{bar(1, 1, wide, style)} 100%"
     elif status is StageStatus.RUNNING and row and row.progress and row.progress.total > 0:
@@ -142,19 +181,32 @@ def _state(row: Stage | None, style: Style) -> Text:
     return Text(f"{text:<{wide + 7}}", COLOURS.get(status, ""))
 
 
-def _message(row: Stage) -> str:
-    if row.status.is_open and row.progress:
-        steps = f"{row.progress.done}/{row.progress.total} " if row.progress.total else ""
-        return steps + one_line(row.progress.message, 200)
-    if row.status in (StageStatus.SUCCESS, StageStatus.FAILED, StageStatus.CANCELLED):
-        return evidence(row)
-    return ""
+def _message(spec: StageSpec, row: Stage | None, choice: Choice, style: Style) -> str:
+    if row is None or (row.status is StageStatus.WAITING and row.progress is None):
+        after = [name for name in spec.depends_on if name not in choice.passed]
+        return one_line(f"after {', '.join(after)}", 200) if after else ""
+    if row.status is StageStatus.SKIPPED:
+        return one_line(spec.skip or row.reason or "", 200)
+    if not row.status.is_open:
+        found = row.verdict.diagnosis if row.verdict else None
+        counts = f"E{found.error_count} W{found.warning_count}" if found and any(counted(row)) else ""
+        return counts if counts and style.width < WIDE else evidence(row)
+    progress = row.progress
+    if progress is None or row.unreachable_since is not None:
+        return ""
+    steps = f"{progress.done}/{progress.total} " if progress.total else ""
+    errors, warnings = progress.errors, progress.warnings
+    seen = errors_and_warnings(errors, warnings) if style.width >= WIDE else f"E{errors} W{warnings}"
+    seen = seen if errors or warnings else ""
+    said = steps + one_line(progress.message, 200)
+    return f"{seen} · {said}" if seen and said else seen or said
 
 
 def evidence(row: Stage) -> str:
     """What an attempt came to, in a few words: its counts, else the first line of its verdict."""
     if row.verdict is None:
-        return row.reason or ""
+        ended = f"exit code {row.exit_code}" if row.exit_code else row.reason or ""
+        return "" if row.status is StageStatus.SUCCESS else ended
     found = row.verdict.diagnosis
     if found and (found.error_count or found.warning_count):
         return f"errors {found.error_count}, warnings {found.warning_count}"
@@ -166,12 +218,19 @@ def _foot(view: "BuildView", now: datetime, style: Style) -> str:
     parts = [f"Errors: {errors}", f"Warnings: {warnings}"]
     if view.build.status is BuildStatus.PENDING and view.blocked_by:
         parts.append(f"waits for build {view.blocked_by[0].build}")
-    left = eta_s(dataclasses.replace(view, elapsed_s=elapsed_s(view, now)))
+    left = _left(view, now)
     if left is not None and view.build.status is BuildStatus.RUNNING:
-        parts.append(f"ETA: {duration(left)}")
+        parts.append(f"ETA: {short(left) if left >= 10 else f'{max(round(left), 1)}s'}")
     if style.roomy or not view.build.status.is_open:
-        parts.append(f"{'Elapsed' if view.build.status.is_open else 'Took'}: {duration(elapsed_s(view, now))}")
+        parts.append(f"{'Elapsed' if view.build.status.is_open else 'Took'}: {short(elapsed_s(view, now))}")
     return ("  " if style.roomy else " ").join(parts)
+
+
+def _left(view: "BuildView", now: datetime) -> float | None:
+    gone = elapsed_s(view, now) - view.elapsed_s
+    if view.eta_s is not None:
+        return max(view.eta_s - max(gone, 0.0), 0.0)
+    return eta_s(dataclasses.replace(view, elapsed_s=elapsed_s(view, now)))
 
 
 def _cell(text: str, wide: int) -> str:

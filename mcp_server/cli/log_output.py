@@ -8,11 +8,13 @@ import sys
 from typing import TYPE_CHECKING
 
 from mcp_server.cli import screen
+from mcp_server.cli.words import typed
 from mcp_server.errors import NotFound
 
 if TYPE_CHECKING:
     from mcp_server.logs import LogSlice
-    from mcp_server.orchestrator import BuildView, Orchestrator
+    from mcp_server.orchestrator import Orchestrator
+    from mcp_server.views import BuildView
 
 # On a terminal colours pass; what moves the cursor, renames the window or answers into the keyboard does not.
 _SEQUENCE = re.compile(
@@ -103,4 +105,4 @@ def print_slice(build: str, piece: "LogSlice", *, json: bool) -> None:
     if piece.note:
         err.say(piece.note)
     if piece.next_offset is not None:
-        err.say(f"more: build-orchestrator logs {build} {piece.stage} --offset {piece.next_offset}")
+        err.say(f"more: {typed()} logs {build} {piece.stage} --offset {piece.next_offset}")

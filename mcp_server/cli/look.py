@@ -6,6 +6,7 @@ import typer
 
 from mcp_server.cli.options import BuildNumber, Json
 from mcp_server.cli.session import with_orchestrator
+from mcp_server.cli.words import typed
 from mcp_server.errors import BadInput
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def builds(project: Project = None, status: Status = None, limit: Limit = 10, js
             width = out.width if out.console.is_terminal else None
             out.say(*listing.build_table(found, projects, orchestrator.clock.now(), width))
         else:
-            screen.err().say("no builds: build-orchestrator run --project DIR starts one")
+            screen.err().say(f"no builds: {typed()} run --project DIR starts one")
         return 0
 
     return with_orchestrator(work)

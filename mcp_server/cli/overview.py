@@ -1,8 +1,9 @@
 """`status`: what runs, what waits, and what ended last."""
 
+import dataclasses
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -12,18 +13,21 @@ from rich.live import Live
 from rich.text import Text
 
 from mcp_server.cli import frame, listing, record
-from mcp_server.cli.display import display_for
+from mcp_server.cli.display import FRAME_LINES, display_for
 from mcp_server.cli.screen import Screen, err, out, print_json
 from mcp_server.cli.verdict import verdict_lines
+from mcp_server.cli.words import typed
 from mcp_server.model import Build, BuildStatus, Project
 
 if TYPE_CHECKING:
-    from mcp_server.orchestrator import BuildView, Orchestrator
+    from mcp_server.orchestrator import Orchestrator
+    from mcp_server.views import BuildView
 
 MOST_OPEN = 20
 LAST = 5
-LOOK_S = 1  # between two looks: the orchestrator can wait for one build only, and the clocks move anyway
-POKE_LOOKS = 3  # every so many looks the worker is woken: a killed one has nobody else to start the next
+TICK_S = 0.5  # the clocks on the screen move even when nothing else does
+LEAST_S = 0.2  # between two looks: a starting build changes many times in a blink
+POKE_S = 3  # a look wakes the worker of an open build: a killed one has nobody else to start the next
 MOST_WIDTH = 100
 
 
@@ -60,7 +64,7 @@ async def print_once(orchestrator: "Orchestrator") -> None:
     screen = out()
     seen = await look(orchestrator)
     if not seen.views and not seen.last:
-        err().say("no builds: build-orchestrator run --project DIR starts one")
+        err().say(f"no builds: {typed()} run --project DIR starts one")
         return
     screen.say(*_lines(seen, orchestrator.clock.now(), screen))
 
@@ -94,20 +98,19 @@ async def watch(orchestrator: "Orchestrator") -> None:
 
 async def _paint(orchestrator: "Orchestrator", screen: Screen) -> None:
     with Live(console=screen.console, auto_refresh=False, vertical_overflow="ellipsis") as live:
-        looks = 0
-        while True:
-            seen = await look(orchestrator)
-            lines = _lines(seen, orchestrator.clock.now(), screen) or [Text("no builds yet")]
+
+        def paint(seen: Overview) -> None:
+            lines = _lines(seen, orchestrator.clock.now(), screen, room=screen.height - 2) or [Text("no builds yet")]
             live.update(Group(*lines, Text("Ctrl-C ends this; builds go on", "dim")), refresh=True)
-            await _pause(orchestrator, seen, looks)
-            looks += 1
+
+        await _on_each_change(orchestrator, paint, tick_s=TICK_S)
 
 
 async def _print_changes(orchestrator: "Orchestrator", screen: Screen) -> None:
     said: object = None
-    looks = 0
-    while True:
-        seen = await look(orchestrator)
+
+    def tell(seen: Overview) -> None:
+        nonlocal said
         states = [
             [
                 (view.build.id, view.build.status, view.build.round, [(r.stage, r.status) for r in view.stages])
@@ -119,26 +122,39 @@ async def _print_changes(orchestrator: "Orchestrator", screen: Screen) -> None:
             screen.say(*_lines(seen, orchestrator.clock.now(), screen), "")
             sys.stdout.flush()
             said = states
-        await _pause(orchestrator, seen, looks)
-        looks += 1
+
+    await _on_each_change(orchestrator, tell, tick_s=POKE_S)
 
 
-async def _pause(orchestrator: "Orchestrator", seen: Overview, looks: int) -> None:
-    if seen.views and looks % POKE_LOOKS == 0:
-        await orchestrator.poke()
-    await orchestrator.clock.sleep(LOOK_S)
+async def _on_each_change(orchestrator: "Orchestrator", show: Callable[[Overview], None], *, tick_s: float) -> None:
+    """Look when a row may have changed, five times a second at most; show every `tick_s`, as the clocks move anyway."""
+    async with orchestrator.changes() as changed:
+        seen, poked = await look(orchestrator), orchestrator.clock.monotonic()
+        while True:
+            show(seen)
+            try:
+                await orchestrator.clock.within(tick_s, changed.wait())
+            except TimeoutError:
+                if orchestrator.clock.monotonic() < poked + POKE_S:
+                    continue
+            poked = orchestrator.clock.monotonic()
+            seen = await look(orchestrator)
+            await orchestrator.clock.sleep(LEAST_S)
 
 
 def _style(screen: Screen) -> frame.Style:
     return frame.Style(min(screen.width, MOST_WIDTH), screen.ascii)
 
 
-def _lines(seen: Overview, now: datetime, screen: Screen) -> list[Text]:
+def _lines(seen: Overview, now: datetime, screen: Screen, room: int | None = None) -> list[Text]:
+    """Open builds, running ones first, and the last that ended, in `room` lines; None: as many as it takes."""
     style = _style(screen)
     lines: list[Text] = []
     running = [view for view in seen.views if view.build.status is BuildStatus.RUNNING]
+    last = listing.build_table(seen.last, seen.projects, now, style.width) if seen.last else []
+    if room is not None and seen.views:
+        each = (room - len(last)) // len(seen.views) - FRAME_LINES
+        style = dataclasses.replace(style, rows=max(each, 3))
     for view in [*running, *(view for view in seen.views if view not in running)]:
         lines += frame.framed(view, now, style)
-    if seen.last:
-        lines += listing.build_table(seen.last, seen.projects, now, style.width)
-    return lines
+    return lines + last

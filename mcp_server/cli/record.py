@@ -1,12 +1,14 @@
 """Builds as JSON: the model's own keys, times in ISO 8601 with their zone, durations in seconds."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mcp_server.model import Build, Project, Stage, StageStatus
 
 if TYPE_CHECKING:
-    from mcp_server.orchestrator import BuildView
+    from mcp_server.machines import HostView
+    from mcp_server.views import BuildView
 
 # The plan is the engine's, the output is `logs`' business: 16 kB that no table needs.
 LEFT_OUT = {"plan", "args_key", "build_output"}
@@ -32,6 +34,7 @@ def of_view(view: "BuildView") -> dict[str, Any]:
         "blocked_by": [lease.model_dump(mode="json") for lease in view.blocked_by],
         "typical_s": view.typical_s,
         "elapsed_s": view.elapsed_s,
+        "eta_s": view.eta_s,
     }
 
 
@@ -55,3 +58,20 @@ def deciding(view: "BuildView") -> Stage | None:
         bad or newest.values(), key=lambda row: (row.ended_at is None, row.ended_at or view.build.created_at)
     )
     return (ended[0] if bad else ended[-1]) if ended else None
+
+
+def of_host(view: "HostView") -> dict[str, Any]:
+    """A host: what config.yaml says without secrets, who holds its slots, its facts or why there are none."""
+    server = view.server
+    return {
+        "name": view.name,
+        "alias": server.alias,
+        "tags": list(server.tags),
+        "purpose": server.purpose,
+        "build": server.build,
+        "workdir": server.workdir,
+        "slots": view.slots,
+        "held": [lease.model_dump(mode="json") for lease in view.held],
+        "trouble": view.trouble or None,
+        "facts": dataclasses.asdict(view.facts) if view.facts else None,
+    }

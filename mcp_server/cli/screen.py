@@ -30,6 +30,11 @@ class Screen:
         """Columns of the terminal as it is now; of a pipe what COLUMNS says, else 80."""
         return max(self.console.width, 20)
 
+    @property
+    def height(self) -> int:
+        """Lines of the terminal as it is now."""
+        return max(self.console.height, 5)
+
     def say(self, *lines: Text | str) -> None:
         """Print whole lines; longer ones than the terminal is wide are the terminal's to wrap."""
         for line in lines:

@@ -16,7 +16,7 @@ from mcp_server.model import BuildStatus, Stage, StageStatus
 from mcp_server.report import duration
 
 if TYPE_CHECKING:
-    from mcp_server.orchestrator import BuildView
+    from mcp_server.views import BuildView
 
 ERROR_BYTES = 420  # of the failed build's verdict: the cause and its line
 AXIS, LEAST_AXIS = 30, 14  # columns of the timeline's common axis; a shorter one tells nothing

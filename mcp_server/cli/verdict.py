@@ -9,7 +9,7 @@ from mcp_server.cli.words import in_commands
 from mcp_server.report import build_report
 
 if TYPE_CHECKING:
-    from mcp_server.orchestrator import BuildView
+    from mcp_server.views import BuildView
 
 MOST_BYTES = 1500  # of a verdict: about a dozen lines, which a terminal shows at a glance
 

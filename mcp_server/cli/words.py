@@ -39,8 +39,16 @@ def one_line(text: str, most: int = 400) -> str:
     )
 
 
-_TOOL = re.compile(r"\bbuild_(list|get|log|cancel|retry|wait)\b(?:\(([^()]*)\))?")
-_COMMANDS = {"list": "builds", "get": "status", "log": "logs", "cancel": "cancel", "retry": "retry", "wait": "status"}
+_TOOL = re.compile(r"\bbuild_(list|get|log|cancel|retry|wait|stats)\b(?:\(([^()]*)\))?")
+_COMMANDS = {
+    "list": "builds",
+    "get": "status",
+    "log": "logs",
+    "cancel": "cancel",
+    "retry": "retry",
+    "wait": "status",
+    "stats": "stats",
+}
 _NAMED = re.compile(r"\b(\w+)=")
 
 

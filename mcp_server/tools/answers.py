@@ -17,7 +17,8 @@ from mcp_server.errors import BadInput, NotFound
 from mcp_server.tools.arguments import Ctx
 
 if TYPE_CHECKING:  # a database comes with it: loaded at the first call
-    from mcp_server.orchestrator import BuildView, Orchestrator
+    from mcp_server.orchestrator import Orchestrator
+    from mcp_server.views import BuildView
 
 Opener = Callable[[], Awaitable["Orchestrator"]]
 """Gives this server's one orchestrator, made at the first call."""
@@ -135,7 +136,9 @@ class Teller:
         if now < self._next or not view.build.status.is_open:
             return
         done, total, message = report.step(view)
-        stage = (view.build.round, [s.stage for s in view.stages if s.status == "running"])
+        several = len(view.build.plan.stages) > 1  # its steps are its stages: what runs may change without a new count
+        running = [] if several else [s.stage for s in view.stages if s.status == "running"]
+        stage = (view.build.round, running)
         if self._last >= 0 and (stage != self._stage or self._before + done < self._last):
             self._before = max(self._last, 0)
         self._stage = stage
@@ -143,7 +146,8 @@ class Teller:
         if value <= self._last:
             if message == self._message:
                 return
-            value = self._last + 0.01  # something else is being done: the bar must move for it to be shown
+            # Something else is being done: the bar must move for it to be shown.
+            value = self._last + (0.0001 if several else 0.01)
         self._last, self._message, self._next = value, message, now + PROGRESS_S
         await self._ctx.report_progress(value, self._before + total if total else None, message)
 

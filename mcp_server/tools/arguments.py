@@ -15,9 +15,11 @@ MAX_WAIT_S = 55  # some clients drop a call at 60 s
 READS = ToolAnnotations(read_only_hint=True, open_world_hint=False)
 STARTS_WORK = ToolAnnotations(destructive_hint=False, open_world_hint=False)
 ENDS_WORK = ToolAnnotations(destructive_hint=True, open_world_hint=False)
+RUNS_COMMANDS = None
+"""For tools that run whatever the caller wrote: a tool without hints counts as destructive and of an open world."""
 
 
-def _none_is_empty(value: object) -> object:
+def none_is_empty(value: object) -> object:
     return "" if value is None else value
 
 
@@ -25,15 +27,52 @@ def _nothing_is_here(value: object) -> object:
     return value or "."
 
 
+def _none_is_no_list(value: object) -> object:
+    return [] if value is None else value
+
+
+def _none_is_no_object(value: object) -> object:
+    return {} if value is None else value
+
+
+def _scalars_are_text(value: object) -> object:
+    """Models write {"JOBS": 8} as often as {"JOBS": "8"}."""
+    if not isinstance(value, dict):
+        return _none_is_no_object(value)
+    given = cast("dict[object, object]", value)
+    return {key: _as_text(item) for key, item in given.items()}
+
+
+def number_is_text(value: object) -> object:
+    return _as_text(none_is_empty(value))
+
+
+def _as_text(item: object) -> object:
+    if isinstance(item, bool):
+        return "true" if item else "false"
+    return str(item) if isinstance(item, int | float) else item
+
+
 # Not `str | None`: the SDK reads such an argument as JSON first, which makes a list of the pattern "[0-9]".
-Text = Annotated[str, BeforeValidator(_none_is_empty)]
+Text = Annotated[str, BeforeValidator(none_is_empty)]
 Project = Annotated[str, BeforeValidator(_nothing_is_here), Field(description="path, name or id")]
 BuildRef = Annotated[int, Field(strict=True)] | str
-Target = Annotated[str, BeforeValidator(_none_is_empty), Field(description="a chip")]
+Texts = Annotated[list[str], BeforeValidator(_none_is_no_list)]
+Variables = Annotated[dict[str, str], BeforeValidator(_scalars_are_text)]
+Values = Annotated[dict[str, str | int | float | bool], BeforeValidator(_none_is_no_object)]
+Target = Annotated[str, BeforeValidator(none_is_empty), Field(description="a chip")]
 Build = Annotated[BuildRef, Field(description="number or UUID")]
-WaitS = Annotated[int, Field(ge=0, le=MAX_WAIT_S, description="seconds; the build goes on")]
+WaitS = Annotated[int, Field(ge=0, le=MAX_WAIT_S)]
+"""Seconds of waiting, not of building: the server's instructions say that the build goes on."""
 
-_KINDS = {"integer": "a whole number", "number": "a number", "boolean": "true or false", "string": "text"}
+_KINDS = {
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+    "string": "text",
+    "array": "a list of texts",
+    "object": 'an object such as {"NAME": "value"}',
+}
 _BUILD = "a build number such as 42 or a task's UUID"
 
 
@@ -48,10 +87,12 @@ def lean_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 def _lean_property(value: Mapping[str, Any]) -> dict[str, Any]:
     lean = {key: item for key, item in value.items() if key not in ("title", "anyOf", "default")}
-    if (default := value.get("default")) not in (None, "", False):
+    if (default := value.get("default")) not in (None, "", False, [], {}):
         lean["default"] = default
     if lean.get("minimum") == 0:
         del lean["minimum"]
+    if lean.get("type") == "object":  # a model writes names and values without being told what else they may be
+        lean.pop("additionalProperties", None)
     options = [option for option in value.get("anyOf", ()) if option.get("type") != "null"]
     if len(options) == 1:
         return {**_lean_property(options[0]), **lean}

@@ -18,14 +18,14 @@ async def build_wait(
     ctx: Ctx, build: Build, timeout_s: Annotated[int, Field(ge=0, le=MAX_WAIT_S)] = 50
 ) -> CallToolResult:
     """Wait for a build: its verdict if it ends in time, else progress and time left."""
-    return await follow(ctx, build, timeout_s)
+    return await follow(ctx, build, timeout_s, place=True)
 
 
 async def build_get(
     ctx: Ctx, build: Build, detail: Detail = "verdict", compare_to: BuildRef | None = None
 ) -> CallToolResult:
     """A build's verdict with all errors, its stages, files or events, or its sizes against another build's."""
-    from mcp_server import report  # noqa: PLC0415
+    from mcp_server import report, report_tables  # noqa: PLC0415
 
     orchestrator = await orchestrator_of(ctx)
     view = await orchestrator.get(build)
@@ -33,14 +33,14 @@ async def build_get(
         raise BadInput("compare_to", f'compares sizes: leave it out for detail="{detail}"')
     if detail == "sizes" or compare_to is not None:
         other = await orchestrator.get(compare_to) if compare_to is not None else None
-        return answer(report.size_table(view, other))
+        return answer(report_tables.size_table(view, other))
     if detail == "stages":
-        return answer(report.stage_table(view))
+        return answer(report_tables.stage_table(view))
     if detail == "artifacts":
-        return answer(report.artifact_table(view))
+        return answer(report_tables.artifact_table(view))
     if detail == "events":
-        newest = await orchestrator.newest_events(view.build.id, report.MOST_EVENTS)
-        return answer(report.event_list(view, newest))
+        newest = await orchestrator.newest_events(view.build.id, report_tables.MOST_EVENTS)
+        return answer(report_tables.event_list(view, newest))
     return answer(report.build_report(view, place=True, limit_bytes=report.DETAIL_BYTES))
 
 
@@ -55,26 +55,26 @@ async def build_log(
     max_bytes: int = 4000,
 ) -> CallToolResult:
     """Lines of a stage's log: by regex, around a line, the last, or from a byte offset."""
-    from mcp_server import report  # noqa: PLC0415
+    from mcp_server import report_tables  # noqa: PLC0415
 
     orchestrator = await orchestrator_of(ctx)
     piece = await orchestrator.log(
         build, stage or None, grep=grep or None, around=around, tail=tail, offset=offset, max_bytes=max_bytes
     )
     view = await orchestrator.get(build)
-    return answer(report.log_text(view.build.id, piece))
+    return answer(report_tables.log_text(view.build.id, piece))
 
 
 async def build_list(
     ctx: Ctx, roots: Roots, project: Text = "", status: Status | None = None, limit: Limit = 10
 ) -> CallToolResult:
     """The newest builds, one line each."""
-    from mcp_server import report  # noqa: PLC0415
+    from mcp_server import report_tables  # noqa: PLC0415
 
     orchestrator = await orchestrator_of(ctx)
     path = await project_path(orchestrator, project, roots) if project else None
     builds = await orchestrator.list(project=path, status=status, limit=limit)
-    return answer(report.build_list(builds, await orchestrator.projects_of(builds)))
+    return answer(report_tables.build_list(builds, await orchestrator.projects_of(builds)))
 
 
 async def build_cancel(ctx: Ctx, build: Build) -> CallToolResult:
@@ -91,4 +91,13 @@ async def build_retry(ctx: Ctx, build: Build, failed_only: bool = True, wait_s: 
     """Repeat a failed or cancelled build as a new one, without the stages that passed."""
     orchestrator = await orchestrator_of(ctx)
     started = await to_the_end(orchestrator.retry(build, failed_only=failed_only))
-    return await follow(ctx, started.build.id, wait_s, joined=started.joined)
+    return await follow(ctx, started.build.id, wait_s, joined=started.joined, place=True)
+
+
+async def build_stats(ctx: Ctx, roots: Roots, project: Text = "") -> CallToolResult:
+    """Counts, success rate, durations and the most frequent causes of failure."""
+    from mcp_server import report_stats  # noqa: PLC0415
+
+    orchestrator = await orchestrator_of(ctx)
+    path = await project_path(orchestrator, project, roots) if project else None
+    return answer(report_stats.stats_text(await orchestrator.stats(path), path or ""))

@@ -11,13 +11,13 @@ async def doctor(
     ctx: Ctx, roots: Roots, project: Project = ".", host: Text = "local", port: Text = ""
 ) -> CallToolResult:
     """What is missing here for building firmware, each with the command that mends it."""
-    from mcp_server import report  # noqa: PLC0415  (first use: the server starts without it)
+    from mcp_server import report_tables  # noqa: PLC0415  (first use: the server starts without it)
 
     if host not in ("", "local"):
         raise BadInput("host", f"{host[:60]!r} is not known; known: local")
     orchestrator = await orchestrator_of(ctx)
     path = await project_path(orchestrator, project, roots)
-    return answer(report.doctor_report(await orchestrator.doctor(path, port=port or None)))
+    return answer(report_tables.doctor_report(await orchestrator.doctor(path, port=port or None)))
 
 
 async def idf_build(

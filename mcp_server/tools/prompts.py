@@ -1,4 +1,4 @@
-"""Prompts for people to pick: the developer's instructions, put in front of one failed build."""
+"""Prompts for people to pick: the developer's instructions with one failed build, the way to a pipeline with a goal."""
 
 import asyncio
 from pathlib import Path
@@ -11,14 +11,19 @@ from mcp_server.errors import OrchestratorError
 from mcp_server.tools.answers import Opener, orchestrator_of
 from mcp_server.tools.arguments import Ctx
 
+MOST_GOAL = 4000  # characters
 _PACKAGE = Path(__file__).parents[1]
 ROLES = (_PACKAGE / "_data" / "prompts", _PACKAGE.parent / "prompts")
 """In a wheel, and in the source tree: the same files are the plugin's subagents."""
 
 
+GUIDES = (_PACKAGE / "_data" / "skills", _PACKAGE.parent / "skills")
+
+
 def register(server: MCPServer[Opener]) -> None:
-    """Add the prompt `fix_build(build)`."""
+    """Add the prompts `fix_build(build)` and `write_pipeline(goal)`."""
     server.prompt(name="fix_build", description="Mend a failed build, proved by building again.")(fix_build)
+    server.prompt(name="write_pipeline", description="Write a pipeline for a goal, shown by a dry run.")(write_pipeline)
 
 
 async def fix_build(build: str, ctx: Ctx) -> UserMessage:
@@ -38,3 +43,20 @@ def role_text(name: str) -> str:
     path = next(folder for folder in ROLES if (folder / f"{name}.md").is_file()) / f"{name}.md"
     text = path.read_text(encoding="utf-8")
     return text.split("\n---\n", 1)[-1].strip() if text.startswith("---\n") else text.strip()
+
+
+async def write_pipeline(goal: str, ctx: Ctx) -> UserMessage:
+    from mcp_server import report_hosts  # noqa: PLC0415  (first use: the server starts without it)
+
+    orchestrator = await orchestrator_of(ctx)
+    views = await orchestrator.look_at_hosts(check=False)
+    guide = await asyncio.to_thread(_guide, "pipelines")
+    hosts = report_hosts.host_list(views, orchestrator.config.file)
+    closing = "Write the YAML, show it by pipeline_run(yaml=…, dry_run=true), and run it only when I say so."
+    return UserMessage(f"{guide}\n\n# The hosts\n\n{hosts}\n\n# The goal\n\n{goal[:MOST_GOAL]}\n\n{closing}\n")
+
+
+def _guide(name: str) -> str:
+    part = Path("build-orchestrator", "references", f"{name}.md")
+    path = next(folder for folder in GUIDES if (folder / part).is_file()) / part
+    return path.read_text(encoding="utf-8").strip()

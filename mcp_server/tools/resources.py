@@ -1,4 +1,4 @@
-"""Builds as resources: the verdict and the logs by their address, for clients that attach instead of call."""
+"""Builds and hosts as resources: verdicts, logs and states by address, for clients that attach instead of call."""
 
 from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
@@ -11,11 +11,12 @@ LOG_BYTES = 100_000  # a client cuts what it attaches by itself
 
 
 def register(server: MCPServer[Opener]) -> None:
-    """Add the templates `build://{id}` and `build://{id}/log/{stage}{?tail}`."""
+    """Add the templates `build://{id}`, `build://{id}/log/{stage}{?tail}` and `host://{name}`."""
     server.resource("build://{id}", name="build", description="A build's verdict", mime_type="text/plain")(build)
     server.resource(
         "build://{id}/log/{stage}{?tail}", name="build_log", description="A stage's log", mime_type="text/plain"
     )(build_log)
+    server.resource("host://{name}", name="host", description="How a host is", mime_type="text/plain")(host)
 
 
 async def build(id: str, ctx: Ctx) -> str:  # noqa: A002  (the template's name for it)
@@ -34,6 +35,17 @@ async def build_log(id: str, stage: str, ctx: Ctx, tail: int | None = None) -> s
     except OrchestratorError as error:
         raise _as_resource_error(error) from error
     return piece.text
+
+
+async def host(name: str, ctx: Ctx) -> str:
+    from mcp_server import report_hosts  # noqa: PLC0415  (first use: the server starts without it)
+
+    orchestrator = await orchestrator_of(ctx)
+    try:
+        views = await orchestrator.look_at_hosts(name)
+    except OrchestratorError as error:
+        raise _as_resource_error(error) from error
+    return report_hosts.host_list(views, orchestrator.config.file)
 
 
 def _as_resource_error(error: OrchestratorError) -> ResourceError:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_server import report
+from mcp_server import report, report_tables
 from mcp_server.idf.doctor import Check
 from mcp_server.logs import LogSlice
 from mcp_server.model import (
@@ -322,12 +322,12 @@ def test_a_list_has_one_line_a_build_whatever_a_project_is_called() -> None:
     builds = [a_build(n, BuildStatus.FAILED, duration=3.25, reason="timeout") for n in range(300, 0, -1)]
     projects = {PROJECT.id: PROJECT.model_copy(update={"name": "bl\nink\x1b[2J"})}
 
-    lines = report.build_list(builds, projects).splitlines()
+    lines = report_tables.build_list(builds, projects).splitlines()
 
     assert lines[0] == "300 failed · 2026-01-31 12:00 UTC · 3.2 s · bl ink · esp32c3 · idf_build · timeout"
     assert lines[-1] == f"… and {300 - len(lines) + 1} more lines"
-    assert report.size("\n".join(lines)) <= report.TABLE_BYTES
-    assert report.build_list([], {}) == "no builds: idf_build starts one"
+    assert report.size("\n".join(lines)) <= 4000
+    assert report_tables.build_list([], {}) == "no builds yet: idf_build, remote_build and pipeline_run start one"
 
 
 def test_tables_show_stages_events_and_files() -> None:
@@ -336,17 +336,18 @@ def test_tables_show_stages_events_and_files() -> None:
     view = a_view(a_build(status=BuildStatus.FAILED), stage, artifacts=FLASHED)
     event = Event(id=7, type="build.status", build=42, ts=NOON, data={"status": "failed", "note": "a\nb"})
 
-    assert report.stage_table(view).splitlines()[1] == (
+    assert report_tables.stage_table(view).splitlines()[1] == (
         "build failed · attempt 2 · 38 s · exit code 143 · timeout · idf.build"
     )
-    assert report.event_list(view, [event] * 40).splitlines()[:2] == [
+    assert report_tables.event_list(view, [event] * 40).splitlines()[:2] == [
         "build 42: 40 events, the newest",
         '7 12:00:00 build.status {"status": "failed", "note": "a\\nb"}',
     ]
     assert (
-        report.artifact_table(view).splitlines()[2] == f"blink.bin · 182,304 B · app · at 0x10000 · sha256 {'a' * 16}"
+        report_tables.artifact_table(view).splitlines()[2]
+        == f"blink.bin · 182,304 B · app · at 0x10000 · sha256 {'a' * 16}"
     )
-    assert report.artifact_table(a_view(a_build())) == "build 42 left no artifacts: it is pending"
+    assert report_tables.artifact_table(a_view(a_build())) == "build 42 left no artifacts: it is pending"
 
 
 def test_sizes_are_compared_file_by_file() -> None:
@@ -359,8 +360,8 @@ def test_sizes_are_compared_file_by_file() -> None:
     )
     then = succeeded_view(artifacts=before)
 
-    assert report.size_table(now).splitlines()[1] == "blink.bin 182,304"
-    assert report.size_table(now, then).splitlines() == [
+    assert report_tables.size_table(now).splitlines()[1] == "blink.bin 182,304"
+    assert report_tables.size_table(now, then).splitlines() == [
         "build 42 against build 42: bytes on disk",
         "blink.bin 182,304 +2,304",
         "blink.elf 4,112,880 new",
@@ -372,10 +373,10 @@ def test_sizes_are_compared_file_by_file() -> None:
 
 def test_a_log_says_how_to_read_on() -> None:
     """Ours."""
-    text = report.log_text(42, LogSlice("build", "a\nb\n", next_offset=4000, note="2 of 9 lines match"))
+    text = report_tables.log_text(42, LogSlice("build", "a\nb\n", next_offset=4000, note="2 of 9 lines match"))
 
     assert text.splitlines() == ["a", "b", "[2 of 9 lines match]", '[more: build_log(42, "build", offset=4000)]']
-    assert report.log_text(42, LogSlice("build", "")) == "nothing in the log of stage build here"
+    assert report_tables.log_text(42, LogSlice("build", "")) == "nothing in the log of stage build here"
 
 
 def test_doctor_tells_problems_with_their_mending_and_the_rest_in_a_line() -> None:
@@ -387,7 +388,7 @@ def test_doctor_tells_problems_with_their_mending_and_the_rest_in_a_line() -> No
         Check(name="git", status="ok", found="2.39"),
     ]
 
-    assert report.doctor_report(checks).splitlines() == [
+    assert report_tables.doctor_report(checks).splitlines() == [
         "2 problems:",
         "ESP-IDF: none found",
         "  mend: git clone …",
@@ -395,11 +396,11 @@ def test_doctor_tells_problems_with_their_mending_and_the_rest_in_a_line() -> No
         "  mend: apt install ccache",
         "fine: ninja 1.13, git 2.39",
     ]
-    assert report.doctor_report(checks[2:]).splitlines() == ["all is well", "fine: ninja 1.13, git 2.39"]
+    assert report_tables.doctor_report(checks[2:]).splitlines() == ["all is well", "fine: ninja 1.13, git 2.39"]
     many = [
         Check(name=f"check {n}", status="ok" if n % 2 else "fail", found="d" * 400, mend="m" * 400) for n in range(40)
     ]
-    assert report.size(report.doctor_report(many)) <= 1500
+    assert report.size(report_tables.doctor_report(many)) <= 1500
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,17 @@
 """Builds, stages and views as tests want them, and an orchestrator that has nothing behind it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from mcp_server.config import load_config
-from mcp_server.errors import Conflict, NotFound
+from mcp_server.build_statistics import Day, FailurePattern, HostCount, StageTime, Stats
+from mcp_server.config import Config, load_config
+from mcp_server.errors import Conflict, HostError, NotFound
+from mcp_server.hosts.registry import Hosts
 from mcp_server.logs import LogSlice
+from mcp_server.machines import HostView
 from mcp_server.model import (
     Build,
     BuildStatus,
@@ -21,8 +25,11 @@ from mcp_server.model import (
     StageStatus,
     Verdict,
 )
-from mcp_server.orchestrator import BuildView, OnUpdate, Started
+from mcp_server.orchestrator import OnUpdate, Started
+from mcp_server.orders import Orders
+from mcp_server.pipelines.pipeline import Pipeline
 from mcp_server.references import build_number
+from mcp_server.views import BuildView
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 ERROR = Diagnostic(
@@ -36,6 +43,25 @@ ERROR = Diagnostic(
 )
 
 
+STATS = Stats(
+    project_id=None,
+    total_builds=12,
+    successful=9,
+    failed=2,
+    pending=0,
+    running=0,
+    cancelled=1,
+    success_rate=75.0,
+    average_duration=61.5,
+    p50_duration=60.0,
+    p90_duration=90.0,
+    trend=(Day(NOW.date(), 3, 2, 1),),
+    failures=(FailurePattern("compile", "'LED' undeclared", 2, 41, "main/app.c:7"),),
+    slowest=(StageTime("yocto-image", 2700.0, 5),),
+    hosts=(HostCount("yocto-builder", 9, 1),),
+)
+
+
 class StoppedClock:
     """It is always NOW, and nobody waits."""
 
@@ -46,7 +72,7 @@ class StoppedClock:
         return 0
 
     async def sleep(self, seconds: float) -> None:
-        raise KeyboardInterrupt  # whoever would wait here has shown what there is
+        return None
 
     async def within(self, seconds: float, work: Any) -> Any:
         return await work
@@ -106,6 +132,35 @@ def view(of: Build | None = None, *stages: Stage, name: str = "greenhouse", **va
     return BuildView(build=shown, project=project, stages=stages, elapsed_s=12.0 if shown.duration else 200.0, **values)
 
 
+class Changes:
+    """Something has changed twice; then Ctrl-C."""
+
+    def __init__(self) -> None:
+        self.left = 2
+
+    async def wait(self) -> None:
+        if not self.left:
+            raise KeyboardInterrupt
+        self.left -= 1
+
+
+class FakeMachines:
+    """The hosts of config.yaml, of which none is ever asked; `offered` are the keys that they offer in turn."""
+
+    def __init__(self, config: Config) -> None:
+        self.hosts = Hosts(config, {})
+        self.offered: list[Any] = []
+        self.trusted: list[Any] = []
+
+    async def offered_key(self, name: str) -> Any:
+        return self.offered[min(len(self.trusted), len(self.offered) - 1)]
+
+    async def trust(self, key: Any) -> None:
+        if key.state == "changed":
+            raise HostError(key.server, f"{key.where} holds another key; {key.mend}")
+        self.trusted.append(key)
+
+
 class FakeOrchestrator:
     """Gives the views it was made with; `wait` shows them one after the other. `called` is what it was asked for."""
 
@@ -113,12 +168,16 @@ class FakeOrchestrator:
         self.views = list(views)
         self.config = load_config()
         self.clock = StoppedClock()
+        self.machines = FakeMachines(self.config)
+        self.host_views: Sequence[HostView] = ()
+        self.usual: Mapping[str, float] = {}
         self.environment: Mapping[str, str] = {}
         self.called: list[tuple[Any, ...]] = []
         self.error: Exception | None = None
         self.slice = LogSlice("build", "one\ntwo")
         self.log_pieces: Sequence[bytes] = (b"\x1b[31mred\x1b[0m \x1b[2Jline\n", b"two\r\n")
         self.checks: Sequence[Any] = ()
+        self.counted = STATS
 
     def _note(self, *call: Any) -> None:
         self.called.append(call)
@@ -141,6 +200,28 @@ class FakeOrchestrator:
     async def start_build(self, project: str, **options: Any) -> Started:
         self._note("start_build", project, options)
         return Started(self.views[0].build, False)
+
+    async def read_pipeline(self, *, path: str, params: Mapping[str, str]) -> Pipeline:
+        return Orders(self.config, self.machines.hosts, {}).read_pipeline(path, None, params)
+
+    async def usual_durations(self, folder: Path, name: str) -> Mapping[str, float]:
+        return self.usual
+
+    async def start_pipeline(self, pipeline: Pipeline, folder: Path) -> Started:
+        self._note("start_pipeline", pipeline.name, dict(pipeline.params), folder)
+        return Started(self.views[0].build, False)
+
+    async def look_at_hosts(self, name: str | None = None, *, check: bool = True) -> Sequence[HostView]:
+        self._note("look_at_hosts", name, check)
+        return self.host_views
+
+    async def stats(self, project: str | None = None) -> Stats:
+        self._note("stats", project)
+        return self.counted
+
+    @asynccontextmanager
+    async def changes(self) -> AsyncGenerator[Changes]:
+        yield Changes()
 
     async def get(self, reference: int | str) -> BuildView:
         self._note("get", reference)

@@ -14,7 +14,7 @@ from mcp_server.config import load_config
 from mcp_server.demo.place import fix_patch
 from mcp_server.errors import EnvironmentMissing
 from mcp_server.model import Plan, Stage, Verdict
-from mcp_server.orchestrator import BuildView
+from mcp_server.views import BuildView
 from tests.unit.cli.builders import NOW, build, failed_stage, spec, stage, view
 
 PLAN = Plan(stages=(spec("build"), spec("run", "idf.run", "build")), fix=spec("fix", "agent.patch"), max_rounds=2)

@@ -24,9 +24,9 @@ def test_a_running_build_at_80_columns() -> None:
     lines = shown(80, half_done(), typical_s=290.0)
 
     assert lines[0] == "┌─ build 42 · greenhouse · linux ──────────────────────────────────── running ─┐"
-    assert lines[1] == "│ Stage 1: build  local  [███░░░░░░░]  39%  412/1043 Building C ob… 3 min 20 s │"
+    assert lines[1] == "│ Stage 1: build  local  [███░░░░░░░]  39%  412/1043 Building C object … 3m20s │"
     assert lines[2].startswith("│ Stage 2: run    local  [waiting]  ")
-    assert lines[4].startswith("│ Errors: 0  Warnings: 0  ETA: 90 s  Elapsed: 3 min 20 s ")
+    assert lines[4].startswith("│ Errors: 0  Warnings: 0  ETA: 1m30s  Elapsed: 3m20s ")
 
 
 @pytest.mark.parametrize("name", NASTY)
@@ -73,9 +73,9 @@ def test_a_failed_stage_shows_its_counts() -> None:
     lines = [line.plain for line in framed(made, NOW, Style(80))]
 
     assert " failed ─┐" in lines[0]
-    assert "[failed]" in lines[1] and "errors 1, warnings 3" in lines[1] and lines[1].endswith("12 s │")
+    assert "[failed]" in lines[1] and "E1 W3" in lines[1] and lines[1].endswith("12s │")
     assert "[skipped]" in lines[2]
-    assert lines[4].startswith("│ Errors: 1  Warnings: 3  Took: 12 s")
+    assert lines[4].startswith("│ Errors: 1  Warnings: 3  Took: 12s")
 
 
 def test_a_fix_has_a_line_once_it_was_begun_and_the_title_counts_rounds() -> None:

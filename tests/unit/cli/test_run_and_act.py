@@ -53,7 +53,7 @@ def test_json_is_one_object_with_the_whole_build(cli: Cli, fake: FakeOrchestrato
     whole = json.loads(result.out)
     assert result.code == code
     assert set(whole) == {
-        "build", "project", "stages", "verdict", "artifacts", "blocked_by", "typical_s", "elapsed_s",
+        "build", "project", "stages", "verdict", "artifacts", "blocked_by", "typical_s", "elapsed_s", "eta_s",
     }  # fmt: skip
     assert whole["build"]["status"] == status
     assert whole["verdict"]["diagnosis"]["errors"][0]["file"] == "main/thermostat.c"
@@ -68,12 +68,15 @@ def test_a_refused_build_is_2(cli: Cli, fake: FakeOrchestrator) -> None:
     assert result.err == "build-orchestrator: no ESP-IDF was found: install it\n"
 
 
-@pytest.mark.parametrize("argument", ["pipeline.yaml", "$(reboot)", "\0", "x" * 5000])
-def test_a_pipeline_is_refused_and_nothing_starts(cli: Cli, fake: FakeOrchestrator, argument: str) -> None:
-    result = cli("run", argument)
+@pytest.mark.parametrize("argument", ["absent.yaml", "$(reboot)", "\0", "x" * 5000, "~nobody-of-that-name/x"])
+@pytest.mark.parametrize("more", [[], ["--dry-run"]])
+def test_a_pipeline_that_is_not_there_is_refused_in_a_line(
+    cli: Cli, fake: FakeOrchestrator, argument: str, more: list[str]
+) -> None:
+    result = cli("run", argument, *more)
 
     assert (result.code, result.out, fake.called) == (2, "", [])
-    assert result.err.count("\n") == 1 and "run --project DIR" in result.err
+    assert result.err.count("\n") == 1 and result.err.startswith("build-orchestrator: path: ")
 
 
 def test_a_folder_given_as_a_pipeline_is_told_how_it_is_built(cli: Cli, fake: FakeOrchestrator, tmp_path: Path) -> None:

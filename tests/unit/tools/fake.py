@@ -4,12 +4,16 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, cast
 
+from mcp_server.build_statistics import Stats
 from mcp_server.clock import SystemClock
+from mcp_server.config import Config, load_config
 from mcp_server.errors import Conflict, NotFound
 from mcp_server.idf.doctor import Check
 from mcp_server.logs import LogSlice
+from mcp_server.machines import HostView
 from mcp_server.model import (
     Build,
     BuildStatus,
@@ -24,12 +28,40 @@ from mcp_server.model import (
     StageStatus,
     Verdict,
 )
-from mcp_server.orchestrator import BuildView, OnUpdate, Orchestrator, Started
+from mcp_server.orchestrator import OnUpdate, Orchestrator, Started
+from mcp_server.orders import RemoteAsk
+from mcp_server.pipelines.pipeline import Pipeline, PipelineStage
 from mcp_server.references import build_number
+from mcp_server.views import BuildView
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 PROJECT = Project(id="0c5c1d70-0000-4000-8000-000000000001", name="blink", path="/home/me/blink", created_at=NOON)
 PLAN = Plan(stages=(StageSpec(name="build", kind="idf.build", directory="/home/me/blink/build"),))
+
+PIPELINE = Pipeline(
+    name="ccu2-full-build",
+    source="pipeline.yaml",
+    stages=(
+        PipelineStage(
+            name="yocto-image", base="yocto-image", servers=("yocto-builder",), command="./build.py", timeout_s=10_800
+        ),
+        PipelineStage(name="host-build", base="host-build", servers=("ccu2-builder",), command="make", timeout_s=1800),
+        PipelineStage(
+            name="integration-test",
+            base="integration-test",
+            servers=("test-runner",),
+            command="pytest -v",
+            depends_on=("host-build",),
+            timeout_s=3600,
+        ),
+    ),
+    parallel_limit=3,
+)
+STAGES = tuple(
+    StageSpec(name=stage.name, kind="command", host=stage.servers[0], depends_on=stage.depends_on)
+    for stage in PIPELINE.stages
+)
+NO_STATS = Stats(None, 0, 0, 0, 0, 0, 0, 0.0, None, None, None, (), (), (), ())
 
 TWO_ERRORS = Diagnosis(
     errors=(
@@ -73,10 +105,10 @@ def a_build(number: int = 42, status: BuildStatus = BuildStatus.PENDING, **colum
 
 
 def a_stage(status: StageStatus, name: str = "build", kind: str = "idf.build", **columns: Any) -> Stage:
-    columns = {"job_id": "abcdef01-42-build-1-1", "started_at": NOON, **columns}
+    columns = {"job_id": f"abcdef01-42-{name}-1-1", "started_at": NOON, "host": "local", **columns}
     if not status.is_open:
         columns = {"ended_at": NOON + timedelta(seconds=38), **columns}
-    return Stage(build=42, stage=name, kind=kind, host="local", status=status, **columns)
+    return Stage(build=42, stage=name, kind=kind, status=status, **columns)
 
 
 def a_view(build: Build, *stages: Stage, **more: Any) -> BuildView:
@@ -89,6 +121,41 @@ def failed_view(diagnosis: Diagnosis | None = TWO_ERRORS, **columns: Any) -> Bui
     stage = a_stage(StageStatus.FAILED, reason="exit", exit_code=2, verdict=verdict)
     columns = {"reason": "exit", "duration": 38.2, **columns}
     return a_view(a_build(status=BuildStatus.FAILED, **columns), stage)
+
+
+def pipeline_view(status: BuildStatus, *stages: Stage, **more: Any) -> BuildView:
+    """A build of PIPELINE. `stages` are its rows so far."""
+    columns: dict[str, Any] = {"name": "ccu2-full-build", "target": None, "plan": Plan(stages=STAGES)}
+    return a_view(a_build(status=status, started_at=NOON, **columns), *stages, **more)
+
+
+def failed_pipeline(**more: Any) -> BuildView:
+    """yocto-image passed, host-build failed, integration-test was not run."""
+    verdict = Verdict(result="fail", summary="exit code 1", diagnosis=TWO_ERRORS)
+    return pipeline_view(
+        BuildStatus.FAILED,
+        a_stage(StageStatus.SUCCESS, "yocto-image", "command", host="yocto-builder", exit_code=0),
+        a_stage(
+            StageStatus.FAILED,
+            "host-build",
+            "command",
+            host="ccu2-builder",
+            reason="exit",
+            exit_code=1,
+            verdict=verdict,
+        ),
+        a_stage(
+            StageStatus.SKIPPED,
+            "integration-test",
+            "command",
+            host="test-runner",
+            reason="dependency",
+            job_id=None,
+            started_at=None,
+            ended_at=None,
+        ),
+        **more,
+    )
 
 
 def running_view(done: int, total: int, message: str = "compiling gpio.c", **more: Any) -> BuildView:
@@ -116,6 +183,28 @@ class Fake:
     waits: int = 0
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     clock: SystemClock = field(default_factory=SystemClock)
+    pipeline: Pipeline = field(default_factory=lambda: PIPELINE)
+    usual: Mapping[str, float] = field(default_factory=dict[str, float])
+    host_views: Sequence[HostView] = ()
+    config: Config = field(default_factory=load_config)
+
+    @property
+    def machines(self) -> "Fake":
+        """Stands in for them: its hosts are those of PIPELINE."""
+        return self
+
+    @property
+    def hosts(self) -> "Fake":
+        return self
+
+    def names(self) -> Sequence[str]:
+        return ["local", "yocto-builder", "ccu2-builder", "test-runner"]
+
+    def resolve(self, reference: str) -> Sequence[str]:
+        return [reference]
+
+    def slots(self, name: str) -> int:
+        return 3
 
     async def open(self) -> Orchestrator:
         return cast(Orchestrator, self)
@@ -128,14 +217,37 @@ class Fake:
     def called(self, name: str) -> dict[str, Any]:
         return next(arguments for called, arguments in self.calls if called == name)
 
-    def _note(self, name: str, **arguments: Any) -> None:
-        self.calls.append((name, arguments))
+    def _note(self, called: str, /, **arguments: Any) -> None:
+        self.calls.append((called, arguments))
         if self.error is not None:
             raise self.error
 
     async def start_build(self, project: str, **arguments: Any) -> Started:
         self._note("start_build", project=project, **arguments)
         return Started(self.views[0].build, self.joined)
+
+    async def start_remote(self, ask: RemoteAsk, **arguments: Any) -> Started:
+        self._note("start_remote", ask=ask, **arguments)
+        return Started(self.views[0].build, self.joined)
+
+    async def read_pipeline(self, **arguments: Any) -> Pipeline:
+        self._note("read_pipeline", **arguments)
+        return self.pipeline
+
+    async def usual_durations(self, folder: Path, name: str) -> Mapping[str, float]:
+        return self.usual
+
+    async def start_pipeline(self, pipeline: Pipeline, folder: Path, **arguments: Any) -> Started:
+        self._note("start_pipeline", pipeline=pipeline, folder=folder, **arguments)
+        return Started(self.views[0].build, self.joined)
+
+    async def look_at_hosts(self, name: str | None = None, *, check: bool = True) -> Sequence[HostView]:
+        self._note("look_at_hosts", name=name, check=check)
+        return self.host_views
+
+    async def stats(self, project: str | None = None) -> Stats:
+        self._note("stats", project=project)
+        return NO_STATS
 
     async def retry(self, reference: int | str, *, failed_only: bool = True) -> Started:
         self._note("retry", reference=reference, failed_only=failed_only)

@@ -31,8 +31,9 @@ async def test_a_wait_that_runs_out_tells_how_far_the_build_is(client: Client, f
     text, is_error = await call(client, "build_wait", build=42, timeout_s=0)
 
     assert not is_error
-    assert text.splitlines()[:2] == [
+    assert text.splitlines()[:3] == [
         "build 42 running stage build · esp32c3 · 41 s · about 63 s left",
+        "project /home/me/blink",
         "412/1043 compiling gpio.c",
     ]
 
@@ -135,7 +136,7 @@ async def test_builds_and_logs_are_resources_too(client: Client, fake: Fake) -> 
     assert getattr(verdict.contents[0], "text", "").startswith("build 42 failed")
     assert fake.called("log")["tail"] == 5
     templates = (await client.list_resource_templates()).resource_templates
-    assert [t.uri_template for t in templates] == ["build://{id}", "build://{id}/log/{stage}{?tail}"]
+    assert [t.uri_template for t in templates] == ["build://{id}", "build://{id}/log/{stage}{?tail}", "host://{name}"]
 
 
 async def test_a_build_that_does_not_exist_is_no_resource(client: Client, fake: Fake) -> None:

@@ -58,7 +58,7 @@ async def test_nothing_is_listed_that_tells_a_model_nothing(client: Client) -> N
     ("names", "hints"),
     [
         (
-            ("doctor", "build_wait", "build_get", "build_log", "build_list"),
+            ("doctor", "build_wait", "build_get", "build_log", "build_list", "build_stats", "hosts"),
             {"readOnlyHint": True, "openWorldHint": False},
         ),
         (("idf_build", "build_retry"), {"destructiveHint": False, "openWorldHint": False}),
@@ -70,3 +70,5 @@ async def test_hints_are_true(client: Client, names: tuple[str, ...], hints: dic
     tools = await listed(client)
 
     assert [tools[name]["annotations"] for name in names] == [hints] * len(names)
+    for name in ("remote_build", "pipeline_run"):  # what runs anything has no hints: the defaults say the worst
+        assert not tools[name].get("annotations")

@@ -8,11 +8,20 @@ import anyio
 import pytest
 from mcp import Client, MCPError
 
-from mcp_server.model import BuildStatus, StageStatus
+from mcp_server.model import BuildStatus, Progress, StageStatus
 from mcp_server.server import make_server
 from mcp_server.tools.answers import Teller
 from tests.unit.tools.calls import call
-from tests.unit.tools.fake import Fake, a_build, a_stage, a_view, failed_view, running_view, succeeded_view
+from tests.unit.tools.fake import (
+    Fake,
+    a_build,
+    a_stage,
+    a_view,
+    failed_view,
+    pipeline_view,
+    running_view,
+    succeeded_view,
+)
 
 Seen = list[tuple[float, float | None, str | None]]
 
@@ -168,3 +177,23 @@ async def test_what_nobody_foresaw_is_a_sentence_and_a_traceback_in_the_log(
 
     assert (text, is_error) == (f"internal error: KeyError; see {home}/logs/mcp.log", True)
     assert "secret thing" in caplog.text
+
+
+async def test_a_pipelines_progress_counts_stages_and_never_goes_back() -> None:
+    """Issue. Stages done of all, what runs, errors and warnings so far."""
+    image = a_stage(StageStatus.RUNNING, "yocto-image", "command", progress=Progress(done=50, total=100, warnings=2))
+    built = a_stage(StageStatus.SUCCESS, "host-build", "command")
+    views = [
+        pipeline_view(BuildStatus.RUNNING, image),
+        pipeline_view(BuildStatus.RUNNING, image, a_stage(StageStatus.RUNNING, "host-build", "command")),
+        pipeline_view(BuildStatus.RUNNING, image, built, eta_s=90.0),
+    ]
+    context, clock = Context(), Seconds()
+    teller = Teller(context, clock)  # pyright: ignore[reportArgumentType]
+    for view in views:
+        await teller.update(view)
+        clock.now += 1
+
+    assert [(round(done, 3), total) for done, total, _ in context.seen] == [(0.5, 3), (0.5, 3), (1.5, 3)]
+    assert context.seen[0][0] < context.seen[1][0] < context.seen[2][0]
+    assert context.seen[-1][2] == "1/3 stages · yocto-image 50/100 · 2 warnings · about 90 s left"

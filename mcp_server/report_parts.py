@@ -1,0 +1,110 @@
+"""What several reports are made of: a build's head line, its rows as they count now, numbers as words.
+
+May import: model, text. Never: store, engine, hosts, a front.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC
+from typing import TYPE_CHECKING
+
+from mcp_server.model import Diagnosis, Stage, StageSpec, StageStatus
+from mcp_server.text import duration, one_line
+
+if TYPE_CHECKING:  # views are only read here; the orchestrator brings a database along
+    from mcp_server.views import BuildView
+
+TABLE_BYTES = 4000
+ENDED_HOW = {"timeout": "timed out", "lost": "was lost", "no_progress": "gave up", "budget": "ran out of budget"}
+SINGLE = "idf_build"  # a build of this name is told by its project, any other by its name, too
+
+
+def head(view: "BuildView", what: str, *more: str) -> str:
+    """`build 42 failed in stage build · esp32c3 · 38 s · …`, on one line."""
+    build = view.build
+    name = one_line(build.name, 60) if build.name != SINGLE and several(view) else ""
+    parts = [f"build {build.id} {what}", name, build.target or "", duration(view.elapsed_s), *more]
+    if build.plan.max_rounds > 1:
+        parts.append(f"round {build.round} of {build.plan.max_rounds}")
+    if build.retry_of is not None:
+        parts.append(f"retry of {build.retry_of}")
+    if any(stage.verdict and stage.verdict.details.get("simulated") for stage in view.stages):
+        parts.append("simulated ESP-IDF")
+    return one_line(" · ".join(part for part in parts if part), 240)
+
+
+def several(view: "BuildView") -> bool:
+    """Whether a build is a pipeline: more than one stage."""
+    return len(view.build.plan.stages) > 1
+
+
+def newest(view: "BuildView") -> Mapping[str, Stage]:
+    """The last attempt at every stage in the build's round, without the fix."""
+    fix = view.build.plan.fix
+    return {s.stage: s for s in view.stages if s.round == view.build.round and not (fix and s.stage == fix.name)}
+
+
+def running(view: "BuildView") -> Sequence[Stage]:
+    """The attempts that run now."""
+    return [stage for stage in view.stages if stage.status is StageStatus.RUNNING]
+
+
+def spec_of(view: "BuildView", name: str) -> StageSpec | None:
+    """What the plan says of a stage."""
+    return next((spec for spec in view.build.plan.stages if spec.name == name), None)
+
+
+def stage_that_failed(view: "BuildView") -> Stage | None:
+    """The stage that decided a failed build: the first, in the plan's order, whose failure nothing allows."""
+    rows = newest(view)
+    allowed = {spec.name for spec in view.build.plan.stages if spec.allow_failure}
+    failed = [row for name, row in rows.items() if row.status is StageStatus.FAILED and name not in allowed]
+    order = {spec.name: place for place, spec in enumerate(view.build.plan.stages)}
+    return min(failed, key=lambda row: order.get(row.stage, len(order)), default=None)
+
+
+def counted(row: Stage) -> tuple[int, int]:
+    """Errors and warnings of an attempt: of its verdict, else as many as were seen so far."""
+    if row.verdict and row.verdict.diagnosis:
+        return row.verdict.diagnosis.error_count, row.verdict.diagnosis.warning_count
+    return (row.progress.errors, row.progress.warnings) if row.progress else (0, 0)
+
+
+def totals(view: "BuildView") -> tuple[int, int]:
+    """Errors and warnings of the build's round so far."""
+    found = [counted(row) for row in newest(view).values()]
+    return sum(errors for errors, _ in found), sum(warnings for _, warnings in found)
+
+
+def unreachable(row: Stage) -> str:
+    """`unreachable since 12:03 UTC`, "" where the host answers."""
+    if row.unreachable_since is None or not row.status.is_open:
+        return ""
+    since = row.unreachable_since
+    since = since.astimezone(UTC) if since.tzinfo else since
+    return f"unreachable since {since:%H:%M} UTC"
+
+
+def seconds_of(row: Stage) -> float | None:
+    """Seconds that an attempt took; None while it runs or where it never began."""
+    return (row.ended_at - row.started_at).total_seconds() if row.ended_at and row.started_at else None
+
+
+def counts(diagnosis: Diagnosis) -> str:
+    """`2 errors, 36 warnings`; "" where there are none."""
+    return errors_and_warnings(diagnosis.error_count, diagnosis.warning_count)
+
+
+def errors_and_warnings(errors: int, warnings: int) -> str:
+    """`2 errors, 36 warnings`, `1 warning` or ""."""
+    found = [plural(count, word) for count, word in ((errors, "error"), (warnings, "warning")) if count]
+    return ", ".join(found)
+
+
+def plural(count: int, word: str) -> str:
+    """`1 error`, `2 errors`."""
+    return f"{count} {word}{'' if count == 1 else 's'}"
+
+
+def number_of_bytes(count: int) -> str:
+    """`182,304 B`, `4.1 MB`."""
+    return f"{count:,} B" if count < 1_000_000 else f"{count / 1_000_000:.1f} MB"

@@ -1,0 +1,124 @@
+"""Builds, stages, files, sizes, events and checks as lists: a line each, bounded in bytes.
+
+May import: idf, logs, model, text and other reports. Never: store, engine, hosts, a front.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from mcp_server import report_parts as parts
+from mcp_server.model import Build, BuildStatus, Event, Project
+from mcp_server.report_parts import number_of_bytes
+from mcp_server.report_pipeline import stage_lines
+from mcp_server.text import duration, fit, one_line, size
+
+if TYPE_CHECKING:  # views are only read here; the orchestrator brings a database along
+    from mcp_server.idf.doctor import Check
+    from mcp_server.logs import LogSlice
+    from mcp_server.views import BuildView
+
+DOCTOR_BYTES = 1500
+MOST_EVENTS = 40
+_MAIN_PARTS = ("app", "elf", "bootloader", "partition-table")
+
+
+def build_list(builds: Sequence[Build], projects: Mapping[str, Project]) -> str:
+    """One line a build, newest first."""
+    if not builds:
+        return "no builds yet: idf_build, remote_build and pipeline_run start one"
+    return fit([build_line(build, projects.get(build.project_id)) for build in builds], parts.TABLE_BYTES)
+
+
+def build_line(build: Build, project: Project | None) -> str:
+    """`42 failed · 2026-01-31 12:00 UTC · 38 s · blink · esp32c3`."""
+    words = [
+        f"{build.id} {build.status}",
+        f"{build.created_at:%Y-%m-%d %H:%M} UTC",
+        duration(build.duration) if build.duration is not None else "",
+        project.name if project else "",
+        build.target or "",
+        build.name,
+        build.reason if build.status is BuildStatus.FAILED and build.reason not in (None, "exit") else "",
+        f"retry of {build.retry_of}" if build.retry_of else "",
+    ]
+    return one_line(" · ".join(word for word in words if word), 200)
+
+
+def stage_table(view: "BuildView") -> str:
+    """One line an attempt with its host, then the stages that were not begun; of very many those that matter first."""
+    return fit([parts.head(view, view.build.status), *stage_lines(view)], parts.TABLE_BYTES)
+
+
+def event_list(view: "BuildView", events: Sequence[Event]) -> str:
+    """The newest events, oldest of them first: time, type and data."""
+    lines = [f"{e.id} {e.ts:%H:%M:%S} {e.type} {json.dumps(dict(e.data), default=str)}" for e in events]
+    newest = ", the newest" if len(events) >= MOST_EVENTS else ""
+    head = f"build {view.build.id}: {parts.plural(len(events), 'event')}{newest}"
+    return fit([head, *(one_line(line, 240) for line in lines)], parts.TABLE_BYTES)
+
+
+def artifact_table(view: "BuildView") -> str:
+    """Path, size, flash offset and hash of every file that was left."""
+    if not view.artifacts:
+        return f"build {view.build.id} left no artifacts: it is {view.build.status}"
+    head = f"build {view.build.id}: {parts.plural(len(view.artifacts), 'file')} in {view.build.artifacts_path or '?'}"
+    lines = [
+        f"{a.path} · {number_of_bytes(a.size)} · {a.kind}{f' · at {a.offset}' if a.offset else ''} · "
+        f"sha256 {a.sha256[:16]}"
+        for a in view.artifacts
+    ]
+    return fit([one_line(line, 300) for line in (head, *lines)], parts.TABLE_BYTES)
+
+
+def size_table(view: "BuildView", other: "BuildView | None" = None) -> str:
+    """Sizes of the binaries; beside `other` with the differences."""
+    now, then = _sizes(view), _sizes(other) if other else {}
+    if not now and not then:
+        return f"build {view.build.id} left no binaries: it is {view.build.status}"
+    against = f" against build {other.build.id}" if other else ""
+    lines = [f"build {view.build.id}{against}: bytes on disk"]
+    for path in sorted({*now, *then}, key=lambda path: (path not in now, list(now).index(path) if path in now else 0)):
+        lines.append(_size_line(path, now.get(path), then.get(path), compared=other is not None))
+    return fit([one_line(line, 200) for line in lines], parts.TABLE_BYTES)
+
+
+def _size_line(path: str, now: int | None, then: int | None, *, compared: bool) -> str:
+    if now is None:
+        return f"{path} gone, was {then:,}"
+    if not compared:
+        return f"{path} {now:,}"
+    if then is None:
+        return f"{path} {now:,} new"
+    return f"{path} {now:,} unchanged" if now == then else f"{path} {now:,} {now - then:+,}"
+
+
+def log_text(build: int, piece: "LogSlice") -> str:
+    """A slice of a log, and how to read on."""
+    lines = [piece.text.rstrip("\n")] if piece.text else [f"nothing in the log of stage {piece.stage} here"]
+    if piece.note:
+        lines.append(f"[{piece.note}]")
+    if piece.next_offset is not None:
+        lines.append(f'[more: build_log({build}, "{piece.stage}", offset={piece.next_offset})]')
+    return "\n".join(lines)
+
+
+def doctor_report(checks: "Sequence[Check]") -> str:
+    """What is missing with the command that mends it; what is fine in one line."""
+    order = {"fail": 0, "warn": 1}
+    bad = sorted((c for c in checks if c.status in order), key=lambda c: order[c.status])
+    good = [c for c in checks if c.status not in order]
+    fine = one_line("fine: " + ", ".join(f"{c.name} {c.found}".strip() for c in good), 400) if good else ""
+    lines = [f"{parts.plural(len(bad), 'problem')}:" if bad else "all is well"]
+    for check in bad:
+        warning = "warning: " if check.status == "warn" else ""
+        lines.append(one_line(f"{warning}{check.name}: {check.found}", 300))
+        if check.mend:
+            lines.append(f"  mend: {one_line(check.mend, 300)}")
+    return fit(lines, DOCTOR_BYTES - size(fine) - 1) + (f"\n{fine}" if fine else "")
+
+
+def _sizes(view: "BuildView") -> dict[str, int]:
+    order = {kind: place for place, kind in enumerate(_MAIN_PARTS)}
+    shown = [a for a in view.artifacts if a.kind in order or a.offset or a.path.endswith((".bin", ".elf"))]
+    return {a.path: a.size for a in sorted(shown, key=lambda a: (order.get(a.kind, len(order)), a.path))}

@@ -5,11 +5,13 @@ Paths are relative, with "/", any bytes but NUL (as surrogate escapes). Nothing 
 
 import asyncio
 import hashlib
+import stat
 import tarfile
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from mcp_server.errors import BadInput, HostError, HostFull, HostUnreachable, NotFound
 from mcp_server.hosts.base import Channel, Host
@@ -137,6 +139,38 @@ def batches(names: Iterable[str], size: int = BATCH) -> Iterator[list[str]]:
 
 
 # Listing
+
+
+class Known(Protocol):
+    """What an artifact says of its file."""
+
+    @property
+    def path(self) -> str: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def sha256(self) -> str: ...
+
+
+async def describe(folder: Path, known: Sequence[Known]) -> Sequence[FileInfo]:
+    """These files of a folder here, as `put` takes them: executable ones 0755, others 0644, time as it is here.
+
+    NotFound names one that is not there.
+    """
+
+    def look() -> list[FileInfo]:
+        found: list[FileInfo] = []
+        for each in known:
+            path = folder / check_path(each.path)
+            try:
+                facts = path.lstat()
+            except OSError:
+                raise NotFound(f"{path} is not there any more") from None
+            mode = 0o755 if facts.st_mode & stat.S_IXUSR else 0o644
+            found.append(FileInfo(each.path, each.size, each.sha256, mode, facts.st_mtime))
+        return found
+
+    return await in_thread(look)
 
 
 async def list_files(host: Host, root: str, patterns: Sequence[str], *, max_files: int = 10_000) -> Sequence[FileInfo]:
@@ -275,13 +309,14 @@ async def _changed(host: Host, root: str, batch: list[FileInfo]) -> HostError:
 async def put(host: Host, root: str, source: Path, files: Sequence[FileInfo]) -> int:
     """Bring these files of `source` below `root` there, made where absent; how many were sent.
 
-    What is there with the same hash is not sent again. Files are placed only when all have arrived with the hash asked
-    for, each by one rename. HostFull: no space there, nothing placed. HostError names a file that is not as listed.
+    What is there with the same hash, and as executable, is not sent again. Files are placed only when all have arrived
+    with the hash asked for, each by one rename. HostFull: no space there, nothing placed. HostError names a file that
+    is not as listed.
     """
     check_root("root", root)
     wanted = {info.path: info for info in files}
     there = {info.path: info for info in await look_at(host, root, list(wanted))}
-    missing = [info for path, info in wanted.items() if path not in there or there[path].sha256 != info.sha256]
+    missing = [info for path, info in wanted.items() if path not in there or _differs(there[path], info)]
     if not missing:
         return 0
     async with host.channel(FILES, "put") as channel:
@@ -304,6 +339,10 @@ async def put(host: Host, root: str, source: Path, files: Sequence[FileInfo]) ->
                 )
             case _, _, said:
                 raise HostError(host.name, f"cannot put files into {root}: {said}")
+
+
+def _differs(there: FileInfo, info: FileInfo) -> bool:
+    return there.sha256 != info.sha256 or (there.mode ^ info.mode) & stat.S_IXUSR != 0
 
 
 async def _archive(source: Path, files: Sequence[FileInfo]) -> AsyncGenerator[bytes]:

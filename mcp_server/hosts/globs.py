@@ -100,6 +100,6 @@ def _shapes(parts: tuple[str, ...]) -> list[str]:
     for part in parts:
         if part == "**":
             break
-        path += "/" + re.sub(r"[][*?\\]+", "*", part)
+        path += "/" + re.sub(r"[*?[\\].*", "*", part, flags=re.DOTALL)
         shapes.append(path)
     return [*shapes, path + "/*"]

@@ -86,13 +86,13 @@ class Run:
             os.close(down_read)
         tasks: list[asyncio.Task[str] | asyncio.Task[None]] = []
         try:
-            reader, writer = await _streams(*ours)
+            reader, up, writer = await _streams(*ours)
             assert process.stdin and process.stdout and process.stderr
             stderr = asyncio.create_task(_tail(process.stderr))
             counting = asyncio.create_task(self._count(process.stdout))
             tasks = [stderr, counting]
             tasks += [asyncio.create_task(work) for work in (
-                _feed(process.stdin, paths), self._up(reader, process), self._down(writer))]  # fmt: skip
+                _feed(process.stdin, paths), self._up(reader, up, process), self._down(writer))]  # fmt: skip
             code = await process.wait()
             await counting
             return Ended(code, self._files, self._sent, self._refused or await stderr)
@@ -110,7 +110,7 @@ class Run:
     ) -> asyncio.subprocess.Process:
         near = local_version() or ()
         argv = ["rsync", "-lptOs" if push else "-ptOs"]  # a link that is never made leads nobody out of `folder`
-        argv += ["--from0", "--files-from=-", "--out-format=%i", f"--temp-dir={STAGING}"]
+        argv += ["--from0", "--files-from=-", "--no-implied-dirs", "--out-format=%i", f"--temp-dir={STAGING}"]
         argv.append("--blocking-io")  # else the bridge's cat may find its output full, and end
         if min(tuple(near), tuple(far_version)) >= _NANOSECONDS:
             argv.append("--modify-window=-1")
@@ -131,13 +131,18 @@ class Run:
             start_new_session=True,
         )
 
-    async def _up(self, reader: asyncio.StreamReader, process: asyncio.subprocess.Process) -> None:
+    async def _up(
+        self, reader: asyncio.StreamReader, pipe: asyncio.BaseTransport, process: asyncio.subprocess.Process
+    ) -> None:
         try:
             line = (await reader.readline()).decode(errors="replace").strip()
         except ValueError:  # longer than any that is ours
             line = "?"
         if asked := _FAR.fullmatch(line):
-            await self._stream_up(reader, asked[0])
+            try:
+                await self._stream_up(reader, asked[0])
+            finally:
+                pipe.close()  # where the channel has ended rsync would wait for ever for someone to take what it sends
         elif line:  # else it ended before it asked for anything
             self._refused = f"the rsync here wants to run {line[:100]!r} there, which is no plain rsync --server"
             if process.returncode is None:
@@ -184,15 +189,15 @@ def _end(process: asyncio.subprocess.Process) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
-async def _streams(read: int, write: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def _streams(read: int, write: int) -> tuple[asyncio.StreamReader, asyncio.BaseTransport, asyncio.StreamWriter]:
     """Our ends of the two pipes."""
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader(limit=_CHUNK)
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(read, "rb", 0))
-    transport, protocol = await loop.connect_write_pipe(
+    up, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(read, "rb", 0))
+    down, protocol = await loop.connect_write_pipe(
         lambda: asyncio.streams.FlowControlMixin(loop=loop), os.fdopen(write, "wb", 0)
     )
-    return reader, asyncio.StreamWriter(transport, protocol, None, loop)
+    return reader, up, asyncio.StreamWriter(down, protocol, None, loop)
 
 
 async def _feed(stdin: asyncio.StreamWriter, paths: Sequence[str]) -> None:

@@ -38,6 +38,7 @@ __all__ = ["DEFAULT_EXCLUDES", "SYNC", "SyncReport", "pull_tree", "push_tree"]
 SYNC = Script("sync")
 _MAX_NAMES = 500_000  # of a far tree, so that a mistaken "/" ends in words
 _CHANGING = (23, 24)  # rsync: some files could not be sent, or vanished in the meantime
+_CUT = (10, 12, 255)  # rsync: the stream ended; and no code at all
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +145,7 @@ class _Push:
             await self._store(channel, answers, manifest)
         run = Run(channel, self._progress)
         ended = await run.run(self._source, push=True, paths=list(self._tree), far_version=far)
-        if ended.code:
-            raise await _failure(self._host, channel, ended, self._target)
+        await _check(self._host, channel, ended, self._target)
         return ended.files, ended.sent
 
     async def _modes(self, channel: Channel, changed: Manifest, old: Manifest) -> None:
@@ -291,8 +291,7 @@ class _Pull:
         await in_thread(lambda: staging.mkdir(mode=0o700, parents=True))
         run = Run(channel, self._progress)
         ended = await run.run(self._target, push=False, paths=paths, far_version=far)
-        if ended.code:
-            raise await _failure(self._host, channel, ended, self._source, full="local")
+        await _check(self._host, channel, ended, self._source, full="local")
         await in_thread(shutil.rmtree, staging.parent)
         return ended.files, ended.sent
 
@@ -336,18 +335,21 @@ def _error(host: Host, line: str, folder: str) -> HostError:
     return HostError(host.name, rest or line)
 
 
-async def _failure(host: Host, channel: Channel, ended: Ended, folder: str, full: str = "") -> Exception:
-    """What rsync meant. `full`: whose space it was, if not the host's."""
-    _, said = await channel.close()
+async def _check(host: Host, channel: Channel, ended: Ended, folder: str, full: str = "") -> None:
+    """Raise what an rsync meant; only the far one knows what it could not read. `full`: whose disk it is."""
+    far, said = await channel.close()
+    code = ended.code or (255 if far is None else far)
+    if not code:
+        return
     told = [line for line in (ended.said + said).splitlines() if line.strip()]
-    first = told[0].strip() if told else f"rsync ended with code {ended.code}"
+    first = told[0].strip() if told else f"rsync ended with code {code}"
     if any("No space left" in line or "quota" in line for line in told):
-        return HostFull(full or host.name, f"no space left for {folder}")
-    if ended.code in _CHANGING and "Permission denied" not in first:
-        return _Changing(first)
-    if ended.code in (12, 255):  # the stream ended
-        return HostUnreachable(host.name, "the connection ended in the middle of a sync")
-    return HostError(host.name, f"{folder} was not synced: {first}")
+        raise HostFull(full or host.name, f"no space left for {folder}")
+    if code in _CHANGING and "Permission denied" not in first:
+        raise _Changing(first)
+    if code in _CUT:
+        raise HostUnreachable(host.name, "the connection ended in the middle of a sync")
+    raise HostError(host.name, f"{folder} was not synced: {first}")
 
 
 def _is_empty(folder: Path) -> bool:

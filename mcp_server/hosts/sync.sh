@@ -98,9 +98,7 @@ place() { # what lies in the folder $1 of $new, into that folder of the target; 
         there=$at/${entry##*/}
         if [ -d "$entry" ] && [ ! -h "$entry" ]; then
             if [ -d "$there" ] && [ ! -h "$there" ]; then (place "$there") || exit 1; continue; fi
-            rm -f "$there" # a file or a link that a build made
-        elif [ -h "$there" ]; then
-            rm -f "$there" # mv could go through it
+            rm -f "$there" # a file or a link that a build made; mv itself replaces one by a file
         fi
         set -- "$@" "$entry"
         [ $# -lt 200 ] || { move "$@"; set --; }

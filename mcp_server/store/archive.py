@@ -1,6 +1,6 @@
 """Results of builds, kept after their jobs are gone: files by their hash, and readable trees of links to them.
 
-    <root>/blobs/ab/<sha256>            each content once
+    <root>/blobs/ab/<sha256>            each content once; <sha256>.x is one that may be executed
     <root>/builds/<id>/<stage>/<path>   hard links to them
     <root>/builds/<id>/logs/<name>.gz
     <root>/builds/<id>/manifest.json    what the build was, and every file's stage, size and hash
@@ -10,29 +10,33 @@ Every step is a rename or a link, so a crash leaves whole files, at worst some w
 
 import asyncio
 import errno
-import gzip
 import hashlib
 import json
 import os
 import re
 import secrets
 import shutil
+import stat
+import zlib
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO, ParamSpec, Protocol, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 from mcp_server.errors import BadInput, NotFound, StoreError
 from mcp_server.model import Artifact
 
 P = ParamSpec("P")
+Q = ParamSpec("Q")
 T = TypeVar("T")
 
 LOGS = "logs"
 MANIFEST = "manifest.json"
 _STAGE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}")
+_ASIDE = re.compile(r"\.new\.[0-9a-f]{16}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _FRESH_S = 3600  # a blob without a link may be on its way into a tree; nothing takes an hour between the two
 _CHUNK = 1 << 20  # bytes
@@ -71,6 +75,7 @@ class Archive:
     async def add(self, build: int, stage: str, folder: Path, files: Sequence[File]) -> Sequence[Artifact]:
         """Take these files of `folder` in; they leave it. What the stage left there before stays, unless of that path.
 
+        Of their permission bits it is kept whether the owner may execute them; nobody else may read the archive.
         NotFound names a file that is not in `folder`; BadInput a path or a hash that is none; StoreError: no space.
         """
         for file in files:
@@ -81,12 +86,13 @@ class Archive:
         """Keep a log, compressed: `<build>/logs/<name>.gz`. One of that name is replaced. StoreError: no space."""
         target = self._build(build) / LOGS / f"{_checked('log name', name)}.gz"
         aside = await _in_thread(_aside, target)
+        packer = zlib.compressobj(6, wbits=31)  # gzip
         try:
             raw = await _in_thread(_new, aside)
             try:
-                with gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=raw) as file:
-                    async for chunk in chunks:
-                        await _in_thread(file.write, chunk)
+                async for chunk in chunks:
+                    await _in_thread(_append, raw, packer.compress, chunk)
+                await _in_thread(_append, raw, packer.flush)
             finally:
                 await _in_thread(raw.close)
             await _in_thread(aside.replace, target)
@@ -131,7 +137,8 @@ class Archive:
 
     def _keep(self, source: Path, sha256: str) -> Path:
         """The blob of that hash, made from `source` where it is not there already."""
-        blob = self._root / "blobs" / sha256[:2] / sha256
+        runs = bool(source.stat().st_mode & stat.S_IXUSR)
+        blob = self._root / "blobs" / sha256[:2] / (f"{sha256}.x" if runs else sha256)
         if blob.exists():
             os.utime(blob)  # fresh again, so that no sweep takes it before it is linked
             if blob.stat().st_size == source.stat().st_size:
@@ -148,7 +155,7 @@ class Archive:
                     raise
                 aside.unlink(missing_ok=True)
                 shutil.copyfile(source, aside)
-            aside.chmod(0o600)
+            aside.chmod(0o700 if runs else 0o600)
             os.utime(aside)
             _flush(aside)
             aside.replace(blob)
@@ -166,7 +173,7 @@ class Archive:
                 if error.errno not in (errno.EMLINK, errno.EPERM, errno.ENOTSUP):
                     raise
                 shutil.copyfile(blob, aside)
-                aside.chmod(0o600)
+                shutil.copymode(blob, aside)
             if target.exists() and target.samefile(aside):
                 return  # rename of two names of one file would do nothing, and leave both
             aside.replace(target)
@@ -176,7 +183,11 @@ class Archive:
     def _write_manifest(self, build: int, facts: Mapping[str, Any]) -> Path:
         folder = self._build(build)
         target = folder / MANIFEST
-        kept = [_described(folder, path) for path in _files(folder) if path != target]
+        kept = [
+            _described(folder, path)
+            for path in sorted(_files(folder))
+            if path != target and not _ASIDE.fullmatch(path.name)
+        ]
         text = json.dumps({**facts, "build": build, "files": kept}, indent=2, default=str)
         aside = _aside(target)
         try:
@@ -272,8 +283,14 @@ def _private(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NOFOLLOW, 0o600)
 
 
-def _new(path: Path) -> BinaryIO:
-    return open(path, "xb", opener=_private)
+def _new(path: Path) -> FileIO:
+    return FileIO(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600), "w")
+
+
+def _append(file: FileIO, pack: Callable[Q, bytes], *args: Q.args, **kwargs: Q.kwargs) -> None:
+    data = pack(*args, **kwargs)
+    while data:
+        data = data[file.write(data) :]
 
 
 def _flush(path: Path) -> None:

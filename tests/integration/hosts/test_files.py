@@ -8,7 +8,8 @@ import pytest
 
 from mcp_server.errors import BadInput, HostError, NotFound
 from mcp_server.hosts.base import Host
-from mcp_server.hosts.files import fetch, list_files, put, sha256_of
+from mcp_server.hosts.files import describe, fetch, list_files, put, sha256_of
+from mcp_server.store.archive import Archive
 
 NAMES = ["a b", "new\nline", "q'uo\"te", "back\\slash", "-dash", ".dot", "$x`id`", "\udcff\udc81.bin", "#hash"]
 
@@ -39,6 +40,27 @@ async def test_a_link_out_of_the_tree_is_not_listed(host: Host, root: Path) -> N
     (root / "build" / "out").symlink_to("/etc/passwd")
     (root / "build" / "in.bin").symlink_to("sub/x.bin")
     assert [info.path for info in await list_files(host, str(root), ["build/out", "build/in.bin"])] == ["build/in.bin"]
+
+
+async def test_an_executable_stays_one_through_the_archive(host: Host, root: Path, tmp_path: Path) -> None:
+    """Ours: also where a file of the same content is none, and where the other was there before."""
+    for name, mode in (("run", 0o755), ("data", 0o640)):
+        (root / "build" / name).write_text("same")
+        (root / "build" / name).chmod(mode)
+    files = await list_files(host, str(root), ["build/run", "build/data"])
+    fetched = await fetch(host, str(root), files, tmp_path / "staged")
+    archive = Archive(tmp_path / "archive")
+    artifacts = await archive.add(1, "make", tmp_path / "staged", fetched)
+    kept = archive.folder(1, "make")
+    there = tmp_path / "there" / "build"
+    there.mkdir(parents=True)
+    (there / "run").write_text("same")
+    (there / "run").chmod(0o600)
+    assert await put(host, str(there.parent), kept, await describe(kept, artifacts)) == 2
+    assert [(there / name).stat().st_mode & 0o777 for name in ("run", "data")] == [0o755, 0o644]
+    (kept / "build" / "run").unlink()
+    with pytest.raises(NotFound, match="build/run"):
+        await describe(kept, artifacts)
 
 
 async def test_a_file_that_changed_is_named(host: Host, root: Path, tmp_path: Path) -> None:

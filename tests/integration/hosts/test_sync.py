@@ -3,13 +3,11 @@
 import asyncio
 import os
 import shutil
-import signal
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from mcp_server.errors import BadInput, Conflict, HostError, HostUnreachable, NotFound
+from mcp_server.errors import BadInput, HostError, NotFound
 from mcp_server.hosts import rsync
 from mcp_server.hosts.base import Host
 from mcp_server.hosts.sync import pull_tree, push_tree
@@ -17,8 +15,6 @@ from tests.integration.hosts.conftest import MAKES
 
 NO_RSYNC = pytest.mark.skipif(not shutil.which("rsync"), reason="rsync is not installed")
 EVERYWHERE = pytest.mark.parametrize("make", [*MAKES, "bash"], indirect=True)
-BIG = 6 << 20  # bytes; far more than all pipes on the way hold
-PAUSED_S = 60  # of a far end that has been stopped: longer than any test
 
 
 @pytest.fixture
@@ -39,19 +35,6 @@ SOURCE = {"a b", "#hash", "d", "d/new\nline", "d/run", "\udcff", "gone", "gone/x
 
 def names(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if ".build-orch" not in str(path)}
-
-
-def held(tmp_path: Path) -> list[int]:
-    """The sync scripts that run for this test."""
-    found: list[int] = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            line = path.read_bytes()
-        except OSError:
-            continue
-        if os.fsencode(tmp_path) in line and b"/.sync-" in line and b"sh -c" not in line:
-            found.append(int(path.parent.name))
-    return found
 
 
 @EVERYWHERE
@@ -125,7 +108,7 @@ async def test_a_pull_brings_what_a_push_would(host: Host, source: Path, tmp_pat
     """Ours: links stay links, modes and times stay, nothing of ours is left over."""
     target = tmp_path / "here"
     seen: list[tuple[int, int]] = []
-    report = await pull_tree(host, str(source), target, on_progress=lambda *now: seen.append(now))
+    report = await pull_tree(host, str(source), target, on_progress=lambda files, size: seen.append((files, size)))
     assert {str(path.relative_to(target)) for path in target.rglob("*")} == SOURCE
     assert (target / "link").readlink() == Path("/etc/passwd")
     assert (target / "d" / "run").stat().st_mode & 0o777 == 0o755
@@ -148,22 +131,6 @@ async def test_a_pull_takes_an_empty_folder_only(host: Host, source: Path, tmp_p
         await pull_tree(host, str(source), tmp_path / "here")
     with pytest.raises(NotFound):
         await pull_tree(host, str(source / "no"), tmp_path / "none")
-
-
-async def test_a_pull_is_whole_or_nothing(host: Host, source: Path, tmp_path: Path) -> None:
-    """Ours: a cancelled one leaves an empty folder."""
-    (source / "big").write_bytes(os.urandom(BIG))
-    target = tmp_path / "here"
-    begun = asyncio.Event()
-    pull = asyncio.create_task(pull_tree(host, str(source), target, on_progress=lambda *_: begun.set()))
-    async with asyncio.timeout(10):
-        while not begun.is_set() and not pull.done():
-            await asyncio.sleep(0)
-        pull.cancel()
-        await asyncio.wait([pull])
-    if pull.cancelled():
-        assert list(target.iterdir()) == []
-    await pull_tree(host, str(source), tmp_path / "again")
 
 
 # What goes wrong

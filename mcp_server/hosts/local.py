@@ -136,7 +136,7 @@ class LocalChannel:
     async def end_input(self) -> None:
         self._stdin.close()
         with suppress(ConnectionError):
-            await self._stdin.wait_closed()
+            await asyncio.shield(self._stdin.wait_closed())  # else a cancel would take its end from asyncio itself
 
     async def read(self, max_bytes: int) -> bytes:
         return await self._stdout.read(max_bytes)

@@ -110,6 +110,7 @@ class Run:
     ) -> asyncio.subprocess.Process:
         near = local_version() or ()
         argv = ["rsync", "-lptOs" if push else "-ptOs"]  # a link that is never made leads nobody out of `folder`
+        # every folder is in the list itself; without "no implied" rsync looks at each again for each of its files
         argv += ["--from0", "--files-from=-", "--no-implied-dirs", "--out-format=%i", f"--temp-dir={STAGING}"]
         argv.append("--blocking-io")  # else the bridge's cat may find its output full, and end
         if min(tuple(near), tuple(far_version)) >= _NANOSECONDS:

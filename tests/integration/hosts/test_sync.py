@@ -145,7 +145,7 @@ async def test_an_rsync_that_asks_for_something_else_is_ended(
     odd = tmp_path / "odd"
     odd.mkdir()
     (odd / "rsync").write_text(
-        '#!/bin/sh\n[ "$1" != --version ] || exec /usr/bin/rsync --version\n'
+        f'#!/bin/sh\n[ "$1" != --version ] || exec {shutil.which("rsync")} --version\n'
         'while [ "$1" != -e ]; do shift; done\neval "$2 there rsync --server --log-file=/tmp/x ."\n'
     )
     (odd / "rsync").chmod(0o755)

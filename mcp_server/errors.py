@@ -8,6 +8,7 @@ OrchestratorError                 one sentence for people, fields and `reason` f
 ├── ConfigError                   config.yaml: where and what would be right
 ├── WorkerFailed                  the worker ends as soon as it is started; its last words
 ├── StoreError                    the database: newer than this version, corrupt, not on a local disk
+├── ArchiveError                  results of a build cannot be kept: no space, no permission
 ├── HostError                     a host could not do what was asked
 │   ├── HostUnreachable           nothing is known of its jobs now
 │   ├── HostFull                  no space for the job's records; nothing was started
@@ -73,6 +74,12 @@ class StoreError(OrchestratorError):
     """The database cannot be used."""
 
     reason = "store"
+
+
+class ArchiveError(OrchestratorError):
+    """Results of a build cannot be kept."""
+
+    reason = "archive"
 
 
 class WorkerFailed(OrchestratorError):

@@ -1,6 +1,6 @@
 """What a front asks for, turned into plans: checked at the door, before a row is written.
 
-May import: model, config, errors, plans, references, durations, hosts, idf, demo, pipelines.
+May import: model, config, errors, plans, references, durations, hosts, idf, demo, pipelines, secret_store.
 Never: store, engine, a front.
 """
 
@@ -16,7 +16,7 @@ from mcp_server.config import Config
 from mcp_server.config_rules import LOCAL
 from mcp_server.demo.place import is_demo_project, simulated_installation
 from mcp_server.durations import parse_duration
-from mcp_server.errors import BadInput, EnvironmentMissing
+from mcp_server.errors import BadInput, EnvironmentMissing, OrchestratorError, PipelineError
 from mcp_server.hosts.registry import Hosts
 from mcp_server.idf.environment import choose_installation, find_installations
 from mcp_server.idf.installation import Installation, checked_target, read_version
@@ -24,6 +24,7 @@ from mcp_server.idf.project import DEFAULT_TARGET, IdfProject, inspect_project
 from mcp_server.model import Plan, StageSpec
 from mcp_server.pipelines import spec
 from mcp_server.pipelines.pipeline import Pipeline, PipelineStage
+from mcp_server.secret_store import Secrets
 
 _TARGET = re.compile(r"[a-z][a-z0-9]{2,19}")
 MOST_BYTES = 5_000_000  # of a pipeline file; one that is larger was not written by hand
@@ -143,8 +144,29 @@ class Orders:
     def pipeline(self, pipeline: Pipeline, folder: Path) -> Order:
         """A pipeline whose relative paths start from `folder`. BadInput, EnvironmentMissing: of its `uses`."""
         folder = Path(references.real_path(str(folder)))
+        self._check(pipeline)
         plan = plans.of_pipeline(pipeline, folder, self._uses)
         return Order(str(folder), plan, pipeline.name, folder.name)
+
+    def _check(self, pipeline: Pipeline) -> None:
+        """What only this home's configuration can tell: PipelineError with everything that a stage would fail for."""
+        secrets, mistakes = Secrets(self._config, self._environment), list[str]()
+        for stage in pipeline.stages:
+            if stage.skip or stage.uses is not None:
+                continue
+            hosts = [name for server in stage.servers for name in self._hosts.resolve(server)]
+            if stage.workdir is None and stage.sync is None:
+                homeless = [name for name in hosts if name != LOCAL and not self._hosts.server(name).workdir]
+                if homeless:
+                    mend = f"give it one, sync a tree, or give server '{homeless[0]}' a workdir in config.yaml"
+                    mistakes.append(f"stage '{stage.name}' has no workdir: {mend}")
+            for name in stage.secrets:
+                try:
+                    secrets.get(name)
+                except OrchestratorError as error:
+                    mistakes.append(f"stage '{stage.name}': {error}")
+        if mistakes:
+            raise PipelineError(pipeline.source, [f"{pipeline.source}: {mistake}" for mistake in mistakes])
 
     def _uses(self, stage: PipelineStage, folder: Path) -> StageSpec:
         with_ = stage.with_

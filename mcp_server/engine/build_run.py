@@ -101,21 +101,25 @@ class BuildRun:
         for error in ended:
             if isinstance(error, BaseException):
                 raise error
+        out_of_reach = "; ".join(sentence for sentence in ended if isinstance(sentence, str) and sentence)
         now = self.services.clock.now()
         await self.services.store.write(lambda c: builds.close_open_stages(c, build.id, "cancelled", now))
-        await self._end(BuildStatus.CANCELLED, "cancelled", jobs[-1] if jobs else None)
+        await self._end(BuildStatus.CANCELLED, "cancelled", jobs[-1] if jobs else None, out_of_reach)
 
-    async def _kill(self, row: Stage) -> None:
+    async def _kill(self, row: Stage) -> str:
+        """End one job; a sentence where nobody here can reach it any more. HostUnreachable: it may come back."""
         try:
             await self.services.host(row.host).kill(row.job_id or "", GRACE_S)
         except BadInput as error:  # the server was taken out of config.yaml: nobody here can reach its job any more
             log.warning("build %d: job %s is not ended: %s", self.build_id, row.job_id, error)
+            return f"job {row.job_id} was not ended and may run on: host {row.host} is not in config.yaml any more"
         except HostUnreachable:
             if row.unreachable_since is None:
                 now = self.services.clock.now()
                 away = row.model_copy(update={"unreachable_since": now})
                 await self.services.store.write(lambda c: builds.put_stage(c, away, now))
             raise
+        return ""
 
     async def _end(self, status: BuildStatus, reason: str, stage: Stage | None, sentence: str = "") -> None:
         """The end state, what was found and the leases, in one transaction. `stage` is the one that decided."""

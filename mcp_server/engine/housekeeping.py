@@ -26,11 +26,11 @@ async def keep_house(services: Services) -> None:
 async def clean(services: Services) -> None:
     """Remove artifacts and jobs older than `artifacts.keep`; nothing of an open build."""
     keep_s = services.config.artifacts.keep
-    rows = await services.store.read(builds.open_builds)
-    swept = await services.archive.sweep(keep_s, services.clock.now(), spare={row.id for row in rows})
+    needed = await services.store.read(builds.needed_by_open)
+    swept = await services.archive.sweep(keep_s, services.clock.now(), spare=needed)
     log.info("clean-up: %s", swept)
     store = await services.store.uuid()
-    spare = [f"{store}-{row.id}-" for row in rows]
+    spare = [f"{store}-{number}-" for number in needed]
     for name, host in services.hosts.opened().items():
         try:
             removed = await host.clean(store, keep_s, spare)

@@ -8,12 +8,13 @@ from typing import TypeVar
 
 from mcp_server.config import Server
 from mcp_server.engine import transfer
+from mcp_server.engine.arrival import Trees, reach
 from mcp_server.engine.leases import Choice, Gate
 from mcp_server.engine.services import HOST, Services
 from mcp_server.engine.stages.base import Prepared, StageContext, StageKind
 from mcp_server.engine.stages.kinds import KINDS
 from mcp_server.engine.watch import GRACE_S, Watch
-from mcp_server.errors import HostUnreachable, JobConflict, OrchestratorError, StoreError
+from mcp_server.errors import HostUnreachable, JobConflict, NotFound, OrchestratorError, StoreError
 from mcp_server.hosts.base import Exit, ExitReason, Host, JobSpec, JobState
 from mcp_server.model import Build, Lease, Progress, Stage, StageSpec, StageStatus, Verdict
 from mcp_server.store import artifacts, builds, leases
@@ -22,6 +23,7 @@ from mcp_server.store.events import append
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
 
 MANY = 1_000_000
 AWAY_S = (1, 2, 4, 8, 15)
@@ -40,6 +42,10 @@ class _TooLate(Exception):
     """What stood in the way of a stage stood there longer than the stage may take."""
 
 
+class _Vanished(Exception):
+    """The record of a job that did run is gone from its host: how it ended cannot be known any more."""
+
+
 class StageRun:
     """Brings one attempt to its end and returns its row. `rank` is the time from here to the build's end."""
 
@@ -53,10 +59,15 @@ class StageRun:
         *,
         rank: float = 0,
         gate: Gate | None = None,
+        trees: Trees | None = None,
     ) -> None:
         self.services, self.build, self.spec, self.stage = services, build, spec, stage
         self.previous, self.rank, self.gate = previous, rank, gate
         self.kind: StageKind = KINDS[spec.kind]
+        self._trees = trees or Trees(services.leases, build)
+        self._store_id = ""
+        self._ours = False  # a job of this very attempt is known to be there
+        self._confirming: asyncio.Task[None] | None = None
         self._host: Host | None = None
         self._server: Server | None = None
         self._down: dict[str, HostUnreachable] = {}
@@ -65,6 +76,7 @@ class StageRun:
     async def run(self, *, pause_s: float = 0) -> Stage:
         """The attempt's final row; begun `pause_s` after the last one's end. StoreError: run it again from the top."""
         begun = self.stage.job_id is not None
+        self._store_id = await self.services.store.uuid()
         while True:
             held: tuple[Lease, ...] = ()
             try:
@@ -81,10 +93,14 @@ class StageRun:
                 continue
             except _TooLate as late:
                 verdict, reason, end = Verdict(result="timeout", summary=str(late)), "timeout", None
+            except _Vanished as gone:
+                verdict, reason, end = Verdict(result="unknown", summary=str(gone)), "lost", None
             except OrchestratorError as error:
+                await self._abandon()
                 verdict, reason, end = Verdict(result="fail", summary=str(error)), error.reason, None
             except Exception as error:
                 log.exception("build %d stage %s", self.build.id, self.spec.name)
+                await self._abandon()
                 place = f"{self.services.config.logs_dir}/worker.log"
                 verdict = Verdict(result="fail", summary=f"internal error ({type(error).__name__}): see {place}")
                 reason, end = "internal", None
@@ -140,15 +156,30 @@ class StageRun:
         await self._insist(lambda: self._running(host))
         observer = await asyncio.to_thread(self.kind.observe, self._context())
         watch = Watch(host, self.job_id, observer, self.services.clock, live=self.kind.live, tell=self._progress)
-        end = await self._insist(watch.end)
+        try:
+            end = await self._insist(watch.end)
+        except NotFound:
+            raise _Vanished(f"the record of job {self.job_id} is gone from host {host.name}") from None
+        finally:
+            if self._confirming is not None:
+                await asyncio.wait({self._confirming})
         if end.reason is ExitReason.LOST:  # its supervisor is gone, its children may not be
             await self._insist(lambda: host.kill(self.job_id, GRACE_S))
         verdict = await self._insist(lambda: self.kind.finish(self._context(), end, observer))
-        if self.spec.artifacts and end.reason is ExitReason.EXIT:
-            verdict = await self._insist(lambda: self._take(host, verdict))
         # A job that was ended because its verdict stood did what was asked of it.
-        decided = observer.decided or end.reason is ExitReason.EXIT
-        return verdict, "exit" if decided else end.reason, end
+        reason = "exit" if observer.decided or end.reason is ExitReason.EXIT else end.reason.value
+        if self.spec.artifacts and end.reason is ExitReason.EXIT:
+            try:
+                verdict = await self._insist(lambda: self._take(host, verdict))
+            except StoreError:
+                raise
+            except OrchestratorError as error:  # what the job said stays; one that passed has not done its part
+                noted = {"details": {**verdict.details, "notes": [f"artifacts: {error}"]}}
+                if verdict.result == "pass":
+                    noted |= {"result": "fail", "summary": f"artifacts: {error}"}
+                    reason = error.reason
+                verdict = verdict.model_copy(update=noted)
+        return verdict, reason, end
 
     # -- the job -----------------------------------------------------------------------------------------------------
 
@@ -207,19 +238,23 @@ class StageRun:
             return False
         status = await host.status(self.stage.job_id)
         if status.state is JobState.ABSENT:
+            if (self.stage.resolved or {}).get("started"):
+                raise _Vanished(f"job {self.stage.job_id} ran on host {host.name}, which knows nothing of it any more")
             return False
         # No hash: it was kept from ever starting, and its exit record says so.
         if status.spec_sha256 not in (None, self.stage.spec_sha256):
             raise JobConflict(
                 host.name, f"job {self.stage.job_id} belongs to another build: its record was not touched"
             )
+        self._ours = True
         return True
 
     async def _start(self, host: Host) -> None:
-        await host.directory()  # reached before the row says that a job may be there
+        await reach(host, self._tell)
         prepared = await self.kind.prepare(self._context())
-        await transfer.bring(self.services, self._context(), prepared.cwd, self._tell)
-        job = await self._job(prepared)
+        if self.spec.sync or self.spec.needs_artifacts:
+            await self._bring(host, prepared.cwd)
+        job = self._job(prepared)
         now = self.services.clock.now()
         self._change(
             status=StageStatus.RUNNING,
@@ -238,11 +273,39 @@ class StageRun:
         await self.services.store.write(statements)
         self.services.begun.add(self.build.id)
         await host.start(job)
+        self._ours = True
+        self._confirming = asyncio.create_task(self._confirm())
 
-    async def _job(self, prepared: Prepared) -> JobSpec:
-        store_id = await self.services.store.uuid()
+    async def _bring(self, host: Host, folder: str) -> None:
+        if self.spec.sync is not None:
+            await self._trees.hold(f"tree:{host.name}:{folder}", self._tell)
+        bringing = transfer.bring(self.services, self._context(), folder, self._tell)
+        try:
+            await (self.services.clock.within(self.spec.timeout_s, bringing) if self.spec.timeout_s else bringing)
+        except TimeoutError:
+            what_for = self.stage.progress.message if self.stage.progress else "bringing files"
+            raise _TooLate(f"timed out {what_for}") from None
+
+    async def _confirm(self) -> None:
+        """Note that the job was there: should its record vanish, it is lost, and never started a second time."""
+        self._change(resolved={**(self.stage.resolved or {}), "started": True})
+        stage, now = self.stage, self.services.clock.now()
+        try:
+            await self.services.store.write(lambda c: builds.put_stage(c, stage, now))
+        except StoreError as error:
+            log.warning("build %d stage %s: %s", self.build.id, self.spec.name, error)
+
+    async def _abandon(self) -> None:
+        """End a job whose end nobody will wait for any more."""
+        if self._ours and self._host is not None:
+            try:
+                await self._host.kill(self.job_id, GRACE_S)
+            except OrchestratorError as error:
+                log.warning("build %d: job %s may run on: %s", self.build.id, self.stage.job_id, error)
+
+    def _job(self, prepared: Prepared) -> JobSpec:
         return JobSpec(
-            id=f"{store_id}-{self.build.id}-{self.stage.stage}-{self.stage.round}-{self.stage.attempt}",
+            id=f"{self._store_id}-{self.build.id}-{self.stage.stage}-{self.stage.round}-{self.stage.attempt}",
             argv=prepared.argv,
             cwd=prepared.cwd,
             env=prepared.env,
@@ -274,6 +337,7 @@ class StageRun:
             host=self._host or services.host(self.stage.host),
             server=self._server or services.hosts.server(self.stage.host),
             secrets=services.secrets,
+            store_id=self._store_id,
         )
 
     async def _tell(self, sentence: str) -> None:

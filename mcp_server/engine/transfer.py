@@ -18,6 +18,7 @@ from mcp_server.model import Artifact, Build, Stage, StageSpec, StageStatus, Syn
 from mcp_server.store import builds
 
 LOCAL = "local"
+STAGING = ".staging-"
 
 
 async def bring(services: Services, context: StageContext, folder: str, tell: Callable[[str], Awaitable[None]]) -> None:
@@ -29,10 +30,16 @@ async def bring(services: Services, context: StageContext, folder: str, tell: Ca
     if spec.sync is not None:
         await tell(f"bringing {spec.sync.path} to {host.name}")
         await _bring_tree(services, spec.sync, host, folder, project_path(context), context.server.workdir)
+    taken: dict[str, tuple[str, str]] = {}
     for needed in spec.needs_artifacts:
         owner, left = await _artifacts_of(services, context.build, needed)
         if not left:
             raise BadInput("needs_artifacts", f"stage {needed} left no artifacts: see its `artifacts`")
+        for artifact in left:
+            sha256, other = taken.setdefault(artifact.path, (artifact.sha256, needed))
+            if sha256 != artifact.sha256:
+                where = f"{artifact.path} of {other} and of {needed} are two files"
+                raise BadInput("needs_artifacts", f"{where}: give them different paths")
         await tell(f"bringing {len(left)} artifacts of {needed} to {host.name}")
         kept = services.archive.folder(owner, needed)
         await files.put(host, folder, kept, await files.describe(kept, left))
@@ -69,18 +76,26 @@ async def _artifacts_of(services: Services, build: Build, stage: str) -> tuple[i
         rows, earlier = await services.store.read(
             lambda c, n=number: (builds.stages_of(c, n), builds.get_build(c, n).retry_of)
         )
-        for row in reversed(rows):
-            if row.stage == stage and row.status is StageStatus.SUCCESS and row.verdict:
-                return number, row.verdict.artifacts
+        mine = [row for row in rows if row.stage == stage and row.verdict]
+        passed = [row for row in mine if row.status is StageStatus.SUCCESS]
+        for row in reversed(passed or mine):  # one that is allowed to fail leaves its reports, too
+            assert row.verdict is not None
+            return number, row.verdict.artifacts
         number = earlier
-    raise NotFound(f"stage {stage} has not passed, so it left no artifacts")
+    raise NotFound(f"stage {stage} has not run, so it left no artifacts")
+
+
+def clear_staging(artifacts_dir: Path) -> None:
+    """Remove what a killed worker was about to take in. Only the holder of the worker lock may; blocks."""
+    for folder in artifacts_dir.glob(f"{STAGING}*"):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @asynccontextmanager
 async def staging(services: Services, name: str) -> AsyncGenerator[Path]:
     """A folder beside the archive, gone afterwards."""
     root = services.config.artifacts_dir
-    folder = Path(await anyio.to_thread.run_sync(lambda: mkdtemp(prefix=f".{name}-", dir=root)))
+    folder = Path(await anyio.to_thread.run_sync(lambda: mkdtemp(prefix=f"{STAGING}{name}-", dir=root)))
     try:
         yield folder
     finally:

@@ -4,6 +4,7 @@ import asyncio
 import graphlib
 from collections.abc import Callable, Mapping, Sequence
 
+from mcp_server.engine.arrival import Trees
 from mcp_server.engine.leases import Gate
 from mcp_server.engine.retry import asks_again, pause_s
 from mcp_server.engine.services import Services
@@ -26,10 +27,17 @@ class Walk:
         self._past = past
         self._made: dict[tuple[str, int], list[Stage]] = {}
         self._gate = Gate(build.plan.parallel_limit)
+        self._trees = Trees(services.leases, build)
         self._ranks: Mapping[str, float] = {}
 
     async def run(self) -> tuple[BuildStatus, Stage]:
         """The end state and the attempt that decided it."""
+        try:
+            return await self._run()
+        finally:
+            await self._trees.aclose()
+
+    async def _run(self) -> tuple[BuildStatus, Stage]:
         await self._take_directories()
         self._ranks = await self._rank()
         for round_ in range(1, self.plan.max_rounds + 1):
@@ -108,8 +116,8 @@ class Walk:
         made = self._made.setdefault((spec.name, round_), [])
         stage = self._next(spec, round_)
         if stage.status is not StageStatus.SKIPPED:
-            stage = stage.model_copy(update={"status": StageStatus.SKIPPED, "reason": reason})
             now = self.services.clock.now()
+            stage = stage.model_copy(update={"status": StageStatus.SKIPPED, "reason": reason, "ended_at": now})
             await self.services.store.write(lambda c: builds.put_stage(c, stage, now))
         made.append(stage)
         return stage
@@ -137,7 +145,9 @@ class Walk:
             if stage.status.is_open:
                 pause = pause_s(spec.retry, len(counted)) if counted else 0
                 rank = self._ranks.get(spec.name, 0)
-                run = StageRun(self.services, self.build, spec, stage, made, rank=rank, gate=self._gate)
+                run = StageRun(
+                    self.services, self.build, spec, stage, made, rank=rank, gate=self._gate, trees=self._trees
+                )
                 stage = await run.run(pause_s=pause)
                 fresh = True
             made.append(stage)

@@ -19,6 +19,7 @@ from mcp_server.engine.housekeeping import keep_house
 from mcp_server.engine.services import Services
 from mcp_server.engine.signals import Signal, announce, make_wake, open_fifo
 from mcp_server.engine.start import LOCK, newer, poke
+from mcp_server.engine.transfer import clear_staging
 from mcp_server.errors import OrchestratorError, StoreError
 from mcp_server.hosts.registry import Hosts
 from mcp_server.store import builds, leases
@@ -114,6 +115,7 @@ def run(handed_down: int | None = None) -> int:
     store = Store(config.database_url, config.home, lambda: announce(config.home))
     try:
         store.migrate()
+        clear_staging(config.artifacts_dir)
         worker = Worker(config, store, SystemClock())
         asyncio.run(worker.serve())
     finally:
@@ -131,6 +133,7 @@ def main() -> int:
     parser.add_argument("--lock-fd", type=int)
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("asyncssh").setLevel(logging.WARNING)  # it has eight lines to say of each channel
     try:
         return run(options.lock_fd)
     except OrchestratorError as error:

@@ -29,12 +29,17 @@ _MATRIX: dict[str, Any] = {
 }
 
 
+KEPT_NAMES = ("logs", "manifest.json")
+
+
 def _stage_name(value: str) -> str:
     if not _STAGE_NAME.fullmatch(value):
         raise ValueError(
             "a stage's name has letters, digits, '.', '_' and '-' only, begins with a letter or digit, "
             "and is 64 long at most"
         )
+    if value in KEPT_NAMES:
+        raise ValueError(f"'{value}' is what the archive calls its own; give the stage another name")
     return value
 
 

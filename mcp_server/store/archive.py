@@ -26,7 +26,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Any, ParamSpec, Protocol, TypeVar
 
-from mcp_server.errors import BadInput, NotFound, StoreError
+from mcp_server.errors import ArchiveError, BadInput, NotFound
 from mcp_server.model import Artifact
 
 P = ParamSpec("P")
@@ -76,14 +76,14 @@ class Archive:
         """Take these files of `folder` in; they leave it. What the stage left there before stays, unless of that path.
 
         Of their permission bits it is kept whether the owner may execute them; nobody else may read the archive.
-        NotFound names a file that is not in `folder`; BadInput a path or a hash that is none; StoreError: no space.
+        NotFound names a file that is not in `folder`; BadInput a path or a hash that is none; ArchiveError: no space.
         """
         for file in files:
             _check(file)
         return await _in_thread(self._add, self.folder(build, stage), folder, files)
 
     async def add_log(self, build: int, name: str, chunks: AsyncIterator[bytes]) -> Path:
-        """Keep a log, compressed: `<build>/logs/<name>.gz`. One of that name is replaced. StoreError: no space."""
+        """Keep a log, compressed: `<build>/logs/<name>.gz`. One of that name is replaced. ArchiveError: no space."""
         target = self._build(build) / LOGS / f"{_checked('log name', name)}.gz"
         aside = await _in_thread(_aside, target)
         packer = zlib.compressobj(6, wbits=31)  # gzip
@@ -101,7 +101,7 @@ class Archive:
         return target
 
     async def write_manifest(self, build: int, facts: Mapping[str, Any]) -> Path:
-        """`facts` and what is kept of the build, as JSON. StoreError: no space."""
+        """`facts` and what is kept of the build, as JSON. ArchiveError: no space."""
         return await _in_thread(self._write_manifest, build, facts)
 
     async def sweep(
@@ -130,6 +130,7 @@ class Archive:
                 raise NotFound(f"{source} is not the file of {file.size} bytes that was to be kept")
             blob = self._keep(source, file.sha256)
             _no_link_below(target, (target / file.path).parent)
+            _give_way(target, file.path)
             _make(target.joinpath(file.path).parent)
             self._link(blob, target / file.path)
             source.unlink()
@@ -240,10 +241,10 @@ async def _in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
         raise
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StoreError(
+            raise ArchiveError(
                 f"no space left for results: {error.filename or 'the archive'}; lower artifacts.keep"
             ) from error
-        raise StoreError(f"results cannot be kept: {error.strerror}: {error.filename}") from error
+        raise ArchiveError(f"results cannot be kept: {error.strerror}: {error.filename}") from error
 
 
 def _check(file: File) -> None:
@@ -259,6 +260,18 @@ def _checked(argument: str, name: str) -> str:
     return name
 
 
+def _give_way(target: Path, path: str) -> None:
+    """Remove what an earlier attempt left where this one needs a folder, or a file."""
+    *folders, name = path.split("/")
+    place = target
+    for folder in folders:
+        place /= folder
+        if place.is_file():
+            place.unlink()
+    if (place / name).is_dir():
+        shutil.rmtree(place / name)
+
+
 def _make(folder: Path) -> None:
     """With its parents, all of them 0700."""
     if not folder.is_dir():
@@ -269,7 +282,7 @@ def _make(folder: Path) -> None:
 def _no_link_below(root: Path, folder: Path) -> None:
     while folder != root and root in folder.parents:
         if folder.is_symlink():
-            raise StoreError(f"{folder} is a link: results are not kept through it")
+            raise ArchiveError(f"{folder} is a link: results are not kept through it")
         folder = folder.parent
 
 

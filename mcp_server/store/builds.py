@@ -68,9 +68,15 @@ def insert_build(
     priority: int = 10,
     retry_of: int | None = None,
 ) -> tuple[Build, bool]:
-    """A new pending build and False; or the one pending already for the same directory and arguments, and True."""
+    """A new pending build and False; or the one pending already for the same directory and arguments, and True.
+
+    Retries of two builds are two: each goes on from what its own one left.
+    """
     same = sa.select(BUILDS).where(
-        BUILDS.c.args_key == args_key, BUILDS.c.status == BuildStatus.PENDING, BUILDS.c.cancel_requested.is_(False)
+        BUILDS.c.args_key == args_key,
+        BUILDS.c.retry_of.is_not_distinct_from(retry_of),
+        BUILDS.c.status == BuildStatus.PENDING,
+        BUILDS.c.cancel_requested.is_(False),
     )
     if (row := c.execute(same.order_by(BUILDS.c.id)).mappings().first()) is not None:
         return _build(row), True
@@ -131,6 +137,17 @@ def open_builds(c: sa.Connection) -> list[OpenBuild]:
     return [OpenBuild(row.id, row.cancel_requested) for row in rows]
 
 
+def needed_by_open(c: sa.Connection) -> set[int]:
+    """Open builds, and those that they are retries of: what these left may still be asked for."""
+    found = {row.id for row in open_builds(c)}
+    latest = set(found)
+    while latest:
+        query = sa.select(BUILDS.c.retry_of).where(BUILDS.c.id.in_(latest), BUILDS.c.retry_of.is_not(None))
+        latest = set(c.scalars(query)) - found
+        found |= latest
+    return found
+
+
 def recent_durations(c: sa.Connection, args_key: str, limit: int = 5) -> list[float]:
     """Seconds that the last successful builds with the same arguments took, newest first."""
     query = sa.select(BUILDS.c.duration).where(BUILDS.c.args_key == args_key, BUILDS.c.status == BuildStatus.SUCCESS)
@@ -181,7 +198,8 @@ def request_cancel(c: sa.Connection, build_id: int, now: datetime) -> bool:
 
 def stages_of(c: sa.Connection, build_id: int) -> list[Stage]:
     """Every attempt at every stage of a build, in the order they began."""
-    order = (STAGES.c.round, STAGES.c.started_at.is_(None), STAGES.c.started_at, STAGES.c.stage, STAGES.c.attempt)
+    began = sa.func.coalesce(STAGES.c.started_at, STAGES.c.ended_at)  # what was skipped has only an end
+    order = (STAGES.c.round, began.is_(None), began, STAGES.c.stage, STAGES.c.attempt)
     query = sa.select(STAGES).where(STAGES.c.build == build_id).order_by(*order)
     return [_stage(row) for row in c.execute(query).mappings()]
 

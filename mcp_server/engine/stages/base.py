@@ -17,7 +17,7 @@ class StageContext:
     """What a kind may know of the attempt it works for. `previous` are this stage's earlier attempts in this round.
 
     `tell` shows one sentence about what `prepare` waits for. `host` is where it runs, `server` what config.yaml says of
-    that; in `ready` they are those of the first candidate.
+    that; in `ready` they are those of the first candidate. `store_id` tells this home's things there from another's.
     """
 
     build: Build
@@ -29,6 +29,7 @@ class StageContext:
     host: Host
     server: Server
     secrets: Secrets
+    store_id: str
     previous: Sequence[Stage] = ()
 
     @property

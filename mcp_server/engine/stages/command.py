@@ -1,6 +1,7 @@
 """`command`: any program, judged by its exit code; its log is diagnosed like a build's."""
 
 import asyncio
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
@@ -12,7 +13,7 @@ from mcp_server.errors import BadInput, OrchestratorError
 from mcp_server.hosts.base import Exit, ExitReason
 from mcp_server.idf.diagnostics import Diagnoser
 from mcp_server.idf.environment import job_environment
-from mcp_server.model import Verdict
+from mcp_server.model import Diagnosis, Verdict
 from mcp_server.redact import Redactor
 
 SHELL = 'if command -v bash >/dev/null 2>&1; then exec bash -c "$1"; else exec sh -c "$1"; fi'
@@ -43,6 +44,12 @@ code=$(
 exit "${code:-143}"
 """
 """`sh -c "$1" sh "$2"` whose output is kept free of the values of the variables named in `$3`: its log is a file."""
+
+
+_TROUBLE = re.compile(
+    r"error|fail|fatal|cannot|can't|could not|unable|not found|no such|denied|refused|exception|panic|abort|invalid",
+    re.IGNORECASE,
+)
 
 
 class CommandLog(LogDiagnosis):
@@ -95,9 +102,16 @@ class Command:
     async def finish(self, context: StageContext, end: Exit, observer: Observer) -> Verdict:
         assert isinstance(observer, CommandLog)
         observer.close()
-        code = end.code if end.reason is ExitReason.EXIT else 1
+        code = end.code if end.reason is ExitReason.EXIT else None
         diagnosis = await asyncio.to_thread(observer.diagnoser.finish, code)
-        return result_of(end).model_copy(update={"diagnosis": diagnosis})
+        return result_of(end).model_copy(update={"diagnosis": _stated(diagnosis)})
+
+
+def _stated(diagnosis: Diagnosis) -> Diagnosis:
+    """Without errors that are only the last words of a command: `echo x; false` states none."""
+    if any(error.kind != "unknown" or _TROUBLE.search(error.message) for error in diagnosis.errors):
+        return diagnosis
+    return diagnosis.model_copy(update={"errors": (), "error_count": 0, "hints": ()})
 
 
 async def working_folder(context: StageContext) -> str:
@@ -118,11 +132,13 @@ async def working_folder(context: StageContext) -> str:
 
 
 async def own_tree(context: StageContext) -> str:
-    """A folder for this machine's copy of a project, beside the jobs of the host."""
-    project = project_path(context)
+    """A folder for one tree of one project of this home, beside the jobs of the host."""
+    project, sync = project_path(context), context.spec.sync
     jobs = PurePosixPath(await context.host.directory())
     name = "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in project.name) or "tree"
-    return str(jobs.parent.parent / "trees" / f"{name}-{sha256(str(project).encode()).hexdigest()[:8]}")
+    parts = [context.store_id, str(project), *([sync.source, sync.path] if sync else [])]
+    which = sha256("\0".join(parts).encode("utf-8", "surrogateescape")).hexdigest()[:8]
+    return str(jobs.parent.parent / "trees" / f"{name}-{which}")
 
 
 def _argv(context: StageContext) -> Sequence[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mcp_server.config import load_config
-from mcp_server.errors import BadInput
+from mcp_server.errors import BadInput, PipelineError
 from mcp_server.model import BuildStatus, StageStatus
 from mcp_server.orchestrator import Orchestrator
 from mcp_server.orders import RemoteAsk
@@ -73,10 +73,10 @@ async def test_a_secret_that_is_not_there_is_named_with_the_command_that_sets_it
 ) -> None:
     """Interfaces."""
     text = "pipeline:\n  name: p\n  stages:\n    - {name: a, command: 'true', secrets: [NOT_THERE]}\n"
-    view = await run(orchestrator, folder, text)
+    with pytest.raises(PipelineError, match=r"stage .a.: .*build-orchestrator secrets set NOT_THERE"):
+        await run(orchestrator, folder, text)
 
-    assert view.build.status is BuildStatus.FAILED
-    assert "build-orchestrator secrets set NOT_THERE" in (view.build.build_output or "")
+    assert await orchestrator.list() == []
 
 
 async def test_artifacts_of_one_stage_are_there_for_the_next_by_hash(orchestrator: Orchestrator, folder: Path) -> None:
@@ -242,3 +242,152 @@ async def test_a_server_taken_out_of_the_configuration_keeps_its_job_until_it_is
     end_everything(home)
 
     assert [(row.exit_code, row.attempt) for row in view.stages] == [(5, 1)]
+
+
+async def test_a_job_whose_record_vanished_is_lost_and_not_run_again(
+    orchestrator: Orchestrator, home: Path, folder: Path
+) -> None:
+    """Ours. A replaced pod looks like this: to start the attempt anew would flash, or deploy, twice."""
+    text = "pipeline:\n  name: p\n  stages: [{name: a, command: 'echo run >>ran; sleep 2', retry: 0}]\n"
+    async with asyncio.timeout(LIMIT_S):
+        pipeline = await orchestrator.read_pipeline(text=text)
+        number = (await orchestrator.start_pipeline(pipeline, folder)).build.id
+        while not (folder / "ran").exists():
+            await orchestrator.wait(number, 0.1)
+        end_worker(home, signal.SIGKILL)
+        for record in (home / "jobs").glob("*/*-a-1-1"):
+            record.rename(home / "elsewhere")
+        view = await orchestrator.wait(number, LIMIT_S - 5)
+
+    assert (view.build.status, view.build.reason) == (BuildStatus.FAILED, "lost")
+    assert (folder / "ran").read_text() == "run\n"
+
+
+async def test_what_is_left_at_one_path_by_two_stages_is_refused_where_it_differs(
+    orchestrator: Orchestrator, folder: Path
+) -> None:
+    """Ours. One would have silently taken the other's place."""
+    text = """
+pipeline:
+  name: p
+  stages:
+    - {name: cell, command: "mkdir -p ${matrix.n}; echo ${matrix.n} >${matrix.n}/app.bin",
+       matrix: {n: [a, b]}, workdir: ".", artifacts: ["${matrix.n}/app.bin"]}
+    - {name: both, command: "cat a/app.bin b/app.bin", needs_artifacts: [cell], retry: 0}
+    - {name: x, command: "mkdir -p x && echo x >x/app", workdir: ".", artifacts: [x/app], depends_on: both}
+    - {name: y, command: "mkdir -p y/x && echo y >y/x/app", workdir: "."}
+    - {name: z, command: "true", workdir: y, artifacts: [x/app], depends_on: y}
+    - {name: clash, command: "true", needs_artifacts: [x, z], retry: 0}
+"""
+    view = await run(orchestrator, folder, text)
+    rows = {row.stage: row for row in view.stages}
+
+    assert rows["both"].status is StageStatus.SUCCESS
+    assert rows["clash"].verdict
+    assert "x/app of x and of z are two files: give them different paths" in rows["clash"].verdict.summary
+
+
+async def test_reports_of_a_stage_that_may_fail_are_there_for_the_next(
+    orchestrator: Orchestrator, folder: Path
+) -> None:
+    """Ours. The usual artifact of a failed test stage is its report."""
+    text = """
+pipeline:
+  name: p
+  stages:
+    - {name: tests, command: "echo 3 failed >report; exit 1", allow_failure: true, artifacts: [report], retry: 0}
+    - {name: show, command: "cat report", needs_artifacts: [tests]}
+"""
+    view = await run(orchestrator, folder, text)
+
+    assert view.build.status is BuildStatus.SUCCESS, view.build.build_output
+    assert (await log(orchestrator, view, "show")).strip() == "3 failed"
+
+
+async def test_artifacts_that_cannot_be_taken_leave_the_jobs_own_end_as_it_is(
+    orchestrator: Orchestrator, home: Path, folder: Path
+) -> None:
+    """Ours. A failed compile is that, whatever became of its files; a pass that left nothing to keep is none."""
+    orchestrator.config.make_home()
+    (home / "artifacts" / "blobs").write_text("in the way\n")
+    broken = "echo 'main.c:3:5: error: boom'; touch out; exit 2"
+    text = """
+pipeline:
+  name: p
+  stages:
+    - {name: bad, command: "BROKEN", artifacts: [out], retry: 0}
+    - {name: good, command: "echo fine >out", artifacts: [out], retry: 0}
+""".replace("BROKEN", broken)
+    view = await run(orchestrator, folder, text)
+    rows = {row.stage: row for row in view.stages}
+
+    assert (rows["bad"].reason, rows["bad"].exit_code) == ("exit", 2)
+    assert rows["bad"].verdict
+    assert rows["bad"].verdict.diagnosis
+    assert rows["bad"].verdict.diagnosis.errors[0].message == "boom"
+    assert (rows["good"].status, rows["good"].reason, rows["good"].exit_code) == (StageStatus.FAILED, "archive", 0)
+
+
+async def test_an_attempt_may_leave_a_folder_where_the_last_one_left_a_file(
+    orchestrator: Orchestrator, folder: Path
+) -> None:
+    """Ours. The build went from the top for ever."""
+    command = "if [ -e out ]; then rm out; mkdir out; echo 2 >out/a; else echo 1 >out; exit 1; fi"
+    text = f"""
+pipeline:
+  name: p
+  stages: [{{name: a, command: "{command}", artifacts: ["out", "out/**"], retry: 1}}]
+"""
+    view = await run(orchestrator, folder, text)
+
+    assert view.build.status is BuildStatus.SUCCESS, view.build.build_output
+
+
+async def test_retries_of_two_builds_are_two(orchestrator: Orchestrator, folder: Path) -> None:
+    """Ours. Each goes on from what its own build left."""
+    text = "pipeline:\n  name: p\n  stages: [{name: a, command: 'exit 3', retry: 0}]\n"
+    first, second = await run(orchestrator, folder, text), await run(orchestrator, folder, text)
+    again = [await orchestrator.retry(view.build.id) for view in (first, second)]
+
+    assert [started.build.retry_of for started in again] == [first.build.id, second.build.id]
+
+
+async def test_the_last_words_of_a_command_are_no_error_of_themselves(orchestrator: Orchestrator, folder: Path) -> None:
+    """Ours. `echo x; false` names no cause, so none is made up."""
+    text = "pipeline:\n  name: p\n  stages: [{name: a, command: 'echo built 3 files; exit 3', retry: 0}]\n"
+    view = await run(orchestrator, folder, text)
+
+    assert view.stages[0].verdict
+    assert view.stages[0].verdict.diagnosis
+    assert view.stages[0].verdict.diagnosis.error_count == 0
+    assert view.stages[0].verdict.summary == "exit code 3"
+
+
+async def test_a_synced_tree_is_one_builds_at_a_time(home: Path, tmp_path: Path) -> None:
+    """Ours. The second sync would have changed what the first build reads; it waits, and then has the new file."""
+    there, project = tmp_path / "there", tmp_path / "project"
+    there.mkdir()
+    project.mkdir()
+    (project / "a").write_text("old\n")
+    channel = ["env", "-i", f"HOME={there}", f"PATH={os.environ['PATH']}"]
+    (home / "config.yaml").write_text(json.dumps({"servers": {"far": {"exec": channel, "slots": 5}}}))
+    orchestrator = Orchestrator(load_config())
+    async with asyncio.timeout(LIMIT_S):
+        command = "until [ -e ~/go ]; do sleep 0.05; done; cat a"
+        first = (await orchestrator.start_remote(RemoteAsk("far", command=command, project=str(project)))).build.id
+        while not any(row.status is StageStatus.RUNNING for row in (await orchestrator.get(first)).stages):
+            await orchestrator.wait(first, 0.2)
+        (project / "a").write_text("new\n")
+        second = (await orchestrator.start_remote(RemoteAsk("far", command="cat a", project=str(project)))).build.id
+        while not any(
+            "another build uses" in (row.progress.message if row.progress else "")
+            for row in (await orchestrator.get(second)).stages
+        ):
+            await orchestrator.wait(second, 0.2)
+        (there / "go").touch()
+        await orchestrator.wait(second, LIMIT_S - 5)
+        logs = [(await orchestrator.log(number)).text for number in (first, second)]
+    await orchestrator.aclose()
+    end_everything(home)
+
+    assert logs == ["old", "new"]

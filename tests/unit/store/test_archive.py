@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from mcp_server.errors import BadInput, NotFound, StoreError
+from mcp_server.errors import ArchiveError, BadInput, NotFound
 from mcp_server.hosts.files import FileInfo
 from mcp_server.store.archive import Archive
 
@@ -189,7 +189,7 @@ async def test_a_full_disk_is_said_and_leaves_nothing_half(small: Path, tmp_path
     """Ours: the staged file stays, so that it can be kept later."""
     archive = Archive(small / "archive")
     big = staged(tmp_path, "big", "x" * 2_000_000)
-    with pytest.raises(StoreError, match="no space left"):
+    with pytest.raises(ArchiveError, match="no space left"):
         await archive.add(1, "make", tmp_path, [big])
     assert (tmp_path / "big").exists()
     assert await archive.size() == 0
@@ -198,7 +198,7 @@ async def test_a_full_disk_is_said_and_leaves_nothing_half(small: Path, tmp_path
         for _ in range(40):
             yield os.urandom(65_536)
 
-    with pytest.raises(StoreError, match="no space left"):
+    with pytest.raises(ArchiveError, match="no space left"):
         await archive.add_log(1, "make", flood())
     assert asides(small) == []
     await archive.add(1, "make", tmp_path, [staged(tmp_path, "a", "fits")])

@@ -12,8 +12,9 @@ def build_number(reference: int | str) -> int | str:
     if isinstance(reference, int) and not isinstance(reference, bool) and 0 < reference < 2**63:
         return reference
     text = str(reference).strip()
-    if text.removeprefix("#").isdecimal() and 0 < int(text.removeprefix("#")[:20]) < 2**63:
-        return int(text.removeprefix("#"))
+    digits = text.removeprefix("#").lstrip("0")
+    if digits.isascii() and digits.isdecimal() and len(digits) < 20 and int(digits) < 2**63:
+        return int(digits)
     parts = [len(part) for part in text.split("-")]
     if parts == [8, 4, 4, 4, 12]:
         return text.lower()

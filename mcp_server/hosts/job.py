@@ -221,7 +221,7 @@ class JobHost:
             case ["none"]:
                 return None
             case ["absent"]:
-                raise NotFound(f"job {job_id} was never started on {self.name}")
+                raise NotFound(f"host {self.name} has no record of job {job_id}: never begun, or removed")
             case _:
                 raise self._error(words)
 
@@ -318,7 +318,7 @@ class JobHost:
             if status.state not in (JobState.STARTING, JobState.RUNNING):
                 break
         if status.exit is None:
-            raise NotFound(f"job {job_id} was never started on {self.name}")
+            raise NotFound(f"host {self.name} has no record of job {job_id}: never begun, or removed")
         return status.exit
 
     def _waited(self, job_id: JobId, done: "asyncio.Task[Exit]") -> None:
@@ -328,7 +328,7 @@ class JobHost:
 
     async def _present(self, job_id: JobId) -> None:
         if (await self.status(job_id)).state is JobState.ABSENT:
-            raise NotFound(f"job {job_id} was never started on {self.name}")
+            raise NotFound(f"host {self.name} has no record of job {job_id}: never begun, or removed")
 
     def _status(self, words: list[str]) -> JobStatus:
         try:

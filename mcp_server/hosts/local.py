@@ -32,7 +32,7 @@ class LocalHost(JobHost):
         try:
             return await asyncio.to_thread(_read, log, offset, max_bytes)
         except FileNotFoundError:
-            raise NotFound(f"job {job_id} was never started on {self.name}") from None
+            raise NotFound(f"host {self.name} has no record of job {job_id}: never begun, or removed") from None
 
 
 class LocalShell:

@@ -26,8 +26,8 @@ T = TypeVar("T")
 
 
 MANY = 1_000_000
-AWAY_S = (1, 2, 4, 8, 15)
-"""Seconds between two looks at a host that does not answer; the last one from then on."""
+CONFIRM_S = 0.3  # a job that ends sooner writes its end instead
+AWAY_S = (1, 2, 4, 8, 15)  # between two looks at a host that does not answer; the last one from then on
 
 
 class _Elsewhere(Exception):
@@ -66,7 +66,7 @@ class StageRun:
         self.kind: StageKind = KINDS[spec.kind]
         self._trees = trees or Trees(services.leases, build)
         self._store_id = ""
-        self._ours = False  # a job of this very attempt is known to be there
+        self._ours = False  # the job of this very attempt is known to be there
         self._confirming: asyncio.Task[None] | None = None
         self._host: Host | None = None
         self._server: Server | None = None
@@ -162,6 +162,7 @@ class StageRun:
             raise _Vanished(f"the record of job {self.job_id} is gone from host {host.name}") from None
         finally:
             if self._confirming is not None:
+                self._confirming.cancel()
                 await asyncio.wait({self._confirming})
         if end.reason is ExitReason.LOST:  # its supervisor is gone, its children may not be
             await self._insist(lambda: host.kill(self.job_id, GRACE_S))
@@ -288,6 +289,7 @@ class StageRun:
 
     async def _confirm(self) -> None:
         """Note that the job was there: should its record vanish, it is lost, and never started a second time."""
+        await self.services.clock.sleep(CONFIRM_S)
         self._change(resolved={**(self.stage.resolved or {}), "started": True})
         stage, now = self.stage, self.services.clock.now()
         try:
@@ -297,11 +299,12 @@ class StageRun:
 
     async def _abandon(self) -> None:
         """End a job whose end nobody will wait for any more."""
-        if self._ours and self._host is not None:
-            try:
-                await self._host.kill(self.job_id, GRACE_S)
-            except OrchestratorError as error:
-                log.warning("build %d: job %s may run on: %s", self.build.id, self.stage.job_id, error)
+        if not self._ours or self._host is None:
+            return
+        try:
+            await self._host.kill(self.job_id, GRACE_S)
+        except OrchestratorError as error:
+            log.warning("build %d: job %s may run on: %s", self.build.id, self.job_id, error)
 
     def _job(self, prepared: Prepared) -> JobSpec:
         return JobSpec(

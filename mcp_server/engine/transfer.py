@@ -40,7 +40,8 @@ async def bring(services: Services, context: StageContext, folder: str, tell: Ca
             if sha256 != artifact.sha256:
                 where = f"{artifact.path} of {other} and of {needed} are two files"
                 raise BadInput("needs_artifacts", f"{where}: give them different paths")
-        await tell(f"bringing {len(left)} artifacts of {needed} to {host.name}")
+        many = "" if len(left) == 1 else "s"
+        await tell(f"bringing {len(left)} artifact{many} of {needed} to {host.name}")
         kept = services.archive.folder(owner, needed)
         await files.put(host, folder, kept, await files.describe(kept, left))
 

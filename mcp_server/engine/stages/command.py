@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 
 from mcp_server.config_rules import LOCAL
 from mcp_server.engine.stages.base import LogDiagnosis, Observer, Prepared, StageContext, project_path, result_of
+from mcp_server.engine.stages.masking import masked
 from mcp_server.errors import BadInput, OrchestratorError
 from mcp_server.hosts.base import Exit, ExitReason
 from mcp_server.idf.diagnostics import Diagnoser
@@ -18,33 +19,6 @@ from mcp_server.redact import Redactor
 
 SHELL = 'if command -v bash >/dev/null 2>&1; then exec bash -c "$1"; else exec sh -c "$1"; fi'
 """Runs `$1` by bash, as pipelines are written for it, or by sh where there is none."""
-
-MASKED = r"""
-kind=
-case $(awk -W version 2>&1 </dev/null) in *mawk*) kind='-W interactive' ;; esac
-exec 3>&1
-code=$(
-    { { sh -c "$1" sh "$2" 3>&- 4>&-; echo $? >&4; } 2>&1 | BO_MASKED="$3" awk $kind '
-        BEGIN {
-            count = split(ENVIRON["BO_MASKED"], name, " ")
-            for (i = 1; i <= count; i++) {
-                lines = split(ENVIRON[name[i]], line, "\n")
-                for (j = 1; j <= lines; j++) if (length(line[j]) > 3) secret[++secrets] = line[j]
-            }
-        }
-        {
-            for (i = 1; i <= secrets; i++)
-                while (at = index($0, secret[i]))
-                    $0 = substr($0, 1, at - 1) "***" substr($0, at + length(secret[i]))
-            print
-            fflush()
-        }' >&3
-    } 4>&1
-)
-exit "${code:-143}"
-"""
-"""`sh -c "$1" sh "$2"` whose output is kept free of the values of the variables named in `$3`: its log is a file."""
-
 
 _TROUBLE = re.compile(
     r"error|fail|fatal|cannot|can't|could not|unable|not found|no such|denied|refused|exception|panic|abort|invalid",
@@ -151,7 +125,7 @@ def _argv(context: StageContext) -> Sequence[str]:
             raise BadInput("task", f"host {context.host.name} has no `build` in config.yaml: pass a command instead")
         command = context.server.build.replace("{task}", shlex.quote(str(params["task"])))
     if secrets := params.get("secrets"):
-        return ["sh", "-c", MASKED, "sh", SHELL, command, " ".join(secrets)]
+        return masked(["sh", "-c", SHELL, "sh", command], secrets)
     return ["sh", "-c", SHELL, "sh", command]
 
 

@@ -252,7 +252,7 @@ async def test_a_job_whose_record_vanished_is_lost_and_not_run_again(
     async with asyncio.timeout(LIMIT_S):
         pipeline = await orchestrator.read_pipeline(text=text)
         number = (await orchestrator.start_pipeline(pipeline, folder)).build.id
-        while not (folder / "ran").exists():
+        while not any((row.resolved or {}).get("started") for row in (await orchestrator.get(number)).stages):
             await orchestrator.wait(number, 0.1)
         end_worker(home, signal.SIGKILL)
         for record in (home / "jobs").glob("*/*-a-1-1"):

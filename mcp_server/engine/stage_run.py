@@ -24,7 +24,6 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-
 MANY = 1_000_000
 CONFIRM_S = 0.3  # a job that ends sooner writes its end instead
 AWAY_S = (1, 2, 4, 8, 15)  # between two looks at a host that does not answer; the last one from then on
@@ -113,12 +112,14 @@ class StageRun:
         """Return once nothing stands in the way; _TooLate where that takes longer than the stage may."""
         self._change(host=self.services.hosts.resolve(self.spec.host)[0])
         await self._pause(pause_s)
-        ready = self.kind.ready(self._context())
+        await self._in_time(self.kind.ready(self._context()))
+
+    async def _in_time(self, work: Awaitable[None]) -> None:
         try:
-            await (self.services.clock.within(self.spec.timeout_s, ready) if self.spec.timeout_s else ready)
+            await (self.services.clock.within(self.spec.timeout_s, work) if self.spec.timeout_s else work)
         except TimeoutError:
-            waited_for = self.stage.progress.message if self.stage.progress else "waiting"
-            raise _TooLate(f"timed out {waited_for}") from None
+            what_for = self.stage.progress.message if self.stage.progress else "waiting"
+            raise _TooLate(f"timed out {what_for}") from None
 
     async def _pause(self, pause_s: float) -> None:
         last = self.previous[-1] if self.previous else None
@@ -280,12 +281,7 @@ class StageRun:
     async def _bring(self, host: Host, folder: str) -> None:
         if self.spec.sync is not None:
             await self._trees.hold(f"tree:{host.name}:{folder}", self._tell)
-        bringing = transfer.bring(self.services, self._context(), folder, self._tell)
-        try:
-            await (self.services.clock.within(self.spec.timeout_s, bringing) if self.spec.timeout_s else bringing)
-        except TimeoutError:
-            what_for = self.stage.progress.message if self.stage.progress else "bringing files"
-            raise _TooLate(f"timed out {what_for}") from None
+        await self._in_time(transfer.bring(self.services, self._context(), folder, self._tell))
 
     async def _confirm(self) -> None:
         """Note that the job was there: should its record vanish, it is lost, and never started a second time."""

@@ -28,8 +28,12 @@ async def bring(services: Services, context: StageContext, folder: str, tell: Ca
     """
     spec, host = context.spec, context.host
     if spec.sync is not None:
+
+        async def held() -> None:
+            await tell("waiting for another sync into the same folder")
+
         await tell(f"bringing {spec.sync.path} to {host.name}")
-        await _bring_tree(services, spec.sync, host, folder, project_path(context), context.server.workdir)
+        await _bring_tree(services, spec.sync, host, folder, project_path(context), context.server.workdir, held)
     taken: dict[str, tuple[str, str]] = {}
     for needed in spec.needs_artifacts:
         owner, left = await _artifacts_of(services, context.build, needed)
@@ -47,17 +51,17 @@ async def bring(services: Services, context: StageContext, folder: str, tell: Ca
 
 
 async def _bring_tree(
-    services: Services, wanted: Sync, host: Host, folder: str, project: Path, within: str | None
+    services: Services, wanted: Sync, host: Host, folder: str, project: Path, within: str | None, on_wait: sync.Waiting
 ) -> None:
     if wanted.source == LOCAL:
         source = project / wanted.path
         if not await anyio.Path(source).is_dir():
             raise BadInput("sync.path", f"{source} is no folder of this machine")
-        await sync.push_tree(host, source, folder, within=within)
+        await sync.push_tree(host, source, folder, within=within, on_wait=on_wait)
         return
     async with staging(services, "tree") as staged:
         await sync.pull_tree(services.host(services.hosts.resolve(wanted.source)[0]), wanted.path, staged)
-        await sync.push_tree(host, staged, folder, within=within)
+        await sync.push_tree(host, staged, folder, within=within, on_wait=on_wait)
 
 
 async def take(services: Services, stage: Stage, spec: StageSpec, host: Host, folder: str) -> Sequence[Artifact]:

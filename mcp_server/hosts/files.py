@@ -7,7 +7,7 @@ import asyncio
 import hashlib
 import stat
 import tarfile
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ FILES = Script("files")
 
 BATCH = 64  # names a request: far below the length of an argument list, far above the cost of a process
 CHUNK = 1 << 20  # bytes; what is held of a file at a time
+_LOOKED_AT = 2000  # names of a listing matched at a time: a few ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,20 +183,35 @@ async def list_files(host: Host, root: str, patterns: Sequence[str], *, max_file
     check_root("root", root)
     if not patterns:
         return []
-    is_named, request = matcher(patterns), words(root) + words(*find_words(patterns))
+    is_named = await in_thread(matcher, patterns)
+    request = words(root) + words(*await in_thread(find_words, patterns))
     async with host.channel(FILES, "list") as channel:
         answers = Answers(host, channel)
         await channel.write(request)
         await _entered(host, root, answers)
         found: list[str] = []
-        while name := await answers.until(b"\0"):
-            path = name.decode("utf-8", "surrogateescape").removeprefix("./").replace("//", "/")
-            if is_named(path):
-                found.append(path)
-                if len(found) > max_files:
-                    raise HostError(host.name, f"more than {max_files} files below {root} match: name fewer")
+        async for names in _printed(answers):
+            found += await in_thread(_named, names, is_named)
+            if len(found) > max_files:
+                raise HostError(host.name, f"more than {max_files} files below {root} match: name fewer")
         found.sort()
         return [info async for info in _look(host, channel, answers, found)]
+
+
+async def _printed(answers: Answers) -> AsyncIterator[list[bytes]]:
+    """What `find` prints, some at a time: matching them is not for the event loop."""
+    names: list[bytes] = []
+    while name := await answers.until(b"\0"):
+        names.append(name)
+        if len(names) == _LOOKED_AT:
+            yield names
+            names = []
+    yield names
+
+
+def _named(printed: list[bytes], is_named: Callable[[str], bool]) -> list[str]:
+    paths = (name.decode("utf-8", "surrogateescape").removeprefix("./").replace("//", "/") for name in printed)
+    return [path for path in paths if is_named(path)]
 
 
 async def look_at(host: Host, root: str, paths: Sequence[str]) -> Sequence[FileInfo]:

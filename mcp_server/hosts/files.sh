@@ -86,7 +86,7 @@ send() {
 
 explain() { # what the last command said, as an answer
     case $trouble in
-        *'No space'* | *uota* | *'write error'*) answer=full ;;
+        *'No space'* | *uota* | *'write error'* | *'Wrote only'*) answer=full ;;
         *) answer="error ${trouble%%"$BO_NL"*}" ;;
     esac
     exit 1

@@ -30,30 +30,58 @@ def matcher(patterns: Iterable[str]) -> Callable[[str], bool]:
 def _expression(parts: tuple[str, ...]) -> str:
     if not parts:
         return ".+"
-    text = "".join(r"(?:[^/.][^/]*/)*" if part == "**" else name_expression(part) + "/" for part in parts[:-1])
-    if parts[-1] == "**":
-        return text + r"(?:[^/.][^/]*/)*[^/.][^/]*"
-    return text + name_expression(parts[-1]) + "(?:/.+)?"
+    return path_expression(parts) + ("" if parts[-1] == "**" else "(?:/.+)?")
+
+
+def path_expression(parts: Sequence[str], *, dots: bool = False) -> str:
+    """A regular expression for a whole path; with `dots` a leading dot is a letter like others.
+
+    Each "**" but the last stops for good at the first place where the parts up to the next one fit: a later place
+    would leave the rest less. So time grows with path times pattern, never with the number of ways to share a path out.
+    """
+    groups: list[list[str]] = [[]]
+    for part in parts:
+        if part != "**":
+            groups[-1].append(name_expression(part, dots=dots))
+        elif len(groups) == 1 or groups[-1]:  # two in a row are as good as one
+            groups.append([])
+    first, *others = ["/".join(group) for group in groups]
+    if not others:
+        return first
+    name = "[^/]+" if dots else "[^/.][^/]*"
+    middle = "".join(f"(?>(?:{name}/)*?{group}/)" for group in others[:-1])
+    last = f"(?:{name}/)*?{others[-1]}" if others[-1] else f"(?:{name}/)*{name}"
+    return (first and first + "/") + middle + last
 
 
 def name_expression(part: str, *, dots: bool = False) -> str:
-    """A regular expression for one part of a path; with `dots` a leading dot is a letter like others."""
-    found = [] if dots or not _MAGIC.match(part) else [r"(?!\.)"]
-    at = 0
+    """A regular expression for one part of a path; with `dots` a leading dot is a letter like others.
+
+    Each "*" but the last stops for good at the first place where the letters up to the next one fit (see above).
+    """
+    first, *others = _between_stars(part)
+    middle = "".join(f"(?>[^/]*?{letters})" for letters in others[:-1] if letters)
+    ahead = "" if dots or not _MAGIC.match(part) else r"(?!\.)"
+    return ahead + first + middle + (f"[^/]*{others[-1]}" if others else "")
+
+
+def _between_stars(part: str) -> list[str]:
+    """What stands before, between and after the stars, each a regular expression of fixed length."""
+    found, at = [""], 0
     while at < len(part):
         letter = part[at]
         end = part.find("]", at + 2 + (part[at + 1 : at + 2] == "!")) if letter == "[" else -1
         if letter == "*":
-            found.append("[^/]*")
+            found.append("")
         elif letter == "?":
-            found.append("[^/]")
+            found[-1] += "[^/]"
         elif end > 0:
-            found.append(_set(part[at + 1 : end]))
+            found[-1] += _set(part[at + 1 : end])
             at = end
         else:
-            found.append(re.escape(letter))
+            found[-1] += re.escape(letter)
         at += 1
-    return "".join(found)
+    return found
 
 
 def _set(inner: str) -> str:

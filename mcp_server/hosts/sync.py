@@ -5,7 +5,7 @@ A target remembers what was brought there. Only that is ever deleted, so what a 
 
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from mcp_server.hosts.script import Script
 from mcp_server.hosts.tar_out import archive
 from mcp_server.hosts.tree import (
     DEFAULT_EXCLUDES,
+    MARKER,
     STAGING,
     Entry,
     Excludes,
@@ -56,6 +57,10 @@ class SyncReport:
     clock_off_s: float = 0
 
 
+Waiting = Callable[[], Awaitable[None]]
+"""Told that another sync holds the target."""
+
+
 class _Changing(Exception):
     """The source changed while it was read."""
 
@@ -69,19 +74,22 @@ async def push_tree(
     delete: bool = True,
     on_progress: Progress | None = None,
     within: str | None = None,
+    on_wait: Waiting | None = None,
 ) -> SyncReport:
     """Make `target` there, absolute and made where absent, hold the tree `source`.
 
     What vanished from `source` is deleted there if it was brought by an earlier push and is not excluded now. Build
-    folders are never brought (see `tree`); links are kept as links. Pushes into one target wait for each other.
-    A source that changes meanwhile is read once more, then Conflict. A target that holds anything else, is another
-    user's, or is a home: HostError, unless it is `within` or below it. HostFull: no space there. NotFound: no source.
+    folders are never brought (see `tree`); links are kept as links. Pushes into one target wait for each other:
+    `on_wait` is awaited once, as soon as this one has to. A source that changes meanwhile is read once more, then
+    Conflict. A target that holds anything else, is another user's, or is a home: HostError, unless it is `within` or
+    below it. HostFull: no space there. NotFound: no source.
     """
     check_root("target", target)
     began, excludes = time.monotonic(), Excludes(exclude)
+    waiting = _once(on_wait)
     for last in (False, True):
         tree = await in_thread(walk, source, excludes)
-        push = _Push(host, source, target, excludes, tree, on_progress)
+        push = _Push(host, source, target, excludes, tree, on_progress, waiting)
         try:
             return await push.run(within or "", delete, began)
         except _Changing as error:
@@ -90,21 +98,41 @@ async def push_tree(
     raise AssertionError("unreachable")
 
 
+def _once(on_wait: Waiting | None) -> Waiting:
+    """A source that changes makes a second attempt, which may have to wait again: that is no news."""
+    told = False
+
+    async def tell() -> None:
+        nonlocal told
+        if on_wait is not None and not told:
+            told = True
+            await on_wait()
+
+    return tell
+
+
 class _Push:
     """One attempt."""
 
     def __init__(
-        self, host: Host, source: Path, target: str, excludes: Excludes, tree: Tree, progress: Progress | None
+        self,
+        host: Host,
+        source: Path,
+        target: str,
+        excludes: Excludes,
+        tree: Tree,
+        progress: Progress | None,
+        on_wait: Waiting,
     ) -> None:
         self._host, self._source, self._target = host, source, target
-        self._excludes, self._tree, self._progress = excludes, tree, progress
+        self._excludes, self._tree, self._progress, self._on_wait = excludes, tree, progress, on_wait
 
     async def run(self, within: str, delete: bool, began: float) -> SyncReport:
         near = await in_thread(local_version)
         async with self._host.channel(SYNC, "push") as channel:
             answers = Answers(self._host, channel)
             await _send(channel, words(self._target, within))
-            known, clock, far = await _ready(self._host, answers, self._target)
+            known, clock, far = await _ready(self._host, answers, self._target, self._on_wait)
             by_rsync = near is not None and far is not None
             old: Manifest = {}
             deleted = 0
@@ -239,7 +267,7 @@ class _Pull:
                 leads = await self._read_links(channel, answers, links)
                 moved = None
                 if near is not None and far is not None:
-                    moved = await self._rsync(channel, far, [*folders, *files])
+                    moved = await self._rsync(channel, folder, far, [*folders, *files])
             how: Literal["rsync", "copy"] = "rsync" if moved else "copy"
             if moved is None:
                 moved = await self._copy(files)
@@ -286,13 +314,14 @@ class _Pull:
                 leads[path] = lead
         return leads
 
-    async def _rsync(self, channel: Channel, far: Sequence[int], paths: Sequence[str]) -> tuple[int, int]:
-        staging = self._target / STAGING
-        await in_thread(lambda: staging.mkdir(mode=0o700, parents=True))
+    async def _rsync(
+        self, channel: Channel, folder: Folder, far: Sequence[int], paths: Sequence[str]
+    ) -> tuple[int, int]:
+        await in_thread(folder.make, STAGING)
         run = Run(channel, self._progress)
         ended = await run.run(self._target, push=False, paths=paths, far_version=far)
         await _check(self._host, channel, ended, self._source, full="local")
-        await in_thread(shutil.rmtree, staging.parent)
+        await in_thread(shutil.rmtree, self._target / MARKER)
         return ended.files, ended.sent
 
     async def _copy(self, files: Sequence[str]) -> tuple[int, int]:
@@ -315,10 +344,13 @@ async def _send(channel: Channel, request: bytes) -> None:
         await channel.write(request)
 
 
-async def _ready(host: Host, answers: Answers, folder: str) -> tuple[str, float, tuple[int, ...] | None]:
+async def _ready(
+    host: Host, answers: Answers, folder: str, on_wait: Waiting | None = None
+) -> tuple[str, float, tuple[int, ...] | None]:
     """What is known there, how far its clock is ahead, and its rsync."""
     while (line := await answers.line()) == "waiting":
-        pass
+        if on_wait:
+            await on_wait()
     word, _, rest = line.partition(" ")
     if word == "ready":
         known, now, said = (rest + "  ").split(" ", 2)

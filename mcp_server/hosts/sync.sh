@@ -27,7 +27,7 @@ ours=.build-orchestrator-sync # a folder in each target: the sign that it is our
 
 explain() { # what the last command said, as an answer; $1 is said where it is no lack of space
     case $trouble in
-        *'No space'* | *uota* | *'write error'*) echo full ;;
+        *'No space'* | *uota* | *'write error'* | *'Wrote only'*) echo full ;;
         *) echo "$1 ${trouble%%"$BO_NL"*}" ;;
     esac
     exit 1
@@ -64,9 +64,10 @@ lock() { # until this process ends, or its rsync
         [ -n "$said" ] || { said=yes; echo waiting; }
         sleep .1 2>/dev/null || sleep 1
     done
-    echo $$ >"$ours/lock/pid"
     trap 'rm -rf "$ours/lock"' EXIT
     trap 'exit 1' HUP INT TERM
+    # whoever reads the answer may end us at once, and a lock of nobody would stay
+    trouble=$({ echo $$ | keep "$ours/lock/pid"; } 2>&1) || { rm -rf "$ours/lock"; explain refused; }
 }
 
 begin() {
@@ -84,9 +85,13 @@ begin() {
 
 ready() { echo "ready $1 $(date +%s) $(command -v rsync >/dev/null 2>&1 && rsync --version 2>/dev/null | head -n 1)"; }
 
+keep() { cat >"$1"; } # a shell's own printf may say `I/O error` where there is no space; cat says why
+
 store() {
-    trouble=$({ printf '%s\n%s\n' "$1" "$2" >"$ours/manifest.new" && mv -f "$ours/manifest.new" "$ours/manifest"; } 2>&1) ||
-        explain error
+    trouble=$(
+        { printf '%s\n%s\n' "$1" "$2" 2>/dev/null | keep "$ours/manifest.new"; } 2>&1 &&
+            mv -f "$ours/manifest.new" "$ours/manifest" 2>&1
+    ) || { rm -f "$ours/manifest.new"; explain error; }
     echo stored
 }
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from mcp_server.errors import BadInput, NotFound
-from mcp_server.hosts.globs import name_expression
+from mcp_server.hosts.globs import path_expression
 
 MARKER = ".build-orchestrator-sync"
 """The folder in a target that says what was brought there."""
@@ -69,10 +69,7 @@ def _expression(pattern: str) -> str:
     parts = [part for part in pattern.split("/") if part]
     if not parts or "\0" in pattern or ".." in parts:
         raise BadInput("exclude", f"{pattern!r} must be a pattern as in .gitignore, without '..'")
-    text = "" if "/" in pattern.rstrip("/") else "(?:.*/)?"
-    for part in parts[:-1]:
-        text += "(?:.*/)?" if part == "**" else name_expression(part, dots=True) + "/"
-    return text + (".+" if parts[-1] == "**" else name_expression(parts[-1], dots=True))
+    return path_expression(parts if "/" in pattern.rstrip("/") else ["**", *parts], dots=True)
 
 
 def walk(source: Path, excludes: Excludes) -> Tree:

@@ -1,14 +1,18 @@
 """Files of a host: found, fetched, put."""
 
 import os
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from mcp_server.errors import BadInput, HostError, NotFound
+from mcp_server.hosts import files as files_module
 from mcp_server.hosts.base import Host
 from mcp_server.hosts.files import describe, fetch, list_files, put, sha256_of
+from mcp_server.hosts.globs import matcher
 from mcp_server.store.archive import Archive
 
 NAMES = ["a b", "new\nline", "q'uo\"te", "back\\slash", "-dash", ".dot", "$x`id`", "\udcff\udc81.bin", "#hash"]
@@ -91,3 +95,26 @@ async def test_an_absent_root_is_said(host: Host, tmp_path: Path) -> None:
     """Ours."""
     with pytest.raises(NotFound):
         await list_files(host, str(tmp_path / "no"), ["*"])
+
+
+@pytest.mark.parametrize("make", ["local"], indirect=True)
+async def test_names_are_matched_beside_the_loop(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ours: a hundred thousand names and a few patterns hold up nobody; none is lost where a piece is full."""
+    names = {f"{number}.bin" for number in range(4100)}
+    for name in names | {"other"}:
+        (tmp_path / name).touch()
+    threads: set[int] = set()
+
+    def seen(patterns: Sequence[str]) -> Callable[[str], bool]:
+        is_named = matcher(patterns)
+
+        def look(path: str) -> bool:
+            threads.add(threading.get_ident())
+            return is_named(path)
+
+        return look
+
+    monkeypatch.setattr(files_module, "matcher", seen)
+    assert {info.path for info in await list_files(host, str(tmp_path), ["*.bin"])} == names
+    assert threads
+    assert threading.get_ident() not in threads

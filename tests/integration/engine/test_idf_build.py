@@ -108,9 +108,10 @@ async def test_a_ninja_started_by_hand_is_waited_for(orchestrator: Orchestrator,
     """Ours. Two ninjas in one build directory break each other's files."""
     mend(firmware)
     await build(orchestrator, firmware)
-    gate = firmware / "gate"
+    gate, up = firmware / "gate", firmware / "up"
     os.mkfifo(gate)
-    rules = f"rule wait\n  command = read x <{gate}\nbuild done: wait\n"
+    os.mkfifo(up)
+    rules = f"rule wait\n  command = echo up >{up}; read x <{gate}\nbuild done: wait\n"
     (firmware / "build" / "by_hand.ninja").write_text(rules)
     ninja = shutil.which("ninja", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     assert ninja is not None
@@ -124,9 +125,10 @@ async def test_a_ninja_started_by_hand_is_waited_for(orchestrator: Orchestrator,
         if any(stage.progress and "started by hand" in stage.progress.message for stage in view.stages):
             seen.set()
 
-    started = await orchestrator.start_build(str(firmware))
-    waiting = asyncio.create_task(orchestrator.wait(started.build.id, WAIT_S, look))
     with anyio.fail_after(WAIT_S):
+        await anyio.Path(up).read_text()  # it works in the directory now
+        started = await orchestrator.start_build(str(firmware))
+        waiting = asyncio.create_task(orchestrator.wait(started.build.id, WAIT_S, look))
         await seen.wait()
         await anyio.Path(gate).write_text("go\n")
         await by_hand.wait()

@@ -18,6 +18,8 @@ if TYPE_CHECKING:  # views are only read here; the orchestrator brings a databas
 FAILED_BYTES = 700  # what a model reads of a failed build; a log of the same is 200 kB
 DETAIL_BYTES = 3000  # of one that was asked for by its number
 SUCCESS_BYTES = 500
+NOTE_BYTES = 200  # of a success' notes
+MOST_NOTES = 3
 LOG_LINES = 8  # of the log's end, where no tool's message was recognised in it
 REFUSALS = ("environment", "bad_input", "invalid")  # a stage's reasons that speak of what it was given
 
@@ -93,15 +95,32 @@ def _failed(view: "BuildView", limit: int) -> str:
         return f"{parts.head(view, 'failed', build.reason or '')}\n{words}"
     others = f"\n{pipeline.stages_line(view)}" if parts.several(view) else ""
     if stage.job_id is None:
-        words = one_line(stage.verdict.summary if stage.verdict else stage.reason or "", 500)
-        told = clip(f"{parts.head(view, f'was refused in stage {stage.stage}')}\n{words}", limit - size(others))
-        return told + others
+        told = _not_begun(view, stage)
+        return clip(told[0], limit - size(others) - size(told[1])) + others + told[1]
     more = f'more: build_log({build.id}, "{stage.stage}") · do not rebuild to read the log'
     fix = _fix_line(view)
     head = _failed_head(view, stage)
     tail = "\n".join(part for part in (fix, others.strip(), more) if part)
     room = limit - size(head) - size(tail) - 3
     return clip("\n".join(part for part in (head, _cause(build, stage, room, limit), tail) if part), limit)
+
+
+def _not_begun(view: "BuildView", stage: Stage) -> tuple[str, str]:
+    """Of a stage of which no job ran: what it came to, and the next step where repeating it could help."""
+    words = one_line(stage.verdict.summary if stage.verdict else stage.reason or "", 500)
+    number, again = view.build.id, f"build_retry({view.build.id})"
+    if stage.reason in REFUSALS:
+        return f"{parts.head(view, f'was refused in stage {stage.stage}')}\n{words}", ""
+    if stage.reason == "unreachable":
+        attempt = f"attempt {stage.attempt}" if stage.attempt > 1 else ""
+        sentence = words.removeprefix(f"host {stage.host}: ")
+        words = f"host {one_line(stage.host, 60)} could not be reached: {sentence}"
+        more = f'more: hosts("{one_line(stage.host, 60)}") looks again · {again} when it is back'
+        return f"{parts.head(view, f'failed in stage {stage.stage}', attempt)}\n{words}", f"\n{more}"
+    how = parts.ENDED_HOW.get(stage.reason or "", "")
+    reason = "" if how else stage.reason or ""
+    head = _failed_head(view, stage) if how else parts.head(view, f"failed in stage {stage.stage}", reason)
+    return f"{head}\n{words}", f'\nmore: build_get({number}, detail="stages") · {again} tries it again'
 
 
 def _failed_head(view: "BuildView", stage: Stage) -> str:
@@ -157,7 +176,9 @@ def _succeeded(view: "BuildView", limit: int) -> str:
     warnings = sum(s.verdict.diagnosis.warning_count for s in rows if s.verdict and s.verdict.diagnosis)
     places = {row.host for row in rows} - {"local"} if not parts.several(view) else set[str]()
     place = f"on {', '.join(sorted(places))}" if places else ""
-    lines = [parts.head(view, "succeeded", place, parts.plural(warnings, "warning") if warnings else "")]
+    attempt = "" if parts.several(view) else parts.passed_late(next(iter(rows), None))
+    seen = parts.plural(warnings, "warning") if warnings else ""
+    lines = [parts.head(view, "succeeded", place, seen, attempt)]
     if parts.several(view):
         lines.append(pipeline.stages_line(view))
     for stage in rows:
@@ -178,9 +199,22 @@ def _succeeded(view: "BuildView", limit: int) -> str:
         lines.append(_files(view.artifacts))
     if view.artifacts and view.build.artifacts_path:
         lines.append(f"in {view.build.artifacts_path}")
-    for stage in rows:
-        lines += [f"note: {note}" for note in (stage.verdict.details.get("notes", ()) if stage.verdict else ())]
-    return fit([one_line(line, 300) for line in lines], limit)
+    notes = _notes(view)
+    shown = fit([one_line(line, 300) for line in lines], limit - size(notes))
+    return shown + notes
+
+
+def _notes(view: "BuildView") -> str:
+    """What stages that passed want known, such as a glob that matched nothing: a line, "" where there is none."""
+    found = [
+        f"{one_line(row.stage, 60)}: {one_line(note, 120)}" if parts.several(view) else one_line(note, 160)
+        for row in parts.newest(view).values()
+        for note in parts.notes(row)
+    ]
+    if not found:
+        return ""
+    more = f" · and {parts.plural(len(found) - MOST_NOTES, 'more note')}" if len(found) > MOST_NOTES else ""
+    return f"\nnote: {clip(' · '.join(found[:MOST_NOTES]), NOTE_BYTES)}{more}"
 
 
 def _files(artifacts: Iterable[Artifact]) -> str:

@@ -38,8 +38,9 @@ def host_line(view: "HostView") -> str:
     words += _work(view)
     tasks = "" if view.name == "local" else f"tasks: {server.build}" if server.build else "no `build`: needs a command"
     purpose = one_line(server.purpose, 40) if server.purpose else ""
+    folder = "" if view.name == "local" else workdir(server.workdir)
     warnings = [f"! {warning}" for warning in (view.facts.warnings if view.facts else ())[:MOST_WARNINGS]]
-    return one_line(" · ".join(word for word in [*words, tasks, purpose, *warnings] if word), LINE_BYTES * 2)
+    return one_line(" · ".join(word for word in [*words, folder, tasks, purpose, *warnings] if word), LINE_BYTES * 2)
 
 
 def _state(view: "HostView") -> Sequence[str]:
@@ -56,6 +57,11 @@ def _work(view: "HostView") -> Sequence[str]:
     if facts is None:
         return []
     return [plural(len(facts.running_jobs), "job") if facts.running_jobs else "", others(facts)]
+
+
+def workdir(folder: str | None) -> str:
+    """`in /workspace`: where commands run that name no folder."""
+    return f"in {one_line(folder, 60)}" if folder else "no workdir"
 
 
 def milliseconds(seconds: float) -> str:

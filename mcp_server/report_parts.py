@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # views are only read here; the orchestrator brings a databas
 
 TABLE_BYTES = 4000
 ENDED_HOW = {"timeout": "timed out", "lost": "was lost", "no_progress": "gave up", "budget": "ran out of budget"}
+NO_IDF_BUILD = "an ESP-IDF build could not start here; builds on other hosts are not affected"
 SINGLE = "idf_build"  # a build of this name is told by its project, any other by its name, too
 
 
@@ -60,6 +61,28 @@ def stage_that_failed(view: "BuildView") -> Stage | None:
     failed = [row for name, row in rows.items() if row.status is StageStatus.FAILED and name not in allowed]
     order = {spec.name: place for place, spec in enumerate(view.build.plan.stages)}
     return min(failed, key=lambda row: order.get(row.stage, len(order)), default=None)
+
+
+def passed_late(row: Stage | None) -> str:
+    """`passed on attempt 2`, "" for a stage that did not pass or did so at once."""
+    late = row is not None and row.status is StageStatus.SUCCESS and row.attempt > 1
+    return f"passed on attempt {row.attempt}" if row is not None and late else ""
+
+
+def notes(row: Stage) -> Sequence[str]:
+    """What an attempt wants known although it passed."""
+    found = row.verdict.details.get("notes") if row.verdict else None
+    return [str(note) for note in found] if isinstance(found, list | tuple) else []  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+
+
+def first_error(row: Stage) -> str:
+    """`main/app.c:41:5 error: 'LED' undeclared`, "" where the log of an attempt named none."""
+    found = row.verdict.diagnosis.errors if row.verdict and row.verdict.diagnosis else ()
+    if not found:
+        return ""
+    error = found[0]
+    place = ":".join(str(part) for part in (error.file, error.line, error.column) if part) if error.file else ""
+    return one_line(f"{place} {error.severity}: {error.message}".strip(), 140)
 
 
 def counted(row: Stage) -> tuple[int, int]:

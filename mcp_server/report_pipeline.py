@@ -27,6 +27,8 @@ def stages_line(view: "BuildView", limit: int = LINE_BYTES) -> str:
         return whole
     count = Counter(_status(row) for _, row in states(view))
     line = f"{len(words)} stages: " + ", ".join(f"{number} {status}" for status, number in _by_weight(count))
+    late = sum(bool(row and parts.passed_late(row)) for _, row in states(view))
+    line += f" ({late} on a later attempt)" if late else ""
     bad = [word for word, (_, row) in zip(words, states(view), strict=True) if _status(row) == "failed"]
     return clip(" · ".join([line, *bad]), limit)
 
@@ -108,19 +110,28 @@ def _attempt_line(view: "BuildView", row: Stage) -> str:
     words = [
         f"{row.stage} {row.status}" + (f" ({_why_skipped(spec, row)})" if skipped else ""),
         f"round {row.round}" if view.build.plan.max_rounds > 1 else "",
-        f"attempt {row.attempt}" if row.attempt > 1 else "",
+        parts.passed_late(row) or (f"attempt {row.attempt}" if row.attempt > 1 else ""),
         duration(took) if took is not None else "",
         f"exit code {row.exit_code}" if row.exit_code else "",
         row.reason if row.reason not in (None, "exit") and not skipped else "",
         "failure allowed" if spec and spec.allow_failure and row.status is StageStatus.FAILED else "",
-        row.kind,
+        row.kind if row.kind != "command" else "",
         f"on {row.host}" if row.host != "local" and not skipped else "",
         parts.unreachable(row),
         _seen(row),
-        row.verdict.summary if row.verdict else "",
+        _said(row),
+        *(one_line(note, 120) for note in parts.notes(row)[:2]),
         str((row.resolved or {}).get("why", "")),
     ]
     return one_line(" · ".join(word for word in words if word), 300)
+
+
+def _said(row: Stage) -> str:
+    """What an attempt came to beside its exit code: why, and the first error that its log names."""
+    summary = row.verdict.summary if row.verdict else ""
+    known = summary == f"exit code {row.exit_code}" and row.exit_code
+    words = ["" if known else summary, parts.first_error(row) if row.status is StageStatus.FAILED else ""]
+    return " · ".join(one_line(word, 160) for word in words if word)
 
 
 def _seen(row: Stage) -> str:
@@ -155,7 +166,8 @@ def _word(spec: StageSpec, row: Stage | None) -> str:
         )
         return f"{name} failed {how}".strip() + (" (allowed)" if spec.allow_failure else "")
     took = parts.seconds_of(row)
-    return f"{name} {row.status}" + (f" {duration(took)}" if took is not None else "")
+    late = f" ({parts.passed_late(row)})" if parts.passed_late(row) else ""
+    return f"{name} {row.status}" + (f" {duration(took)}" if took is not None else "") + late
 
 
 def _status(row: Stage | None) -> str:

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from mcp_server.pipelines.pipeline import Pipeline
-from mcp_server.pipelines.render import mermaid, plan_table, plan_text
-from mcp_server.text import size
+from mcp_server.pipelines.render import TASK_WIDTH, mermaid, plan_table, plan_text
+from mcp_server.text import fit, size
 
 PLAN_BYTES = 8000  # of table and graph; a graph that would pass this is left out
 
@@ -22,16 +22,29 @@ class Hosts(Protocol):
 
 
 def plan_report(pipeline: Pipeline, hosts: Hosts, usual: Mapping[str, float]) -> str:
-    """For a model: the table, the time it takes by earlier runs, and the graph where it is not too long."""
-    table = table_text(pipeline, hosts, usual)
-    drawn = mermaid(pipeline)
-    text = f"{table}\nnothing was started\n\n```mermaid\n{drawn}```"
-    return text if size(text) <= PLAN_BYTES else f"{table}\nnothing was started; the graph is left out: it is too large"
+    """For a model: the table with each command, the time it takes by earlier runs, and the graph where it is not long.
+
+    Who waits for whom is told once: by the graph, and by the table where the graph is left out.
+    """
+    table = _table(pipeline, hosts, usual, after=False, task_width=TASK_WIDTH)
+    text = f"{table}\nnothing was started\n\n```mermaid\n{mermaid(pipeline)}```"
+    if size(text) <= PLAN_BYTES:
+        return text
+    last = "\nnothing was started; the graph is left out: it is too large"
+    table = _table(pipeline, hosts, usual, after=True, task_width=TASK_WIDTH)
+    return fit(table.splitlines(), PLAN_BYTES - size(last)) + last
 
 
 def table_text(pipeline: Pipeline, hosts: Hosts, usual: Mapping[str, float]) -> str:
     """The table alone, in 80 columns."""
-    return plan_text(pipeline, hosts.resolve, usual, {name: hosts.slots(name) for name in hosts.names()})
+    return _table(pipeline, hosts, usual)
+
+
+def _table(
+    pipeline: Pipeline, hosts: Hosts, usual: Mapping[str, float], *, after: bool = True, task_width: int = 80
+) -> str:
+    slots = {name: hosts.slots(name) for name in hosts.names()}
+    return plan_text(pipeline, hosts.resolve, usual, slots, after=after, task_width=task_width)
 
 
 def graph_text(pipeline: Pipeline) -> str:

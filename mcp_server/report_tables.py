@@ -109,7 +109,8 @@ def doctor_report(checks: "Sequence[Check]") -> str:
     bad = sorted((c for c in checks if c.status in order), key=lambda c: order[c.status])
     good = [c for c in checks if c.status not in order]
     fine = one_line("fine: " + ", ".join(f"{c.name} {c.found}".strip() for c in good), 400) if good else ""
-    lines = [f"{parts.plural(len(bad), 'problem')}:" if bad else "all is well"]
+    stops = f" {parts.NO_IDF_BUILD}" if any(check.status == "fail" for check in bad) else ""
+    lines = [f"{parts.plural(len(bad), 'problem')}:{stops}" if bad else "all is well"]
     for check in bad:
         warning = "warning: " if check.status == "warn" else ""
         lines.append(one_line(f"{warning}{check.name}: {check.found}", 300))

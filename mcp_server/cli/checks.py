@@ -7,6 +7,7 @@ from rich.text import Text
 
 from mcp_server.cli.screen import Screen, out, print_json
 from mcp_server.cli.words import one_line
+from mcp_server.report_parts import NO_IDF_BUILD
 
 MARKS = {"ok": ("✓", "ok  ", "green"), "warn": ("!", "warn", "yellow"), "fail": ("✗", "miss", "red")}
 
@@ -52,6 +53,6 @@ def _lines(checks: Sequence[Check], screen: Screen) -> list[Text]:
 def _conclusion(checks: Sequence[Check]) -> Text:
     missing = sum(check.status == "fail" for check in checks)
     if missing:
-        return Text(f"{missing} of {len(checks)} missing: a build could not start", "bold red")
+        return Text(f"{missing} of {len(checks)} missing: {NO_IDF_BUILD}", "bold red")
     warned = sum(check.status == "warn" for check in checks)
-    return Text("all that a build needs is here" + (f"; {warned} to look at" if warned else ""), "bold green")
+    return Text("all that an ESP-IDF build needs is here" + (f"; {warned} to look at" if warned else ""), "bold green")

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Group
 from rich.live import Live
+from rich.text import Text
 
 from mcp_server.cli import frame
 from mcp_server.cli.words import one_line
@@ -44,7 +45,7 @@ class Painted:
             self._ticking.cancel()
             self._ticking = None
         if self._live is not None:
-            self._paint()
+            self._paint(resting=False)
             self._live.stop()
             self._live = None
 
@@ -53,11 +54,17 @@ class Painted:
             await self._clock.sleep(TICK_S)
             self._paint()
 
-    def _paint(self) -> None:
+    def _paint(self, *, resting: bool = True) -> None:
+        """Paint the frame; `resting` with an empty line below it for the cursor.
+
+        A terminal echoes `^C` where the cursor is. At the end of a line as wide as the terminal that would begin a new
+        line, of which nobody here knows, and the next frame would leave the old one's title standing.
+        """
         if self._live is not None and self._view is not None:
             rows = max(self._screen.height - FRAME_LINES, 3)
             style = frame.Style(min(self._screen.width, 100), self._screen.ascii, rows)
-            self._live.update(Group(*frame.framed(self._view, self._clock.now(), style)), refresh=True)
+            lines = frame.framed(self._view, self._clock.now(), style)
+            self._live.update(Group(*lines, *([Text()] if resting else [])), refresh=True)
 
 
 class Lines:
@@ -81,6 +88,7 @@ class Lines:
 
     def _stage(self, row: Stage, rounds: bool) -> None:
         label = f"stage {row.stage}" + (f", round {row.round}" if rounds else "")
+        label += f", attempt {row.attempt}" if row.attempt > 1 and row.status is not StageStatus.SKIPPED else ""
         key = (row.stage, row.round, row.attempt)
         if row.status is StageStatus.RUNNING:
             self._once((*key, "running"), f"{label}: running on {row.host}")
@@ -90,7 +98,9 @@ class Lines:
             took = frame.stage_s(row, row.ended_at) if row.ended_at else None
             words = [str(row.status), *([f"after {duration(took)}"] if took is not None else [])]
             evidence = frame.evidence(row)
-            self._once((*key, "over"), f"{label}: {' '.join(words)}" + (f"; {evidence}" if evidence else ""))
+            line = f"{label}: {' '.join(words)}" + (f"; {evidence}" if evidence else "")
+            # Failed stages may be tried once more at the end, and what waits for them is skipped a second time.
+            self._once(line if row.status is StageStatus.SKIPPED else (*key, "over"), line)
 
     def _reach(self, row: Stage, label: str) -> None:
         """Tell when a host falls silent, and when it is heard again."""

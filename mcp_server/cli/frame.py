@@ -12,7 +12,7 @@ from mcp_server.cli.stage_choice import Choice, choose, newest_rows
 from mcp_server.cli.words import one_line
 from mcp_server.model import BuildStatus, Stage, StageSpec, StageStatus
 from mcp_server.report import eta_s
-from mcp_server.report_parts import SINGLE, counted, errors_and_warnings
+from mcp_server.report_parts import SINGLE, counted, errors_and_warnings, passed_late
 
 if TYPE_CHECKING:
     from mcp_server.views import BuildView
@@ -147,10 +147,11 @@ def _stage_lines(view: "BuildView", now: datetime, style: Style, inner: int) -> 
         line = Text(f"{_label(number, wide.digits, style)}{_cell(spec.name, wide.names)}  ")
         if wide.hosts:
             line.append(f"{_cell(_host(spec, row), wide.hosts)}  ", "dim")
-        line.append_text(_state(row, style))
+        line.append_text(_state(row, style, over=not view.build.status.is_open))
         took = stage_s(row, now) if row and row.status is not StageStatus.SKIPPED else None
         right = f" {short(took)}" if took is not None else ""
-        message = Text(f"  {_message(spec, row, choice, style)}", "dim") if style.roomy else Text()
+        over = row is None and not view.build.status.is_open  # it waits for nothing any more
+        message = Text("" if over else f"  {_message(spec, row, choice, style)}", "dim") if style.roomy else Text()
         message.truncate(max(inner - line.cell_len - len(right), 0), overflow="ellipsis", pad=True)
         lines.append(Text.assemble(line, message, right))
     if choice.hidden:
@@ -164,9 +165,14 @@ def _host(spec: StageSpec, row: Stage | None) -> str:
     return one_line(row.host if row and begun else "|".join((spec.host, *spec.hosts)), 60)
 
 
-def _state(row: Stage | None, style: Style) -> Text:
-    """A bar and its per cent, or the state in brackets; equally wide, but for a host that is silent."""
+def _state(row: Stage | None, style: Style, *, over: bool) -> Text:
+    """A bar and its per cent, or the state in brackets; equally wide, but for a host that is silent. `over`: the build.
+
+    A stage that was never begun waits as long as its build is open.
+    """
     wide = BAR if style.roomy else SHORT_BAR
+    if over and row is None:
+        return Text(f"{'[not begun]':<{wide + 7}}", "dim")
     status = row.status if row else StageStatus.WAITING
     if row and row.unreachable_since and row.status.is_open:
         text = f"[unreachable since {row.unreachable_since.astimezone():%H:%M}]" if style.roomy else "[no answer]"
@@ -190,7 +196,8 @@ def _message(spec: StageSpec, row: Stage | None, choice: Choice, style: Style) -
     if not row.status.is_open:
         found = row.verdict.diagnosis if row.verdict else None
         counts = f"E{found.error_count} W{found.warning_count}" if found and any(counted(row)) else ""
-        return counts if counts and style.width < WIDE else evidence(row)
+        words = (passed_late(row), counts if counts and style.width < WIDE else evidence(row))
+        return " · ".join(word for word in words if word)
     progress = row.progress
     if progress is None or row.unreachable_since is not None:
         return ""

@@ -7,6 +7,7 @@ from rich.text import Text
 
 from mcp_server.cli.table import Column, table_lines
 from mcp_server.cli.words import one_line
+from mcp_server.config_rules import LOCAL
 from mcp_server.report_hosts import gib, milliseconds
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ COLUMNS = (
     Column("JOBS", spare=4, right=True),
     Column("OTHER BUILDS", spare=6, shrinks=True, least=12),
     Column("TASKS", spare=8, shrinks=True, least=12),
+    Column("WORKDIR", spare=10, shrinks=True, least=12),
+    Column("PURPOSE", spare=11, shrinks=True, least=12),
 )
 
 
@@ -61,6 +64,8 @@ def _row(view: "HostView") -> list[Text]:
         str(len(facts.running_jobs)) if facts else "",
         others,
         one_line(server.build or "", 60),
+        one_line(server.workdir, 60) if server.workdir else "" if view.name == LOCAL else "none",
+        one_line(server.purpose or "", 60),
     )
     called = ",".join([*([server.alias] if server.alias else []), *server.tags])
     return [Text(one_line(view.name, 60)), Text(one_line(called, 60)), Text(*state), *map(Text, words)]

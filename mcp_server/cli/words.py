@@ -39,7 +39,7 @@ def one_line(text: str, most: int = 400) -> str:
     )
 
 
-_TOOL = re.compile(r"\bbuild_(list|get|log|cancel|retry|wait|stats)\b(?:\(([^()]*)\))?")
+_TOOL = re.compile(r"\bbuild_(list|get|log|cancel|retry|wait|stats)\b(?:\(([^()]*)\))?|\b(hosts)\((\"[^()\"]*\")\)")
 _COMMANDS = {
     "list": "builds",
     "get": "status",
@@ -56,6 +56,8 @@ def in_commands(sentence: str) -> str:
     """A text with the tools it names, such as `build_log(42, "build", tail=9)`, as commands of this program."""
 
     def command(found: re.Match[str]) -> str:
+        if found[3]:
+            return f"{typed()} hosts {shlex.quote(found[4].strip(chr(34)))}"
         name = _COMMANDS[found[1]]
         given = _NAMED.sub(r"--\1 ", (found[2] or "").replace('"', "").replace(",", " ")).split()
         return " ".join([typed(), name, *given, *(["--watch"] if found[1] == "wait" else [])])

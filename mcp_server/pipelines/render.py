@@ -9,6 +9,7 @@ from mcp_server.pipelines.graph import Graph, critical_path, eta_s, order
 from mcp_server.pipelines.pipeline import Pipeline, PipelineStage
 
 WIDTH = 80  # columns
+TASK_WIDTH = 100  # of a stage's command for a program, which folds nothing
 MAX_EDGES = 500  # of a drawing; Mermaid itself draws no more, nor a text of more than 50,000 characters
 MAX_NODES = 400
 MAX_ROWS = 60  # of a table for people; `plan_table` has all
@@ -87,10 +88,16 @@ def plan_text(
     hosts: Hosts | None = None,
     durations: Mapping[str, float] | None = None,
     slots: Mapping[str, int] | None = None,
+    *,
+    after: bool = True,
+    task_width: int = WIDTH,
 ) -> str:
-    """What would run, as a table of at most 80 columns and a line about the time it takes."""
+    """What would run: a row a stage, its command below it, and a line about the time it takes; at most 80 columns.
+
+    `after` False leaves out who waits for whom, for where a graph tells it; `task_width` is for the commands.
+    """
     rows = plan_table(pipeline, hosts, durations)
-    lines = [_heading(pipeline), *table([_cells(row) for row in rows[:MAX_ROWS]])]
+    lines = [_heading(pipeline), *table([_cells(row) for row in rows[:MAX_ROWS]], after=after, task_width=task_width)]
     if len(rows) > MAX_ROWS:
         lines.append(f"and {len(rows) - MAX_ROWS} more")
     return "\n".join([*lines, *_times(pipeline, rows, durations or {}, slots or {})])
@@ -118,8 +125,10 @@ def _times(
     return [took, clip("longest path: " + " → ".join(critical_path(graph, known)), WIDTH)]
 
 
-_HEADS = ("#", "stage", "server", "after", "limit", "retry", "runs")
-_WIDEST = (4, 24, 16, 10, 8, 5)  # the last column takes what is left
+_HEADS = ("#", "stage", "server", "after", "limit", "retry")
+_WIDEST = (4, 26, 16, 10, 8, 5)
+_AFTER = _HEADS.index("after")
+_INDENT = "     "  # of a stage's command, below its row
 
 
 def _cells(row: PlanRow) -> tuple[str, ...]:
@@ -135,17 +144,17 @@ def _cells(row: PlanRow) -> tuple[str, ...]:
     )
 
 
-def table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """The rows under their heads, clipped to 80 columns."""
-    cells = [_HEADS, *([clip(_line(text), 200) for text in row] for row in rows)]
-    widths = [min(most, max(columns(row[place]) for row in cells)) for place, most in enumerate(_WIDEST)]
-    left = WIDTH - sum(widths) - 2 * len(widths)
-    return [
-        "  ".join(
-            [*(_padded(text, width) for text, width in zip(row, widths, strict=False)), clip(row[-1], left)]
-        ).rstrip()
-        for row in cells
-    ]
+def table(rows: Sequence[Sequence[str]], *, after: bool = True, task_width: int = WIDTH) -> list[str]:
+    """The rows under their heads, clipped to 80 columns; the last cell of each on a line of its own."""
+    cells = [_HEADS, *([clip(_line(text), 200) for text in row[:-1]] for row in rows)]
+    shown = [place for place in range(len(_HEADS)) if after or place != _AFTER]
+    widths = {place: min(_WIDEST[place], max(columns(row[place]) for row in cells)) for place in shown}
+    head, *lines = ["  ".join(_padded(row[place], widths[place]) for place in shown).rstrip() for row in cells]
+    told = [head]
+    for line, row in zip(lines, rows, strict=True):
+        task = clip(_line(row[-1]), task_width - len(_INDENT))
+        told += [line, f"{_INDENT}{task}"] if task else [line]
+    return told
 
 
 def _line(text: str) -> str:

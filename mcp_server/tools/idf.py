@@ -2,7 +2,6 @@
 
 from mcp_types import CallToolResult
 
-from mcp_server.errors import BadInput
 from mcp_server.tools.answers import Roots, answer, follow, orchestrator_of, project_path, to_the_end
 from mcp_server.tools.arguments import Ctx, Project, Target, Text, WaitS
 
@@ -13,9 +12,12 @@ async def doctor(
     """What is missing here for building firmware, each with the command that mends it."""
     from mcp_server import report_tables  # noqa: PLC0415  (first use: the server starts without it)
 
-    if host not in ("", "local"):
-        raise BadInput("host", f"{host[:60]!r} is not known; known: local")
     orchestrator = await orchestrator_of(ctx)
+    if host not in ("", "local"):  # of another machine what `hosts` sees: there is no look at its ESP-IDF
+        from mcp_server import report_hosts  # noqa: PLC0415  (as above)
+
+        views = await orchestrator.look_at_hosts(host)
+        return answer(report_hosts.host_list(views, orchestrator.config.file))
     path = await project_path(orchestrator, project, roots)
     return answer(report_tables.doctor_report(await orchestrator.doctor(path, port=port or None)))
 

@@ -146,6 +146,88 @@ def test_a_refused_stage_tells_its_sentence_and_points_to_no_log() -> None:
     assert text == f"build 42 was refused in stage build · esp32c3 · 38 s\n{sentence}"
 
 
+def unbegun(reason: str, sentence: str, **columns: object) -> str:
+    verdict = Verdict(result="fail", summary=sentence)
+    stage = a_stage(StageStatus.FAILED, job_id=None, reason=reason, host="yocto", verdict=verdict).model_copy(
+        update=columns
+    )
+    return report.build_report(a_view(a_build(status=BuildStatus.FAILED, reason=reason), stage))
+
+
+def test_a_stage_whose_host_was_not_reached_failed_and_tells_when_to_repeat_it() -> None:
+    """Ours. Nothing about the build was wrong, so it was not refused."""
+    text = unbegun("unreachable", "host yocto: connection refused at 192.168.1.101 port 22", attempt=2)
+
+    assert text.splitlines() == [
+        "build 42 failed in stage build · esp32c3 · 38 s · attempt 2",
+        "host yocto could not be reached: connection refused at 192.168.1.101 port 22",
+        'more: hosts("yocto") looks again · build_retry(42) when it is back',
+    ]
+
+
+def test_a_long_reason_for_silence_leaves_the_next_step_readable() -> None:
+    """Ours."""
+    text = unbegun("unreachable", "host yocto: " + "é" * 2000)
+
+    assert text.splitlines()[-1] == 'more: hosts("yocto") looks again · build_retry(42) when it is back'
+    assert report.size(text) <= 700
+
+
+@pytest.mark.parametrize("reason", ["internal", "lost", "disk_full", "host", "job_conflict", "timeout"])
+def test_only_what_was_given_wrongly_is_called_refused(reason: str) -> None:
+    """Ours. A fault of a host or of ours is a failure that may be tried again."""
+    text = unbegun(reason, "something broke")
+
+    assert "refused" not in text
+    assert "something broke" in text
+    assert "build_retry(42) tries it again" in text
+
+
+def with_notes(count: int) -> Verdict:
+    return Verdict(result="pass", details={"notes": [f"nothing matches out/{n}/*.bin" for n in range(count)]})
+
+
+def test_a_glob_that_matched_nothing_is_told_of_a_build_that_passed() -> None:
+    """Ours. One line, however long the files' list is."""
+    many = tuple(Artifact(path=f"{'a' * 100}{n}.bin", size=9, sha256="a" * 64) for n in range(40))
+    verdict = with_notes(1)
+    view = a_view(a_build(status=BuildStatus.SUCCESS), a_stage(StageStatus.SUCCESS, verdict=verdict), artifacts=many)
+
+    text = report.build_report(view)
+
+    assert text.splitlines()[-1] == "note: nothing matches out/0/*.bin"
+    assert report.size(text) <= 500
+
+
+def test_notes_of_a_pipeline_name_their_stages_and_are_bounded() -> None:
+    """Ours."""
+    stages = tuple(StageSpec(name=name, kind="command") for name in ("one", "two"))
+    rows = [a_stage(StageStatus.SUCCESS, spec.name, "command", verdict=with_notes(9)) for spec in stages]
+    view = a_view(a_build(status=BuildStatus.SUCCESS, plan=Plan(stages=stages)), *rows)
+
+    last = report.build_report(view).splitlines()[-1]
+
+    assert last.startswith("note: one: nothing matches out/0/*.bin · one: nothing")
+    assert last.endswith(" · and 15 more notes")
+    assert report.size(last) < 240
+    assert "one success · 38 s · nothing matches out/0/*.bin" in report_tables.stage_table(view)
+
+
+def test_a_stage_that_passed_only_when_repeated_says_so() -> None:
+    """Ours. Who sees only `success` would never look for what is flaky."""
+    late = a_stage(StageStatus.SUCCESS, attempt=2)
+    plan = Plan(stages=tuple(StageSpec(name=name, kind="command") for name in ("build", "test")))
+    other = a_stage(StageStatus.SUCCESS, "test", "command")
+    first = a_stage(StageStatus.FAILED, reason="exit", exit_code=1)
+
+    alone = report.build_report(a_view(a_build(status=BuildStatus.SUCCESS), first, late))
+    both = a_view(a_build(status=BuildStatus.SUCCESS, plan=plan), first, late, other)
+
+    assert alone.splitlines()[0] == "build 42 succeeded · esp32c3 · 38 s · passed on attempt 2"
+    assert "build success 38 s (passed on attempt 2) · test success 38 s" in report.build_report(both)
+    assert "build success · passed on attempt 2 · 38 s" in report_tables.stage_table(both)
+
+
 def test_a_failure_of_our_own_is_called_one() -> None:
     """Ours. No stage to blame, so the build's own words."""
     output = "internal error: KeyError; see logs/worker.log"
@@ -389,13 +471,14 @@ def test_doctor_tells_problems_with_their_mending_and_the_rest_in_a_line() -> No
     ]
 
     assert report_tables.doctor_report(checks).splitlines() == [
-        "2 problems:",
+        "2 problems: an ESP-IDF build could not start here; builds on other hosts are not affected",
         "ESP-IDF: none found",
         "  mend: git clone …",
         "warning: ccache: absent: builds are slower",
         "  mend: apt install ccache",
         "fine: ninja 1.13, git 2.39",
     ]
+    assert report_tables.doctor_report(checks[:1]).startswith("1 problem:\nwarning: ccache")
     assert report_tables.doctor_report(checks[2:]).splitlines() == ["all is well", "fine: ninja 1.13, git 2.39"]
     many = [
         Check(name=f"check {n}", status="ok" if n % 2 else "fail", found="d" * 400, mend="m" * 400) for n in range(40)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from mcp_server.config import Server
+from mcp_server.machines import HostView
 from tests.unit.cli.builders import FakeOrchestrator
 from tests.unit.cli.conftest import Cli
 
@@ -42,8 +44,18 @@ def test_doctor_marks_each_check_and_says_what_mends_it(cli: Cli, fake: FakeOrch
         "✓ ok    ninja    1.13.2 in /usr/bin",
         "! warn  ccache   absent: builds take longer",
         "        mend: apt install ccache",
-        "1 of 3 missing: a build could not start",
+        "1 of 3 missing: an ESP-IDF build could not start here; builds on other hosts are not affected",
     ]
+
+
+def test_doctor_of_a_server_says_what_hosts_says(cli: Cli, fake: FakeOrchestrator) -> None:
+    """Ours. 1 where it does not answer, as of `hosts NAME`."""
+    fake.host_views = [HostView("yocto-builder", Server(host="192.168.1.101"), 3, trouble="no route to it")]
+
+    result = cli("doctor", "--host", "yocto")
+
+    assert (result.code, fake.called) == (1, [("look_at_hosts", "yocto", True)])
+    assert result.out.splitlines()[-1] == "yocto-builder: no route to it"
 
 
 def test_doctor_is_0_where_nothing_needed_is_missing(cli: Cli, fake: FakeOrchestrator) -> None:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import textwrap
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,10 +10,12 @@ import pytest
 from rich.cells import cell_len
 
 from mcp_server.cli import host_key, host_table
-from mcp_server.config import Server
+from mcp_server.config import Server, load_config
 from mcp_server.hosts.probe import HostFacts, OtherProcess
 from mcp_server.hosts.trust import OfferedKey
 from mcp_server.machines import HostView
+from mcp_server.model import Lease
+from tests.unit.cli.builders import NOW as NOON
 from tests.unit.cli.builders import FakeOrchestrator
 from tests.unit.cli.conftest import Cli
 
@@ -252,3 +255,37 @@ def test_stats_as_json_have_the_rest_interfaces_names(cli: Cli, fake: FakeOrches
 
     assert {"total_builds", "successful", "failed", "pending", "running", "cancelled", "success_rate"} <= set(row)
     assert row["trend"] == [{"day": "2026-03-01", "total": 3, "successful": 2, "failed": 1}]
+
+
+def test_a_wide_table_shows_where_commands_run_and_what_a_host_is_for() -> None:
+    """Ours. Whoever starts something there must know the folder."""
+    server = Server(host="192.168.1.101", workdir="/workspace", purpose="Yocto images")
+    wide = [line.plain for line in host_table.host_lines([replace(YOCTO, server=server), DOWN], None)]
+    narrow = [line.plain for line in host_table.host_lines([replace(YOCTO, server=server), DOWN], 80)]
+
+    assert wide[0].split()[-2:] == ["WORKDIR", "PURPOSE"]
+    assert "/workspace  Yocto images" in wide[1]
+    assert wide[2].endswith("none")
+    assert "PURPOSE" not in narrow[0] and "STATE" in narrow[0]
+
+
+def test_the_sample_in_the_documentation_is_what_its_configuration_prints(tmp_path: Path) -> None:
+    """Ours. People compare their own table with it."""
+    page = (Path(__file__).parents[3] / "docs" / "hosts.md").read_text(encoding="utf-8")
+    written = page.partition("## In config.yaml\n")[2].partition("\nEverything of the way")[0]
+    sample = page.partition("$ build-orchestrator hosts\n")[2].partition("\n\n`STATE`")[0]
+    (tmp_path / "config.yaml").write_text(textwrap.dedent(written), encoding="utf-8")
+    servers = load_config({"BUILD_ORCHESTRATOR_HOME": str(tmp_path)}).servers
+    quiet = replace(FACTS, running_jobs=(), other_builds=(), warnings=())
+    here = replace(quiet, cpus=2, load=(1.5, 1.0, 1.0), latency_s=0.003, disk_free=74 * GIB, memory_free=23 * GIB)
+    lease = Lease(resource="host:yocto-builder", slot=0, build=42, stage="build", reason="", taken_at=NOON)
+    views = [HostView("local", Server(), 3, facts=here)]
+    for name, server in servers.items():
+        busy = name == "yocto-builder"
+        facts = replace(FACTS, warnings=()) if busy else None if name == "spare-builder" else quiet
+        trouble = "" if facts else "no answer from 192.168.1.103 port 22 within 10 s"
+        views.append(HostView(name, server, server.slots or 3, [lease] if busy else [], facts, trouble))
+
+    lines = [*host_table.host_lines(views, 116), *host_table.notes(views)]
+
+    assert textwrap.dedent(sample) == "\n".join(line.plain for line in lines)

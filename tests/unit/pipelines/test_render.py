@@ -19,11 +19,15 @@ pipeline:
 
 TABLE = """\
 펌웨어 · 3 stages · 1 skipped · at most 3 at a time
-#  stage    server      after  limit  retry  runs
-1  build    farm,spare  -      1h30m  -      idf.build
-2  pack     local       1      2h     1      tar czf out.tgz build && echo done…
-3  docs     local       1      none   1      skipped: when: false is false
-4  publish  local       3      2h     1      x
+#  stage    server      after  limit  retry
+1  build    farm,spare  -      1h30m  -
+     idf.build
+2  pack     local       1      2h     1
+     tar czf out.tgz build && echo done with a rather long command
+3  docs     local       1      none   1
+     skipped: when: false is false
+4  publish  local       3      2h     1
+     x
 about 12m, by earlier runs; of 1 nothing is known
 longest path: build → pack"""
 
@@ -50,7 +54,16 @@ def test_plan_is_a_table_in_the_order_of_work() -> None:
 
 def test_plan_says_no_time_where_none_is_known() -> None:
     """Ours."""
-    assert plan_text(load(PIPELINE)).splitlines()[-1].startswith("4  publish")
+    assert plan_text(load(PIPELINE)).splitlines()[-2:] == ["4  publish  local   3      2h     1", "     x"]
+
+
+def test_beside_a_graph_the_table_has_the_commands_and_not_who_waits() -> None:
+    """Ours. What a stage runs is what a plan is read for."""
+    command = "make " + "x" * 88
+    lines = plan_text(load(PIPELINE.replace("command: x", f"command: {command}")), after=False, task_width=100)
+
+    assert lines.splitlines()[1] == "#  stage    server  limit  retry"
+    assert lines.splitlines()[-1] == f"     {command}"
 
 
 def test_rows_are_plain_data() -> None:

@@ -51,8 +51,10 @@ async def test_hosts_are_a_line_each_and_one_that_is_down_says_why(client: Clien
     assert not is_error  # looking has succeeded, whatever was seen
     assert text.splitlines() == [
         "yocto-builder (yocto) · 12 ms · load 3.2 of 16 cpus · disk 120 of 500 GiB free · 30 GiB memory free"
-        " · slots 1/3 · 1 job · other builds: bitbake x 4 (build) · tasks: bitbake {task} · images · ! no rsync there",
-        "ccu2-builder · unreachable: connection refused at port 22 · slots 0/3 · no `build`: needs a command",
+        " · slots 1/3 · 1 job · other builds: bitbake x 4 (build) · in /workspace · tasks: bitbake {task} · images"
+        " · ! no rsync there",
+        "ccu2-builder · unreachable: connection refused at port 22 · slots 0/3 · no workdir"
+        " · no `build`: needs a command",
     ]
 
 
@@ -62,7 +64,7 @@ async def test_what_was_not_looked_at_is_not_told(client: Client, fake: Fake) ->
 
     text, _ = await call(client, "hosts", name="yocto", check=False)
 
-    assert text == "yocto-builder (yocto) · slots 0/3 · tasks: bitbake {task} · images"
+    assert text == "yocto-builder (yocto) · slots 0/3 · in /workspace · tasks: bitbake {task} · images"
     assert fake.called("look_at_hosts") == {"name": "yocto", "check": False}
 
 

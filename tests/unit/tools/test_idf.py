@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 from mcp import Client
 
+from mcp_server.config import Server
 from mcp_server.errors import BadInput, EnvironmentMissing
 from mcp_server.idf.doctor import Check
+from mcp_server.machines import HostView
 from mcp_server.model import BuildStatus
 from tests.unit.tools.calls import call
 from tests.unit.tools.fake import (
@@ -131,6 +133,19 @@ async def test_doctor_tells_what_is_missing(client: Client, fake: Fake) -> None:
     text, is_error = await call(client, "doctor", project="/p", port="/dev/ttyUSB0")
 
     assert not is_error  # looking succeeded
-    assert text == "1 problem:\nESP-IDF: none found\n  mend: git clone x\nfine: git 2.39"
+    assert text == (
+        "1 problem: an ESP-IDF build could not start here; builds on other hosts are not affected\n"
+        "ESP-IDF: none found\n  mend: git clone x\nfine: git 2.39"
+    )
     assert fake.called("doctor") == {"project": "/p", "port": "/dev/ttyUSB0"}
-    assert await call(client, "doctor", host="mars") == ("host: 'mars' is not known; known: local", True)
+
+
+async def test_doctor_of_another_host_tells_its_line_and_warnings(client: Client, fake: Fake) -> None:
+    """Ours. A host of config.yaml is known, whatever is not looked at there."""
+    fake.host_views = [HostView("yocto-builder", Server(host="192.168.1.101", alias="yocto"), 3, trouble="no route")]
+
+    text, is_error = await call(client, "doctor", host="yocto")
+
+    assert not is_error
+    assert text.startswith("yocto-builder (yocto) · unreachable: no route · slots 0/3")
+    assert fake.called("look_at_hosts") == {"name": "yocto", "check": True}

@@ -82,9 +82,10 @@ async def test_the_stages_of_a_pipeline_show_host_attempt_and_why_one_was_skippe
     text, _ = await call(client, "build_get", build=42, detail="stages")
 
     assert text.splitlines()[1:] == [
-        "yocto-image success · 38 s · command · on yocto-builder",
-        "host-build failed · 38 s · exit code 1 · command · on ccu2-builder · exit code 1",
-        "integration-test skipped (dependency) · command",
+        "yocto-image success · 38 s · on yocto-builder",
+        "host-build failed · 38 s · exit code 1 · on ccu2-builder · main/app_main.c:41:5 error: implicit declaration"
+        " of function 'gpio_set_levl'; did you mean 'gpio_set_level'?",
+        "integration-test skipped (dependency)",
     ]
 
 

@@ -94,8 +94,8 @@ async def test_one_build_goes_from_red_through_the_fix_to_a_passed_run(
     assert view.build.status is BuildStatus.SUCCESS
     assert [(stage.round, stage.stage, str(stage.status)) for stage in view.stages] == [
         (1, "build", "failed"),
-        (1, "fix", "success"),
         (1, "run", "skipped"),
+        (1, "fix", "success"),
         (2, "build", "success"),
         (2, "run", "success"),
     ]

@@ -42,7 +42,7 @@ async def relay(server: Sshd) -> AsyncIterator[Relay]:
 async def host(relay: Relay, server: Sshd, jobs_dir: Path) -> AsyncIterator[SshHost]:
     """Through the relay, with little patience."""
     options = SshOptions(
-        ssh_config=server.ssh_config, keepalive_s=0.1, keepalives=2, connect_s=0.5, backoff_s=(0.02, 0.05)
+        ssh_config=server.ssh_config, keepalive_s=0.1, keepalives=2, connect_s=2, backoff_s=(0.02, 0.05)
     )
     host = SshHost("box", Server(host="box", jobs_dir=str(jobs_dir)), options=options)
     yield host

@@ -102,6 +102,9 @@ async def test_a_build_that_hangs_is_cancelled_with_all_its_processes(connect: C
     mend(project)
     async with connect(IDF_DEMO_HANG="1") as client:
         started = await build(client, project, wait_s=1)
+        with anyio.fail_after(30):
+            while "running stage" not in text_of(started):  # a busy machine starts its worker late
+                started = await client.call_tool("build_wait", {"build": 1, "timeout_s": 1})
         with anyio.fail_after(10):
             cancelled = await client.call_tool("build_cancel", {"build": 1})
         again = await client.call_tool("build_cancel", {"build": 1})

@@ -292,11 +292,14 @@ async def test_without_setsid_perl_does(jobs_dir: Path, tmp_path: Path, sh: Sh) 
 
 
 @pytest.mark.parametrize("record", ["spec", "exit"])
-async def test_records_that_a_power_cut_emptied_mean_lost(host: Host, sh: Sh, jobs_dir: Path, record: str) -> None:
+async def test_records_that_a_power_cut_emptied_mean_lost(
+    host: Host, sh: Sh, jobs_dir: Path, record: str, gone: Gone
+) -> None:
     """Ours: never running, never an error for ever, never a second run."""
     await host.start(sh("a", "true"))
     await host.wait("a")
     folder = next(jobs_dir.glob("*/a"))
+    assert await gone(int((folder / "spec").read_text().split()[1]))  # a power cut spares no supervisor
     if record == "spec":
         (folder / "exit").unlink()
     (folder / record).write_text("")

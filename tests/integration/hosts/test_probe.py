@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -167,7 +168,7 @@ async def test_a_clock_that_is_off_is_told(host: Host) -> None:
     """Issue. Ours is moved instead of the machine's."""
     found = await probe(host, clock=Off())
     assert 29 < found.clock_off_s < 31
-    assert any("30 s ahead of ours" in warning for warning in found.warnings)
+    assert any(re.search(r"(29|30|31) s ahead of ours", warning) for warning in found.warnings)
 
 
 async def test_a_host_that_hangs_is_unreachable(

@@ -194,10 +194,6 @@ class Config(Settings):
         return self.home / "logs"
 
     @property
-    def worker_lock(self) -> Path:
-        return self.home / "worker.lock"
-
-    @property
     def wake(self) -> Path:
         return self.home / "wake"
 

@@ -20,6 +20,8 @@ async def keep_house(services: Services) -> None:
             await clean(services)
         except (OrchestratorError, OSError) as error:
             log.warning("clean-up: %s", error)
+        except Exception:  # a fault of ours costs this round, not every later one
+            log.exception("clean-up")
         await services.clock.sleep(EVERY_S)
 
 

@@ -11,7 +11,7 @@ import anyio
 
 from mcp_server.engine import transfer
 from mcp_server.engine.services import Services
-from mcp_server.errors import OrchestratorError
+from mcp_server.errors import HostUnreachable, OrchestratorError
 from mcp_server.model import Build, BuildStatus, Stage
 
 log = logging.getLogger(__name__)
@@ -23,14 +23,19 @@ async def archive(services: Services, build: Build, status: BuildStatus, rows: S
     None where nothing could be kept: the build is what matters, so that is only logged.
     """
     missing: dict[str, str] = {}
+    away: dict[str, HostUnreachable] = {}  # asked once each: a host that hangs costs its patience for every log
     try:
         for row in rows:
             if row.job_id is None:
                 continue
             name = f"{row.stage}-{row.round}-{row.attempt}.log"
             try:
+                if row.host in away:
+                    raise away[row.host]
                 await services.archive.add_log(build.id, name, services.host(row.host).follow(row.job_id))
             except OrchestratorError as error:
+                if isinstance(error, HostUnreachable):
+                    away[row.host] = error
                 missing[name] = str(error)
             missing |= await _keep_products(services, row)
         manifest = await services.archive.write_manifest(build.id, _facts(build, status, rows, missing))

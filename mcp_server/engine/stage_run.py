@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import timedelta
 from typing import TypeVar
 
 from mcp_server.config import Server
@@ -11,14 +11,14 @@ from mcp_server.engine import transfer
 from mcp_server.engine.arrival import Trees, reach
 from mcp_server.engine.leases import Choice, Gate
 from mcp_server.engine.services import HOST, Services
+from mcp_server.engine.stage_row import StageRow
 from mcp_server.engine.stages.base import Prepared, StageContext, StageKind
 from mcp_server.engine.stages.kinds import KINDS
 from mcp_server.engine.watch import GRACE_S, Watch
 from mcp_server.errors import HostUnreachable, JobConflict, NotFound, OrchestratorError, StoreError
 from mcp_server.hosts.base import Exit, ExitReason, Host, JobSpec, JobState
-from mcp_server.model import Build, Lease, Progress, Stage, StageSpec, StageStatus, Verdict
-from mcp_server.store import artifacts, builds, leases
-from mcp_server.store.events import append
+from mcp_server.hosts.globs import matcher
+from mcp_server.model import Build, Lease, Stage, StageSpec, Verdict
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,8 @@ class StageRun:
         gate: Gate | None = None,
         trees: Trees | None = None,
     ) -> None:
-        self.services, self.build, self.spec, self.stage = services, build, spec, stage
+        self.services, self.build, self.spec = services, build, spec
+        self.row = StageRow(services, build, stage)
         self.previous, self.rank, self.gate = previous, rank, gate
         self.kind: StageKind = KINDS[spec.kind]
         self._trees = trees or Trees(services.leases, build)
@@ -71,6 +72,10 @@ class StageRun:
         self._server: Server | None = None
         self._down: dict[str, HostUnreachable] = {}
         self._away = 0
+
+    @property
+    def stage(self) -> Stage:
+        return self.row.stage
 
     async def run(self, *, pause_s: float = 0) -> Stage:
         """The attempt's final row; begun `pause_s` after the last one's end. StoreError: run it again from the top."""
@@ -88,7 +93,8 @@ class StageRun:
                 raise
             except _Elsewhere as elsewhere:
                 self._down[self.stage.host] = elsewhere.why
-                await self._give_back(held)
+                await self.row.give_back(held)
+                await self.services.leases.release(held, self.gate if held else None)
                 continue
             except _TooLate as late:
                 verdict, reason, end = Verdict(result="timeout", summary=str(late)), "timeout", None
@@ -103,14 +109,16 @@ class StageRun:
                 place = f"{self.services.config.logs_dir}/worker.log"
                 verdict = Verdict(result="fail", summary=f"internal error ({type(error).__name__}): see {place}")
                 reason, end = "internal", None
-            await self._end(held, verdict, reason, end)
+            await self.row.end(held, verdict, reason, end)
+            if held:
+                await self.services.leases.release(held, self.gate)
             return self.stage
 
     # -- before the job ----------------------------------------------------------------------------------------------
 
     async def _before(self, pause_s: float) -> None:
         """Return once nothing stands in the way; _TooLate where that takes longer than the stage may."""
-        self._change(host=self.services.hosts.resolve(self.spec.host)[0])
+        self.row.change(host=self.services.hosts.resolve(self.spec.host)[0])
         await self._pause(pause_s)
         await self._in_time(self.kind.ready(self._context()))
 
@@ -127,7 +135,7 @@ class StageRun:
             return
         due = last.ended_at + timedelta(seconds=pause_s)
         if (left := (due - self.services.clock.now()).total_seconds()) > 0:
-            await self._tell(f"again at {due.astimezone():%H:%M:%S}, after attempt {last.attempt}: {last.reason}")
+            await self.row.tell(f"again at {due.astimezone():%H:%M:%S}, after attempt {last.attempt}: {last.reason}")
             await self.services.clock.sleep(left)
 
     async def _place(self) -> tuple[Lease, ...]:
@@ -148,7 +156,7 @@ class StageRun:
             rank=self.rank,
             gate=self.gate,
         )
-        self._change(host=held[0].resource.removeprefix(HOST))
+        self.row.change(host=held[0].resource.removeprefix(HOST))
         return held
 
     async def _attempt(self) -> tuple[Verdict, str, Exit | None]:
@@ -156,7 +164,7 @@ class StageRun:
         self._host, self._server = host, self.services.hosts.server(self.stage.host)
         await self._insist(lambda: self._running(host))
         observer = await asyncio.to_thread(self.kind.observe, self._context())
-        watch = Watch(host, self.job_id, observer, self.services.clock, live=self.kind.live, tell=self._progress)
+        watch = Watch(host, self.job_id, observer, self.services.clock, live=self.kind.live, tell=self.row.progress)
         try:
             end = await self._insist(watch.end)
         except NotFound:
@@ -176,7 +184,7 @@ class StageRun:
             except StoreError:
                 raise
             except OrchestratorError as error:  # what the job said stays; one that passed has not done its part
-                noted = {"details": {**verdict.details, "notes": [f"artifacts: {error}"]}}
+                noted: dict[str, object] = {"details": _noted(verdict, [f"artifacts: {error}"])}
                 if verdict.result == "pass":
                     noted |= {"result": "fail", "summary": f"artifacts: {error}"}
                     reason = error.reason
@@ -209,30 +217,21 @@ class StageRun:
         if self.stage.unreachable_since is None:
             log.warning("build %d stage %s: %s", self.build.id, self.spec.name, error)
             since = self.services.clock.now()
-            await self._note_reach(since, str(error))
+            await self.row.reach(since, str(error))
             if self.build.plan.on_failure.notify or self.build.plan.on_success.notify:
                 self.services.notifier.host_unreachable(self.build, self.stage.host, since)
 
     async def _note_back(self) -> None:
         self._away = 0
         if self.stage.unreachable_since is not None:
-            await self._note_reach(None, "reachable again")
-
-    async def _note_reach(self, since: datetime | None, sentence: str) -> None:
-        self._change(unreachable_since=since)
-        stage, now = self.stage, self.services.clock.now()
-        data = {"host": stage.host, "stage": stage.stage, "reachable": since is None, "message": sentence}
-
-        def statements(c: builds.sa.Connection) -> None:
-            builds.put_stage(c, stage, now)
-            append(c, "host.status", stage.build, now, data)
-
-        await self.services.store.write(statements)
+            await self.row.reach(None, "reachable again")
 
     async def _running(self, host: Host) -> None:
         """Return when the job of this attempt exists: found again, or started."""
         if not await self._reattached(host):
             await self._start(host)
+        if not self.row.confirmed and self._confirming is None:
+            self._confirming = asyncio.create_task(self._confirm())
 
     async def _reattached(self, host: Host) -> bool:
         """Whether the job that the row names exists, made for the specification that the row names."""
@@ -240,7 +239,7 @@ class StageRun:
             return False
         status = await host.status(self.stage.job_id)
         if status.state is JobState.ABSENT:
-            if (self.stage.resolved or {}).get("started"):
+            if self.row.confirmed:
                 raise _Vanished(f"job {self.stage.job_id} ran on host {host.name}, which knows nothing of it any more")
             return False
         # No hash: it was kept from ever starting, and its exit record says so.
@@ -252,46 +251,23 @@ class StageRun:
         return True
 
     async def _start(self, host: Host) -> None:
-        await reach(host, self._tell)
+        await reach(host, self.row.tell)
         prepared = await self.kind.prepare(self._context())
         if self.spec.sync or self.spec.needs_artifacts:
             await self._bring(host, prepared.cwd)
         job = self._job(prepared)
-        now = self.services.clock.now()
-        self._change(
-            status=StageStatus.RUNNING,
-            job_id=job.id,
-            spec_sha256=job.sha256(),
-            resolved={**prepared.resolved, "cwd": prepared.cwd},
-            progress=None,
-            started_at=self.stage.started_at or now,
-        )
-
-        def statements(c: builds.sa.Connection) -> None:
-            self._begin(c, now)
-            builds.put_stage(c, self.stage, now)
-
-        # The row first: a worker that dies between the two finds the job absent and starts it.
-        await self.services.store.write(statements)
-        self.services.begun.add(self.build.id)
+        await self.row.start(job, prepared)
         await host.start(job)
         self._ours = True
-        self._confirming = asyncio.create_task(self._confirm())
 
     async def _bring(self, host: Host, folder: str) -> None:
         if self.spec.sync is not None:
-            await self._trees.hold(f"tree:{host.name}:{folder}", self._tell)
-        await self._in_time(transfer.bring(self.services, self._context(), folder, self._tell))
+            await self._trees.hold(f"tree:{host.name}:{folder}", self.row.tell)
+        await self._in_time(transfer.bring(self.services, self._context(), folder, self.row.tell))
 
     async def _confirm(self) -> None:
-        """Note that the job was there: should its record vanish, it is lost, and never started a second time."""
         await self.services.clock.sleep(CONFIRM_S)
-        self._change(resolved={**(self.stage.resolved or {}), "started": True})
-        stage, now = self.stage, self.services.clock.now()
-        try:
-            await self.services.store.write(lambda c: builds.put_stage(c, stage, now))
-        except StoreError as error:
-            log.warning("build %d stage %s: %s", self.build.id, self.spec.name, error)
+        await self.row.confirm()
 
     async def _abandon(self) -> None:
         """End a job whose end nobody will wait for any more."""
@@ -316,12 +292,10 @@ class StageRun:
     async def _take(self, host: Host, verdict: Verdict) -> Verdict:
         assert self.stage.resolved is not None
         left = await transfer.take(self.services, self.stage, self.spec, host, self.stage.resolved["cwd"])
-        none = {} if left else {"notes": [f"nothing matches {', '.join(self.spec.artifacts)}"]}
-        return verdict.model_copy(
-            update={"artifacts": (*verdict.artifacts, *left), "details": {**verdict.details, **none}}
-        )
-
-    # -- the row -----------------------------------------------------------------------------------------------------
+        paths = [artifact.path for artifact in left]
+        idle = [pattern for pattern in self.spec.artifacts if not any(map(matcher([pattern]), paths))]
+        details = _noted(verdict, [f"nothing matches {pattern}" for pattern in idle])
+        return verdict.model_copy(update={"artifacts": (*verdict.artifacts, *left), "details": details})
 
     def _context(self) -> StageContext:
         services = self.services
@@ -331,7 +305,7 @@ class StageRun:
             stage=self.stage,
             config=services.config,
             environment=services.environment,
-            tell=self._tell,
+            tell=self.row.tell,
             previous=self.previous,
             host=self._host or services.host(self.stage.host),
             server=self._server or services.hosts.server(self.stage.host),
@@ -339,59 +313,7 @@ class StageRun:
             store_id=self._store_id,
         )
 
-    async def _tell(self, sentence: str) -> None:
-        self._change(status=StageStatus.WAITING, progress=Progress(message=sentence))
-        stage, now = self.stage, self.services.clock.now()
-        await self.services.store.write(lambda c: builds.put_stage(c, stage, now))
 
-    async def _progress(self, progress: Progress) -> None:
-        self._change(progress=progress)
-        stage, now = self.stage, self.services.clock.now()
-        await self.services.store.write(lambda c: builds.put_progress(c, stage, now))
-
-    def _begin(self, c: builds.sa.Connection, now: datetime) -> None:
-        """The build runs as soon as a stage of it does."""
-        if self.build.id not in self.services.begun:
-            builds.set_running(c, self.build.id, now)
-
-    async def _give_back(self, held: Sequence[Lease]) -> None:
-        now = self.services.clock.now()
-
-        def statements(c: builds.sa.Connection) -> None:
-            for lease in held:
-                leases.release(c, lease, now)
-
-        await self.services.store.write(statements)
-        await self.services.leases.release(held, self.gate if held else None)
-
-    async def _end(self, held: Sequence[Lease], verdict: Verdict, reason: str, end: Exit | None) -> None:
-        statuses = {"pass": StageStatus.SUCCESS, "cancelled": StageStatus.CANCELLED}
-        now = self.services.clock.now()
-        # The job's own end: a worker that took over may have come long after it.
-        ended_at = datetime.fromtimestamp(end.ended_at, UTC) if end and end.ended_at else now
-        self._change(
-            status=statuses.get(verdict.result, StageStatus.FAILED),
-            reason=reason,
-            exit_code=end.code if end else None,
-            verdict=verdict,
-            started_at=min(self.stage.started_at or ended_at, ended_at),
-            ended_at=ended_at,
-            unreachable_since=None,
-        )
-        stage = self.stage
-
-        def statements(c: builds.sa.Connection) -> None:
-            self._begin(c, now)
-            builds.put_stage(c, stage, now)
-            if verdict.artifacts:
-                artifacts.put_artifacts(c, self.build.id, stage.stage, verdict.artifacts, now)
-            builds.put_diagnostics(c, stage, now)
-            for lease in held:
-                leases.release(c, lease, now)
-
-        await self.services.store.write(statements)
-        if held:
-            await self.services.leases.release(held, self.gate)
-
-    def _change(self, **values: object) -> None:
-        self.stage = self.stage.model_copy(update=values)
+def _noted(verdict: Verdict, notes: Sequence[str]) -> Mapping[str, object]:
+    """The verdict's details with more notes."""
+    return {**verdict.details, "notes": [*verdict.details.get("notes", ()), *notes]} if notes else verdict.details

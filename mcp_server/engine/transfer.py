@@ -9,6 +9,7 @@ from tempfile import mkdtemp
 import anyio
 import anyio.to_thread
 
+from mcp_server.config_rules import LOCAL
 from mcp_server.engine.services import Services
 from mcp_server.engine.stages.base import StageContext, project_path
 from mcp_server.errors import BadInput, NotFound
@@ -17,7 +18,6 @@ from mcp_server.hosts.base import Host
 from mcp_server.model import Artifact, Build, Stage, StageSpec, StageStatus, Sync
 from mcp_server.store import builds
 
-LOCAL = "local"
 STAGING = ".staging-"
 
 

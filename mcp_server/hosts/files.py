@@ -4,7 +4,6 @@ Paths are relative, with "/", any bytes but NUL (as surrogate escapes). Nothing 
 """
 
 import asyncio
-import hashlib
 import stat
 import tarfile
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Sequence
@@ -391,9 +390,3 @@ def _header(name: str, size: int, mode: int, mtime: float) -> bytes:
 
 def _padding(size: int) -> bytes:
     return bytes(-size % tarfile.BLOCKSIZE)
-
-
-def sha256_of(path: Path) -> str:
-    """Hash of a file here."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -68,11 +68,6 @@ def unreachable(build: Build, host: str, since: datetime) -> Message:
     return _message(build, text, "warning")
 
 
-def waiting(build: Build, what_for: str) -> Message:
-    """A build waits for something that a person can give."""
-    return _message(build, f"⏳ {_name(build)} waits: {one_line(what_for, 300)}\nBuild {build.id}", "info")
-
-
 def short_duration(seconds: float | None) -> str:
     """`45s`, `45min`, `2h 15min`: as the seed writes them; "" where it is not known."""
     if seconds is None:

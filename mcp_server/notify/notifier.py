@@ -85,10 +85,6 @@ class Notifier:
         """Tell that a host of a build does not answer, once a build and host."""
         self._put(("unreachable", build.id, host), build, _all(build), lambda: messages.unreachable(build, host, since))
 
-    def build_waits(self, build: Build, what_for: str) -> None:
-        """Tell what a build waits for, once."""
-        self._put(("waiting", build.id, what_for), build, _all(build), lambda: messages.waiting(build, what_for))
-
     async def aclose(self, timeout_s: float) -> None:
         """Send what waits, at most so long; the rest is dropped."""
         task = self._task

@@ -93,17 +93,6 @@ def critical_path(graph: Graph, durations: Mapping[str, float]) -> tuple[str, ..
     return tuple(path)
 
 
-def levels(graph: Graph) -> tuple[tuple[str, ...], ...]:
-    """Stages by the length of the longest chain before them: all of one level could run at once."""
-    depth: dict[str, int] = {}
-    for name in order(graph):
-        depth[name] = 1 + max((depth[dependency] for dependency in graph.get(name, ())), default=-1)
-    found: list[list[str]] = [[] for _ in range(1 + max(depth.values(), default=-1))]
-    for name, level in depth.items():
-        found[level].append(name)
-    return tuple(map(tuple, found))
-
-
 def eta_s(
     graph: Graph,
     remaining: Mapping[str, float],

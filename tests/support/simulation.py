@@ -88,7 +88,9 @@ class SimulatedHost:
         self.name, self._clock, self._outcome = name, clock, outcome
         self.jobs: dict[JobId, _Job] = {}
         self.reachable = True
+        self.loses_answers = False  # the next start is done, and its answer does not arrive
         self.most_at_once = 0
+        self.asked_in_vain = 0
 
     async def directory(self) -> str:
         self._reach()
@@ -104,6 +106,9 @@ class SimulatedHost:
         made.over = asyncio.Event()
         self.most_at_once = max(self.most_at_once, sum(not j.over.is_set() for j in self.jobs.values()))
         asyncio.get_running_loop().create_task(self._run(made))
+        if self.loses_answers:
+            self.loses_answers = False
+            raise HostUnreachable(self.name, "connection reset")
         return True
 
     async def _run(self, job: _Job) -> None:
@@ -169,6 +174,7 @@ class SimulatedHost:
 
     def _reach(self) -> None:
         if not self.reachable:
+            self.asked_in_vain += 1
             raise HostUnreachable(self.name, "connection refused")
 
 

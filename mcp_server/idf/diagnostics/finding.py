@@ -4,9 +4,7 @@ import re
 from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import cached_property
-from typing import Literal, Protocol
-
-Severity = Literal["error", "warning", "note"]
+from typing import Protocol
 
 
 class Rank(IntEnum):

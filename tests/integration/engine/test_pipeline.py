@@ -93,7 +93,7 @@ pipeline:
     - name: make
       command: mkdir -p out/deep && echo one >'out/a b.txt' && echo two >out/deep/c && echo no >out/x.o
       workdir: a
-      artifacts: ["out/*.txt", "out/deep/**"]
+      artifacts: ["out/*.txt", "*.elf", "out/deep/**", "*.map"]
     - name: use
       command: cat 'out/a b.txt' out/deep/c; ls out
       workdir: b
@@ -104,6 +104,8 @@ pipeline:
     assert view.build.status is BuildStatus.SUCCESS, view.build.build_output
     assert (await log(orchestrator, view, "use")).split() == ["one", "two", "a", "b.txt", "deep"]
     assert sorted(artifact.path for artifact in view.artifacts) == ["out/a b.txt", "out/deep/c"]
+    assert view.stages[0].verdict
+    assert view.stages[0].verdict.details["notes"] == ["nothing matches *.elf", "nothing matches *.map"]
 
 
 async def test_parameters_with_metacharacters_stay_data(orchestrator: Orchestrator, folder: Path) -> None:

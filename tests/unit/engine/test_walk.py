@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -9,6 +10,7 @@ from typing import TypeVar
 import pytest
 
 from mcp_server.config import Server
+from mcp_server.engine import results
 from mcp_server.engine.build_run import BuildRun
 from mcp_server.errors import StoreError
 from mcp_server.hosts.base import ExitReason
@@ -314,3 +316,37 @@ async def test_a_store_that_fails_once_at_any_moment_costs_nothing(
         assert told(rows) == {"a": ["success"], "b": ["success"]}
         assert len(world.hosts["local"].jobs) == 2
         assert await world.services.store.read(leases.holders) == []
+
+
+@pytest.mark.parametrize("answer_lost", [True, False])
+async def test_a_job_that_was_found_again_is_confirmed_as_one_that_was_started(home: Path, answer_lost: bool) -> None:
+    """Ours. Should its record vanish after that, it is lost, and not started a second time."""
+    async with simulation(home, LOCAL, doing(a=Outcome(100))) as world:
+        host, number = world.hosts["local"], await world.add(plan(stage("a")))
+        host.loses_answers = answer_lost
+        run = asyncio.create_task(BuildRun(world.services, number).run())
+        await world.clock.sleep(5 if answer_lost else 0.1)  # or the worker dies before it has confirmed the start
+        if not answer_lost:
+            run.cancel()
+            await asyncio.wait({run})
+            run = asyncio.create_task(BuildRun(world.services, number).run())
+            await world.clock.sleep(5)
+        _, (row,) = await world.rows(number)
+        run.cancel()
+        await asyncio.wait({run})
+
+    assert (row.resolved or {})["started"] is True
+    assert len(host.jobs) == 1
+
+
+async def test_a_host_that_is_away_is_asked_once_for_the_logs_of_an_archive(home: Path) -> None:
+    """Ours. Each question may last until the connection's patience ends; the build has its end meanwhile."""
+    async with simulation(home, TWO) as world:
+        host = world.hosts["slow"]
+        build, rows = await world.run(plan(*(stage(f"s{n}", host="slow") for n in range(5))))
+        host.reachable = False
+        kept = await results.archive(world.services, build, build.status, rows)
+
+    manifest = json.loads((Path(kept or "") / "manifest.json").read_text())
+    assert sorted(manifest["missing"]) == [f"s{n}-1-1.log" for n in range(5)]
+    assert host.asked_in_vain == 1

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mcp_server.pipelines.graph import CycleError, critical_path, eta_s, find_cycle, levels, order, ranks
+from mcp_server.pipelines.graph import CycleError, critical_path, eta_s, find_cycle, order, ranks
 
 Graph = dict[str, list[str]]
 DIAMOND = {"a": [], "b": ["a"], "c": ["a"], "d": ["b", "c"]}
@@ -133,12 +133,6 @@ def test_estimate_counts_what_runs_already_and_what_has_ended() -> None:
     assert eta_s(graph, times, running=["c"], **one_slot) == 9  # type: ignore[arg-type]
     assert eta_s(graph, times, running=["c"]) == 6
     assert eta_s(graph, times, hosts=dict.fromkeys(graph, "h"), slots={"h": 0}) == 9
-
-
-def test_levels_are_what_could_run_at_once() -> None:
-    """Ours."""
-    assert levels(DIAMOND) == (("a",), ("b", "c"), ("d",))
-    assert levels({}) == ()
 
 
 def test_long_chains_and_wide_graphs_cost_little() -> None:

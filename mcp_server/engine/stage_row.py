@@ -1,0 +1,127 @@
+"""What the row of one attempt says, written whenever that changes."""
+
+import logging
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from mcp_server.engine.services import Services
+from mcp_server.engine.stages.base import Prepared
+from mcp_server.errors import StoreError
+from mcp_server.hosts.base import Exit, JobSpec
+from mcp_server.model import Build, Lease, Progress, Stage, StageStatus, Verdict
+from mcp_server.store import artifacts, builds, leases
+from mcp_server.store.events import append
+
+log = logging.getLogger(__name__)
+
+
+class StageRow:
+    """One attempt's row: `stage` as it was last written. Where the store fails, StoreError."""
+
+    def __init__(self, services: Services, build: Build, stage: Stage) -> None:
+        self._services, self._build, self.stage = services, build, stage
+
+    def change(self, **values: object) -> None:
+        """Change fields without writing: the next write holds them."""
+        self.stage = self.stage.model_copy(update=values)
+
+    async def tell(self, sentence: str) -> None:
+        """It waits, and for what."""
+        self.change(status=StageStatus.WAITING, progress=Progress(message=sentence))
+        stage, now = self.stage, self._services.clock.now()
+        await self._services.store.write(lambda c: builds.put_stage(c, stage, now))
+
+    async def progress(self, progress: Progress) -> None:
+        """How far its job is."""
+        self.change(progress=progress)
+        stage, now = self.stage, self._services.clock.now()
+        await self._services.store.write(lambda c: builds.put_progress(c, stage, now))
+
+    async def reach(self, since: datetime | None, sentence: str) -> None:
+        """Its host is away `since`, or answers again (None)."""
+        self.change(unreachable_since=since)
+        stage, now = self.stage, self._services.clock.now()
+        data = {"host": stage.host, "stage": stage.stage, "reachable": since is None, "message": sentence}
+
+        def statements(c: builds.sa.Connection) -> None:
+            builds.put_stage(c, stage, now)
+            append(c, "host.status", stage.build, now, data)
+
+        await self._services.store.write(statements)
+
+    async def start(self, job: JobSpec, prepared: Prepared) -> None:
+        """It runs as `job`. Written before the job is started: who dies between the two finds it absent."""
+        now = self._services.clock.now()
+        self.change(
+            status=StageStatus.RUNNING,
+            job_id=job.id,
+            spec_sha256=job.sha256(),
+            resolved={**prepared.resolved, "cwd": prepared.cwd},
+            progress=None,
+            started_at=self.stage.started_at or now,
+        )
+        stage = self.stage
+
+        def statements(c: builds.sa.Connection) -> None:
+            self._begin_build(c, now)
+            builds.put_stage(c, stage, now)
+
+        await self._services.store.write(statements)
+        self._services.begun.add(self._build.id)
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether its job is known to have been there."""
+        return bool((self.stage.resolved or {}).get("started"))
+
+    async def confirm(self) -> None:
+        """Its job was there: should the record of it vanish, it is lost, and never started again. Raises nothing."""
+        self.change(resolved={**(self.stage.resolved or {}), "started": True})
+        stage, now = self.stage, self._services.clock.now()
+        try:
+            await self._services.store.write(lambda c: builds.put_stage(c, stage, now))
+        except StoreError as error:
+            log.warning("build %d stage %s: %s", self._build.id, stage.stage, error)
+
+    async def give_back(self, held: Sequence[Lease]) -> None:
+        """Let others have the place: nothing was started there."""
+        now = self._services.clock.now()
+
+        def statements(c: builds.sa.Connection) -> None:
+            for lease in held:
+                leases.release(c, lease, now)
+
+        await self._services.store.write(statements)
+
+    async def end(self, held: Sequence[Lease], verdict: Verdict, reason: str, end: Exit | None) -> None:
+        """The verdict, what it left and found, and its place given back, in one transaction."""
+        statuses = {"pass": StageStatus.SUCCESS, "cancelled": StageStatus.CANCELLED}
+        now = self._services.clock.now()
+        # The job's own end: a worker that took over may have come long after it.
+        ended_at = datetime.fromtimestamp(end.ended_at, UTC) if end and end.ended_at else now
+        self.change(
+            status=statuses.get(verdict.result, StageStatus.FAILED),
+            reason=reason,
+            exit_code=end.code if end else None,
+            verdict=verdict,
+            started_at=min(self.stage.started_at or ended_at, ended_at),
+            ended_at=ended_at,
+            unreachable_since=None,
+        )
+        stage = self.stage
+
+        def statements(c: builds.sa.Connection) -> None:
+            self._begin_build(c, now)
+            builds.put_stage(c, stage, now)
+            if verdict.artifacts:
+                artifacts.put_artifacts(c, self._build.id, stage.stage, verdict.artifacts, now)
+            builds.put_diagnostics(c, stage, now)
+            for lease in held:
+                leases.release(c, lease, now)
+
+        await self._services.store.write(statements)
+
+    def _begin_build(self, c: builds.sa.Connection, now: datetime) -> None:
+        """The build runs as soon as a stage of it does."""
+        if self._build.id not in self._services.begun:
+            builds.set_running(c, self._build.id, now)

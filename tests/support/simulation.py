@@ -21,24 +21,10 @@ from mcp_server.hosts.base import Exit, ExitReason, Host, JobId, JobSpec, JobSta
 from mcp_server.hosts.registry import Hosts
 from mcp_server.model import Build, Plan, Stage
 from mcp_server.store import builds
-from mcp_server.store.database import Statements, Store
+from mcp_server.store.database import Store
 from tests.support.moved_clock import MovedClock
 
 T = TypeVar("T")
-
-
-class InlineStore(Store):
-    """A store without threads, as simulated time must not pass while one works, and without waiting for the disk."""
-
-    def __init__(self, url: str, home: Path) -> None:
-        super().__init__(url, home)
-        event.listen(self.engine, "connect", _without_the_disk)
-
-    async def read(self, statements: Statements[T]) -> T:
-        return self.look(statements)
-
-    async def write(self, statements: Statements[T]) -> T:
-        return self._run(statements, True)
 
 
 def _without_the_disk(connection: sqlite3.Connection, _: object) -> None:
@@ -91,6 +77,7 @@ class SimulatedHost:
         self.loses_answers = False  # the next start is done, and its answer does not arrive
         self.most_at_once = 0
         self.asked_in_vain = 0
+        self._running = 0
 
     async def directory(self) -> str:
         self._reach()
@@ -104,7 +91,8 @@ class SimulatedHost:
         stage, _, attempt = rest.rsplit("-", 2)
         made = self.jobs[job.id] = _Job(job, self._outcome(self.name, stage, int(attempt)), self._clock.monotonic())
         made.over = asyncio.Event()
-        self.most_at_once = max(self.most_at_once, sum(not j.over.is_set() for j in self.jobs.values()))
+        self._running += 1
+        self.most_at_once = max(self.most_at_once, self._running)
         asyncio.get_running_loop().create_task(self._run(made))
         if self.loses_answers:
             self.loses_answers = False
@@ -113,6 +101,10 @@ class SimulatedHost:
 
     async def _run(self, job: _Job) -> None:
         await self._clock.sleep(job.outcome.seconds)
+        self._over(job)
+
+    def _over(self, job: _Job) -> None:
+        self._running -= not job.over.is_set()
         job.over.set()
 
     async def status(self, job_id: JobId) -> JobStatus:
@@ -155,7 +147,7 @@ class SimulatedHost:
         self._reach()
         job = self.jobs[job_id]
         job.killed = job.killed or not job.over.is_set()
-        job.over.set()
+        self._over(job)
         return await self.status(job_id)
 
     async def remove(self, job_id: JobId) -> None:
@@ -253,7 +245,8 @@ async def simulation(
     """A worker's services over simulated `servers`. Threads are not used, but for the notifier's own."""
     config = load_config({"BUILD_ORCHESTRATOR_HOME": str(home), "HOME": str(home)})
     config.make_home()
-    store = InlineStore(config.database_url, config.home)
+    store = Store(config.database_url, config.home)
+    event.listen(store.engine, "connect", _without_the_disk)
     store.migrate()
     clock = IdleClock()
     hosts = {name: SimulatedHost(name, clock, outcome) for name in servers}

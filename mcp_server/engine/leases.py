@@ -2,16 +2,20 @@
 
 import asyncio
 import bisect
-from collections.abc import Container, Iterable, Sequence
+import logging
+from collections.abc import Collection, Container, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 import sqlalchemy as sa
 
 from mcp_server.clock import Clock
+from mcp_server.errors import StoreError
 from mcp_server.model import Build, Lease
 from mcp_server.store import leases as table
 from mcp_server.store.database import Store
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +27,8 @@ class Choice:
     order: int = 0
 
 
+HEIRS_S = 0.02  # between the end of a stage and others' turn
+AGAIN_S = 1  # after the store has failed
 AT_ONCE = 50  # tickets looked at in one transaction
 
 Claim = Sequence[Choice]
@@ -69,6 +75,7 @@ class LeaseLine:
         self._granting = asyncio.Lock()
         self._count = 0
         self._back: set[int] = set()
+        self._later: set[asyncio.Task[None]] = set()
         self._full: set[str] = set()  # nothing of these was given back since they were seen taken
         self._left_over: set[tuple[int, str | None]] | None = None  # held when this worker began
 
@@ -93,6 +100,7 @@ class LeaseLine:
         ticket = _Ticket(priority, build, -rank, self._count, claims, stage, reason, gate, granted)
         bisect.insort(self._line, ticket)
         try:
+            await asyncio.sleep(0)  # who was woken by the same end joins first, and the longest way goes first
             if self._left_over is None or not self._hopeless(ticket):
                 await self.offer(ticket.wanted)
             return await granted
@@ -107,11 +115,37 @@ class LeaseLine:
         )
         return (await asked)[0]
 
-    async def release(self, leases: Iterable[Lease], gate: Gate | None = None) -> None:
-        """What was given back in the store goes to the next in line."""
+    async def release(self, leases: Iterable[Lease], gate: Gate | None = None, *, heirs: bool = False) -> None:
+        """What was given back in the store goes to the next in line.
+
+        With `heirs`, others wait for its holder: they get the time to join the line, as theirs may be the longer way.
+        """
         if gate is not None:
             gate.inside -= 1
-        await self.offer({lease.resource for lease in leases}, gate)
+        freed = {lease.resource for lease in leases}
+        if not heirs:
+            await self.offer(freed, gate)
+            return
+        self._full -= freed  # who joins from now on looks for itself
+        later = asyncio.create_task(self._offer_later(freed, gate))
+        self._later.add(later)
+        later.add_done_callback(self._later.discard)
+
+    async def _offer_later(self, resources: Collection[str], gate: Gate | None) -> None:
+        pause_s = HEIRS_S
+        while True:
+            await self._clock.sleep(pause_s)
+            try:
+                return await self.offer(resources, gate)
+            except StoreError as error:
+                log.warning("%s", error)
+                pause_s = AGAIN_S
+
+    async def aclose(self) -> None:
+        """Offer nothing any more."""
+        for task in self._later:
+            task.cancel()
+        await asyncio.gather(*self._later, return_exceptions=True)
 
     async def offer(self, resources: Iterable[str], gate: Gate | None = None) -> None:
         """Let the next in line have what is free; who gave something back calls this once that is committed."""

@@ -63,6 +63,7 @@ class Services:
 
     async def aclose(self) -> None:
         """Let hosts and channels go; jobs run on."""
+        await self.leases.aclose()
         await self.notifier.aclose(CLOSE_S)
         await self.hosts.aclose()
 

@@ -46,7 +46,10 @@ class _Vanished(Exception):
 
 
 class StageRun:
-    """Brings one attempt to its end and returns its row. `rank` is the time from here to the build's end."""
+    """Brings one attempt to its end and returns its row. `rank` is the time from here to the build's end.
+
+    `heirs` says that other stages wait for this one.
+    """
 
     def __init__(
         self,
@@ -57,12 +60,13 @@ class StageRun:
         previous: Sequence[Stage],
         *,
         rank: float = 0,
+        heirs: bool = False,
         gate: Gate | None = None,
         trees: Trees | None = None,
     ) -> None:
         self.services, self.build, self.spec = services, build, spec
         self.row = StageRow(services, build, stage)
-        self.previous, self.rank, self.gate = previous, rank, gate
+        self.previous, self.rank, self.heirs, self.gate = previous, rank, heirs, gate
         self.kind: StageKind = KINDS[spec.kind]
         self._trees = trees or Trees(services.leases, build)
         self._store_id = ""
@@ -111,7 +115,7 @@ class StageRun:
                 reason, end = "internal", None
             await self.row.end(held, verdict, reason, end)
             if held:
-                await self.services.leases.release(held, self.gate)
+                await self.services.leases.release(held, self.gate, heirs=self.heirs)
             return self.stage
 
     # -- before the job ----------------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ class Walk:
         self._gate = Gate(build.plan.parallel_limit)
         self._trees = Trees(services.leases, build)
         self._ranks: Mapping[str, float] = {}
+        self._needed = {need for stage in self.plan.stages for need in stage.depends_on}
 
     async def run(self) -> tuple[BuildStatus, Stage]:
         """The end state and the attempt that decided it."""
@@ -144,9 +145,16 @@ class Walk:
             stage = self._next(spec, round_)
             if stage.status.is_open:
                 pause = pause_s(spec.retry, len(counted)) if counted else 0
-                rank = self._ranks.get(spec.name, 0)
                 run = StageRun(
-                    self.services, self.build, spec, stage, made, rank=rank, gate=self._gate, trees=self._trees
+                    self.services,
+                    self.build,
+                    spec,
+                    stage,
+                    made,
+                    rank=self._ranks.get(spec.name, 0),
+                    heirs=spec.name in self._needed,
+                    gate=self._gate,
+                    trees=self._trees,
                 )
                 stage = await run.run(pause_s=pause)
                 fresh = True

@@ -18,6 +18,11 @@ OPEN = (BuildStatus.PENDING, BuildStatus.RUNNING)
 
 # Built once: making a statement costs more than running it.
 _IS_STAGE = [STAGES.c[name] == sa.bindparam(f"of_{name}") for name in ("build", "stage", "round", "attempt")]
+_OPEN_BUILDS = (
+    sa.select(BUILDS.c.id, BUILDS.c.cancel_requested)
+    .where(BUILDS.c.status.in_(OPEN))
+    .order_by(sa.case((BUILDS.c.status == BuildStatus.RUNNING, 0), else_=1), BUILDS.c.priority, BUILDS.c.id)
+)
 _STAGE_STATUS = sa.select(STAGES.c.status).where(*_IS_STAGE)
 _INSERT_STAGE = sa.insert(STAGES)
 _UPDATE_STAGE = sa.update(STAGES).where(*_IS_STAGE)
@@ -131,10 +136,7 @@ def list_builds(
 
 def open_builds(c: sa.Connection) -> list[OpenBuild]:
     """Pending and running builds: running ones first, then by priority, then the oldest."""
-    pending = sa.case((BUILDS.c.status == BuildStatus.RUNNING, 0), else_=1)
-    query = sa.select(BUILDS.c.id, BUILDS.c.cancel_requested).where(BUILDS.c.status.in_(OPEN))
-    rows = c.execute(query.order_by(pending, BUILDS.c.priority, BUILDS.c.id))
-    return [OpenBuild(row.id, row.cancel_requested) for row in rows]
+    return [OpenBuild(row.id, row.cancel_requested) for row in c.execute(_OPEN_BUILDS)]
 
 
 def needed_by_open(c: sa.Connection) -> set[int]:

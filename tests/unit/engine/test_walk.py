@@ -178,6 +178,25 @@ async def test_the_longest_way_to_the_end_goes_first(home: Path) -> None:
     assert order[0] == "long"
 
 
+@pytest.mark.parametrize(
+    ("stages", "order"),
+    [
+        ([stage("a"), stage("tail", "a"), stage("short")], "a tail short"),
+        ([stage("a"), stage("z"), stage("short", "a"), stage("tail", "z", "a")], "a z tail short"),
+    ],
+)
+async def test_who_waited_for_a_stage_comes_before_those_with_a_shorter_way(
+    home: Path, stages: Sequence[StageSpec], order: str
+) -> None:
+    """Ours. The slot of what ended is not gone before they could ask for it, whoever is told of the end first."""
+    outcomes = doing(a=Outcome(20), z=Outcome(10), short=Outcome(5), tail=Outcome(50))
+    async with simulation(home, {"local": Server(slots=1)}, outcomes) as world:
+        await world.run(plan(*stages))
+        _, rows = await world.run(plan(*stages))
+
+    assert " ".join(row.stage for row in sorted(rows, key=lambda row: str(row.started_at))) == order
+
+
 async def test_stages_of_one_group_never_run_together_in_any_build(home: Path) -> None:
     """Issue: concurrency groups."""
     async with simulation(home, {"local": Server(slots=10)}, doing(flash=Outcome(5))) as world:

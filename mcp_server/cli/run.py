@@ -93,7 +93,9 @@ async def _show_plan(orchestrator: "Orchestrator", path: str, params: Mapping[st
     out = screen.out()
     out.say(*report_plan.table_text(pipeline, hosts, usual).split("\n"), "")
     out.say(*report_plan.graph_text(pipeline).rstrip("\n").split("\n"))
-    screen.err().say("nothing was started; the lines from `flowchart` on are a Mermaid graph")
+    err = screen.err()
+    err.say(*report_plan.notes(pipeline, orchestrator.config.notifications))
+    err.say("nothing was started; the lines from `flowchart` on are a Mermaid graph")
     return 0
 
 

@@ -39,7 +39,9 @@ async def pipeline_run(
         from mcp_server import report_plan  # noqa: PLC0415  (first use: the server starts without it)
 
         usual = await orchestrator.usual_durations(folder, pipeline.name)
-        return answer(report_plan.plan_report(pipeline, orchestrator.machines.hosts, usual))
+        return answer(
+            report_plan.plan_report(pipeline, orchestrator.machines.hosts, usual, orchestrator.config.notifications)
+        )
     started = await to_the_end(orchestrator.start_pipeline(pipeline, folder, triggered_by="mcp"))
     return await follow(ctx, started.build.id, wait_s, joined=started.joined, place=True)
 

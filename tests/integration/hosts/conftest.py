@@ -28,6 +28,8 @@ FAR = [
     "exec",
 ]
 MAKES = [*LOCAL, *FAR]
+WITH_COREUTILS = ["local", FAR[0], "exec"]
+"""Makes with the tools of GNU and util-linux; what busybox does instead has tests of its own."""
 
 # What `kubectl exec -i POD --` does: runs its arguments elsewhere, in an environment of their own, with our stdin and
 # stdout. Its end is the end of the link, not of what runs there.

@@ -14,6 +14,7 @@ import pytest
 
 from mcp_server.hosts.base import ExitReason, Host, JobSpec
 from mcp_server.hosts.local import LocalHost
+from tests.integration.hosts.conftest import WITH_COREUTILS
 
 Sh = Callable[..., JobSpec]
 Log = Callable[[str], Awaitable[bytes]]
@@ -22,14 +23,8 @@ Processes = Callable[[], dict[int, str]]
 
 CAP = 1 << 20
 pytestmark = pytest.mark.skipif(shutil.which("fallocate") is None, reason="fallocate of util-linux is not installed")
+WITH_HOLES = pytest.mark.parametrize("make", WITH_COREUTILS, indirect=True)  # fallocate of busybox makes none
 LINES = 'i=0; while [ $i -lt "$1" ]; do printf "%1023d\\n" $i; i=$((i+1)); done'
-
-
-@pytest.fixture(autouse=True)
-def holes(is_busybox: bool) -> None:
-    """busybox's own fallocate makes none: what happens then has tests of its own."""
-    if is_busybox:
-        pytest.skip("fallocate of busybox makes no holes")
 
 
 def line(number: int) -> bytes:
@@ -51,6 +46,7 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.02)
 
 
+@WITH_HOLES
 async def test_a_flood_leaves_its_beginning_and_its_end(host: Host, sh: Sh, jobs_dir: Path) -> None:
     """Issue. Size and offsets are those of all that was written; the disk holds about the cap; the code is exact."""
     await host.start(replace(sh("a", f"{LINES}; exit 7", 4096), log_cap_bytes=CAP))
@@ -67,6 +63,7 @@ async def test_a_flood_leaves_its_beginning_and_its_end(host: Host, sh: Sh, jobs
     assert await host.read_log("a", 3900 * 1024, 1024) == line(3900)
 
 
+@WITH_HOLES
 @pytest.mark.parametrize("offset", [0, 100, CAP // 2, CAP, 4000 * 1024 + 7])
 async def test_following_a_capped_log_keeps_every_offset(host: Host, sh: Sh, offset: int) -> None:
     """Ours. The hole comes as NULs of which nothing crossed a link, in pieces of their own."""
@@ -82,6 +79,7 @@ async def test_following_a_capped_log_keeps_every_offset(host: Host, sh: Sh, off
     assert all(not any(piece) or b"\0" not in piece for piece in pieces)
 
 
+@WITH_HOLES
 async def test_a_running_flood_is_cut_with_nobody_connected(
     host: Host, make: Callable[[], Host], sh: Sh, gate: Any, jobs_dir: Path
 ) -> None:
@@ -100,6 +98,7 @@ async def test_a_running_flood_is_cut_with_nobody_connected(
         assert (await host.wait("a")).log_size == 3000 * 1024 + 4
 
 
+@WITH_HOLES
 async def test_a_log_within_its_cap_is_whole(host: Host, sh: Sh, jobs_dir: Path) -> None:
     """Ours."""
     await host.start(replace(sh("a", LINES, 1024), log_cap_bytes=CAP))
@@ -108,6 +107,7 @@ async def test_a_log_within_its_cap_is_whole(host: Host, sh: Sh, jobs_dir: Path)
     assert not (next(jobs_dir.glob("*/a")) / "hole").exists()
 
 
+@WITH_HOLES
 async def test_a_binary_flood_is_capped_as_well(host: Host, sh: Sh, jobs_dir: Path) -> None:
     """Issue. No line ends in it."""
     await host.start(replace(sh("a", "head -c 5000000 /dev/urandom; kill -9 $$"), log_cap_bytes=CAP))
@@ -160,6 +160,7 @@ async def test_where_no_hole_can_be_made_the_log_says_so_once(
     await bare.aclose()
 
 
+@WITH_HOLES
 async def test_the_keeper_is_one_and_leaves_with_the_last_job(
     host: Host, sh: Sh, gate: Any, jobs_dir: Path, processes: Processes, gone: Gone
 ) -> None:
@@ -183,6 +184,7 @@ async def test_the_keeper_is_one_and_leaves_with_the_last_job(
         assert time.monotonic() - began < 4
 
 
+@WITH_HOLES
 async def test_a_killed_keeper_is_replaced_by_the_next_job(
     host: Host, sh: Sh, gate: Any, jobs_dir: Path, gone: Gone
 ) -> None:

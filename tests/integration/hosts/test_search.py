@@ -10,6 +10,7 @@ from mcp_server.errors import BadInput, NotFound
 from mcp_server.hosts.base import Host, JobSpec
 from mcp_server.hosts.far import FarHost
 from mcp_server.logs import slice_log
+from tests.integration.hosts.conftest import FAR
 
 Sh = Callable[..., JobSpec]
 
@@ -38,10 +39,9 @@ async def test_a_search_finds_the_same_everywhere(
     assert "of 305 lines match" in found.note
 
 
+@pytest.mark.parametrize("make", FAR, indirect=True)
 async def test_a_far_log_is_not_brought_here(host: Host, sh: Sh, monkeypatch: pytest.MonkeyPatch) -> None:
     """Issue. Neither for a search nor for the neighbourhood of a line, also with a hole in it."""
-    if not isinstance(host, FarHost):
-        pytest.skip("its log is here")
     cap = 1 << 20
     await host.start(
         replace(sh("a", f"echo error: 1; {TEXT}; head -c 3000000 /dev/zero | tr '\\0' x; {TEXT}"), log_cap_bytes=cap)

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from mcp import Client
 
+from mcp_server.config import Channel
 from mcp_server.errors import PipelineError
-from mcp_server.model import BuildStatus, Diagnosis, Plan, Progress, StageSpec, StageStatus, Verdict
+from mcp_server.model import BuildStatus, Diagnosis, Ending, Plan, Progress, StageSpec, StageStatus, Verdict
 from tests.unit.tools.calls import call
 from tests.unit.tools.fake import (
     NOON,
@@ -122,6 +123,17 @@ async def test_a_dry_run_shows_table_and_graph_and_starts_nothing(client: Client
     assert "nothing was started" in text
     assert "```mermaid\nflowchart LR\n" in text
     assert "s1 --> s2" in text
+    assert "note: notify: " not in text
+
+
+async def test_a_dry_run_names_channels_that_nobody_set_up(client: Client, fake: Fake) -> None:
+    """Ours. A misspelt channel would be found out when a build fails and nobody hears of it."""
+    fake.pipeline = PIPELINE.model_copy(update={"on_failure": Ending(notify=("discrod",))})
+    fake.config = fake.config.model_copy(update={"notifications": {"discord": Channel(target="#builds")}})
+
+    text, _ = await call(client, "pipeline_run", path="/p/pipeline.yaml", dry_run=True)
+
+    assert "note: notify: discrod is not in config.yaml's notifications: it is told nothing\nnothing was" in text
 
 
 async def test_every_mistake_of_a_pipeline_is_told(client: Client, fake: Fake) -> None:

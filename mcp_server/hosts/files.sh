@@ -98,6 +98,21 @@ tidy() { # whoever reads the answer may end us at once, so it comes last
     [ -z "$answer" ] || echo "$answer"
 }
 
+staged() { # the files that came, in the order of `names`
+    while IFS= read -r line; do
+        eval "set -- $line"
+        echo "$stage/$2"
+    done <"$stage/names"
+}
+
+differs() { # the number of the first whose hash, on stdin, is not that of `names`
+    while IFS= read -r line <&3; do
+        eval "set -- $line"
+        IFS= read -r found
+        case $found in "$1"*) ;; *) echo "$2"; return ;; esac
+    done 3<"$stage/names"
+}
+
 receive() { # into a folder beside the files: a rename within one file system is whole or not done
     trap tidy EXIT
     trap 'exit 1' HUP INT TERM PIPE
@@ -111,11 +126,8 @@ receive() { # into a folder beside the files: a rename within one file system is
     trouble=$(umask 077; mkdir "$stage" 2>&1) || explain
     trouble=$(tar -xpof - -C "$stage" 2>&1) || explain
     # the whole archive is here: from now on nothing depends on the caller
-    while IFS= read -r line; do
-        eval "set -- $line"
-        found=$($sum <"$stage/$2")
-        case $found in "$1"*) ;; *) answer="changed $2"; exit 1 ;; esac
-    done <"$stage/names"
+    wrong=$(staged | xargs -n 64 $sum | differs)
+    [ -z "$wrong" ] || { answer="changed $wrong"; exit 1; }
     while IFS= read -r line; do
         eval "set -- $line"
         [ -d "${3%/*}" ] || trouble=$(mkdir -p "${3%/*}" 2>&1) || explain

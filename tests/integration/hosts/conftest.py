@@ -149,6 +149,20 @@ def processes_of(jobs_dir: Path) -> dict[int, str]:
     return found
 
 
+BIG = 6 << 20  # bytes; far more than all pipes on the way hold
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A tree with one big file among small ones."""
+    folder = tmp_path / "source"
+    (folder / "d").mkdir(parents=True)
+    (folder / "a").write_text("a")
+    (folder / "d" / "big").write_bytes(os.urandom(BIG))
+    (folder / "zz").write_text("z")
+    return folder
+
+
 Gone = Callable[[int], Awaitable[bool]]
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,31 +11,13 @@ from mcp_server.errors import HostFull
 from mcp_server.hosts.base import Host
 from mcp_server.hosts.files import fetch, list_files, put
 from mcp_server.hosts.sync import pull_tree, push_tree
-from tests.integration.hosts.test_transfer_faults import BIG, is_part_of, left_over
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    folder = tmp_path / "source"
-    (folder / "d").mkdir(parents=True)
-    (folder / "a").write_text("a")
-    (folder / "d" / "big").write_bytes(os.urandom(BIG))
-    (folder / "zz").write_text("z")
-    return folder
+from tests.integration.hosts.test_transfer_faults import is_part_of, left_over
+from tests.support.small_disk import mounted
 
 
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Path]:
-    """A folder on a file system of its own, 2 MB large."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=2m,mode=0700", "tmpfs", str(folder)]
-    try:
-        subprocess.run(command, check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("mounting a small file system needs root")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+    yield from mounted(tmp_path / "small", "2m")
 
 
 def room(folder: Path) -> int:

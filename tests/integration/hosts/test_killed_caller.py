@@ -13,18 +13,7 @@ import pytest
 
 from mcp_server.hosts.base import Host
 from tests.integration.hosts.conftest import Gone
-from tests.integration.hosts.test_transfer_faults import BIG, FAR_IN
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    folder = tmp_path / "source"
-    (folder / "d").mkdir(parents=True)
-    (folder / "a").write_text("a")
-    (folder / "d" / "big").write_bytes(os.urandom(BIG))
-    (folder / "zz").write_text("z")
-    return folder
-
+from tests.integration.hosts.test_transfer_faults import FAR_IN
 
 _HELD = """
 import asyncio, sys

@@ -5,7 +5,6 @@ import os
 import shlex
 import shutil
 import signal
-import subprocess
 from asyncio.subprocess import PIPE
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
@@ -21,6 +20,7 @@ from mcp_server.hosts.local import LocalHost, LocalShell
 from mcp_server.hosts.request import encode
 from mcp_server.hosts.script import JOB, Script
 from tests.integration.hosts.conftest import FAR, LOCAL
+from tests.support.small_disk import mounted
 
 Sh = Callable[..., JobSpec]
 Log = Callable[[str], Awaitable[bytes]]
@@ -188,14 +188,7 @@ async def test_a_folder_that_cannot_be_used_is_said(tmp_path: Path) -> None:
 @pytest.fixture
 def small_disk(jobs_dir: Path) -> Iterator[Path]:
     """jobs_dir on a file system of its own, 1 MB large."""
-    jobs_dir.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=1m,mode=0700", "tmpfs", str(jobs_dir)]
-    try:
-        subprocess.run(command, check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("mounting a small file system needs root")
-    yield jobs_dir
-    subprocess.run(["umount", "--lazy", str(jobs_dir)], check=True)
+    yield from mounted(jobs_dir, "1m")
 
 
 def fill(folder: Path) -> Path:

@@ -4,7 +4,6 @@ import asyncio
 import os
 import re
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,6 +17,7 @@ from mcp_server.hosts import probe as module
 from mcp_server.hosts.base import Host, JobSpec
 from mcp_server.hosts.local import LocalHost
 from mcp_server.hosts.probe import probe
+from tests.support.small_disk import mounted
 
 Sh = Callable[..., JobSpec]
 TOOLS = (
@@ -140,14 +140,7 @@ async def test_anothers_files_are_told(host: Host, jobs_dir: Path, tmp_path: Pat
 @pytest.fixture
 def small_disk(jobs_dir: Path) -> Iterator[Path]:
     """jobs_dir on a file system of its own: 2 MB large, noexec."""
-    jobs_dir.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=2m,mode=0700,noexec", "tmpfs", str(jobs_dir)]
-    try:
-        subprocess.run(command, check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("mounting a small file system needs root")
-    yield jobs_dir
-    subprocess.run(["umount", "--lazy", str(jobs_dir)], check=True)
+    yield from mounted(jobs_dir, "2m,noexec")
 
 
 async def test_a_small_noexec_disk_is_told(small_disk: Path, host: Host) -> None:

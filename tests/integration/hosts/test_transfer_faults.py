@@ -18,7 +18,6 @@ from mcp_server.hosts.script import Script
 from mcp_server.hosts.sync import pull_tree, push_tree
 from tests.support.sshd import Sshd
 
-BIG = 6 << 20  # bytes; far more than all pipes on the way hold
 FAR_IN = 300_000  # bytes; in the midst of the big file
 
 See = Callable[[str, Literal["read", "write"], bytes], Awaitable[None]]
@@ -67,16 +66,6 @@ def listen(host: Host, monkeypatch: pytest.MonkeyPatch) -> Listen:
         monkeypatch.setattr(host, "channel", tapped)
 
     return start
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    folder = tmp_path / "source"
-    (folder / "d").mkdir(parents=True)
-    (folder / "a").write_text("a")
-    (folder / "d" / "big").write_bytes(os.urandom(BIG))
-    (folder / "zz").write_text("z")
-    return folder
 
 
 @pytest.fixture

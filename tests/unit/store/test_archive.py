@@ -15,6 +15,7 @@ import pytest
 from mcp_server.errors import ArchiveError, BadInput, NotFound
 from mcp_server.hosts.files import FileInfo
 from mcp_server.store.archive import Archive
+from tests.support.small_disk import mounted
 
 LATE = datetime(2100, 1, 1, tzinfo=UTC)
 CENTURY_S = 3.2e9
@@ -173,16 +174,7 @@ async def test_a_crash_at_any_step_leaves_whole_files_and_can_be_made_up_for(tmp
 
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Path]:
-    """A folder on a file system of its own, 1 MB large."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=1m,mode=0700", "tmpfs", str(folder)]
-    try:
-        subprocess.run(command, check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("mounting a small file system needs root")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+    yield from mounted(tmp_path / "small", "1m")
 
 
 async def test_a_full_disk_is_said_and_leaves_nothing_half(small: Path, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import shutil
 import sqlite3
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from mcp_server.errors import StoreError
 from mcp_server.store import builds
 from mcp_server.store.database import Store
 from mcp_server.store.tables import META, SCHEMA_VERSION
+from tests.support.small_disk import mounted
 
 
 def open_store(home: Path) -> Store:
@@ -157,18 +157,7 @@ def test_four_processes_write_at_once_and_no_write_is_refused(home: Path) -> Non
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 4 MB, where this machine lets us mount one."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    if (
-        shutil.which("mount") is None
-        or subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", folder], capture_output=True, check=False
-        ).returncode
-    ):
-        pytest.skip("mounting a small file system needs root")
-    yield folder
-    subprocess.run(["umount", "-l", folder], check=True)
+    yield from mounted(tmp_path / "small", "4m")
 
 
 async def test_a_full_disk_is_one_sentence_and_nothing_is_half_written(small_disk: Path) -> None:

@@ -1,0 +1,126 @@
+"""Tables of a report: lists, stages, events, files, logs, what doctor found."""
+
+from datetime import timedelta
+
+import pytest
+
+from mcp_server import report, report_tables
+from mcp_server.idf.doctor import Check
+from mcp_server.logs import LogSlice
+from mcp_server.model import (
+    Artifact,
+    BuildStatus,
+    Event,
+    StageStatus,
+)
+from tests.unit.tools.fake import (
+    NOON,
+    PROJECT,
+    a_build,
+    a_stage,
+    a_view,
+    succeeded_view,
+)
+
+FLASHED = (
+    Artifact(path="bootloader/bootloader.bin", size=20_512, sha256="b" * 64, kind="bootloader", offset="0x0"),
+    Artifact(path="blink.bin", size=182_304, sha256="a" * 64, kind="app", offset="0x10000"),
+    Artifact(path="blink.elf", size=4_112_880, sha256="c" * 64, kind="elf"),
+    Artifact(path="partition_table/partition-table.bin", size=3072, sha256="d" * 64, offset="0x8000"),
+)
+
+
+def test_a_list_has_one_line_a_build_whatever_a_project_is_called() -> None:
+    """Ours. A folder's name may hold a newline."""
+    builds = [a_build(n, BuildStatus.FAILED, duration=3.25, reason="timeout") for n in range(300, 0, -1)]
+    projects = {PROJECT.id: PROJECT.model_copy(update={"name": "bl\nink\x1b[2J"})}
+
+    lines = report_tables.build_list(builds, projects).splitlines()
+
+    assert lines[0] == "300 failed · 2026-01-31 12:00 UTC · 3.2 s · bl ink · esp32c3 · idf_build · timeout"
+    assert lines[-1] == f"… and {300 - len(lines) + 1} more lines"
+    assert report.size("\n".join(lines)) <= 4000
+    assert report_tables.build_list([], {}) == "no builds yet: idf_build, remote_build and pipeline_run start one"
+
+
+def test_tables_show_stages_events_and_files() -> None:
+    """interfaces: build_get's details."""
+    stage = a_stage(StageStatus.FAILED, reason="timeout", exit_code=143, attempt=2)
+    view = a_view(a_build(status=BuildStatus.FAILED), stage, artifacts=FLASHED)
+    event = Event(id=7, type="build.status", build=42, ts=NOON, data={"status": "failed", "note": "a\nb"})
+
+    assert report_tables.stage_table(view).splitlines()[1] == (
+        "build failed · attempt 2 · 38 s · exit code 143 · timeout · idf.build"
+    )
+    assert report_tables.event_list(view, [event] * 40).splitlines()[:2] == [
+        "build 42: 40 events, the newest",
+        '7 12:00:00 build.status {"status": "failed", "note": "a\\nb"}',
+    ]
+    assert (
+        report_tables.artifact_table(view).splitlines()[2]
+        == f"blink.bin · 182,304 B · app · at 0x10000 · sha256 {'a' * 16}"
+    )
+    assert report_tables.artifact_table(a_view(a_build())) == "build 42 left no artifacts: it is pending"
+
+
+def test_sizes_are_compared_file_by_file() -> None:
+    """interfaces: compare_to."""
+    now = succeeded_view(artifacts=FLASHED)
+    before = (
+        FLASHED[0],
+        FLASHED[1].model_copy(update={"size": 180_000}),
+        FLASHED[2].model_copy(update={"path": "old.elf"}),
+    )
+    then = succeeded_view(artifacts=before)
+
+    assert report_tables.size_table(now).splitlines()[1] == "blink.bin 182,304"
+    assert report_tables.size_table(now, then).splitlines() == [
+        "build 42 against build 42: bytes on disk",
+        "blink.bin 182,304 +2,304",
+        "blink.elf 4,112,880 new",
+        "bootloader/bootloader.bin 20,512 unchanged",
+        "partition_table/partition-table.bin 3,072 new",
+        "old.elf gone, was 4,112,880",
+    ]
+
+
+def test_a_log_says_how_to_read_on() -> None:
+    """Ours."""
+    text = report_tables.log_text(42, LogSlice("build", "a\nb\n", next_offset=4000, note="2 of 9 lines match"))
+
+    assert text.splitlines() == ["a", "b", "[2 of 9 lines match]", '[more: build_log(42, "build", offset=4000)]']
+    assert report_tables.log_text(42, LogSlice("build", "")) == "nothing in the log of stage build here"
+
+
+def test_doctor_tells_problems_with_their_mending_and_the_rest_in_a_line() -> None:
+    """interfaces: what is missing and the command that mends it."""
+    checks = [
+        Check(name="ccache", status="warn", found="absent: builds are slower", mend="apt install ccache"),
+        Check(name="ESP-IDF", status="fail", found="none found", mend="git clone …"),
+        Check(name="ninja", status="ok", found="1.13"),
+        Check(name="git", status="ok", found="2.39"),
+    ]
+
+    assert report_tables.doctor_report(checks).splitlines() == [
+        "2 problems: an ESP-IDF build could not start here; builds on other hosts are not affected",
+        "ESP-IDF: none found",
+        "  mend: git clone …",
+        "warning: ccache: absent: builds are slower",
+        "  mend: apt install ccache",
+        "fine: ninja 1.13, git 2.39",
+    ]
+    assert report_tables.doctor_report(checks[:1]).startswith("1 problem:\nwarning: ccache")
+    assert report_tables.doctor_report(checks[2:]).splitlines() == ["all is well", "fine: ninja 1.13, git 2.39"]
+    many = [
+        Check(name=f"check {n}", status="ok" if n % 2 else "fail", found="d" * 400, mend="m" * 400) for n in range(40)
+    ]
+    assert report.size(report_tables.doctor_report(many)) <= 1500
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.04, "0.04 s"), (9.94, "9.9 s"), (38.2, "38 s"), (119.4, "119 s"), (725, "12 min 5 s"), (7400, "2 h 3 min")],
+)
+def test_durations_read_as_people_say_them(seconds: float, text: str) -> None:
+    """Ours."""
+    assert report.duration(timedelta(seconds=seconds).total_seconds()) == text

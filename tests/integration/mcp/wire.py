@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import select
 import subprocess
 from typing import Any
@@ -15,7 +16,7 @@ class Wire:
     def __init__(self, command: list[str], environment: dict[str, str]) -> None:
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment)
-        self._number = 0
+        self._number, self._held = 0, b""
         client = {"name": "wire", "version": "1"}
         self.hello = self.ask("initialize", protocolVersion="2025-11-25", capabilities={}, clientInfo=client)
         self.send(method="notifications/initialized")
@@ -43,16 +44,19 @@ class Wire:
 
     def line(self) -> bytes:
         assert self.process.stdout is not None
-        ready, _, _ = select.select([self.process.stdout], [], [], LIMIT_S)
-        assert ready, "the server says nothing"
-        line = self.process.stdout.readline()
-        assert line, (self.process.stderr.read() if self.process.stderr else b"").decode()
-        return line
+        while b"\n" not in self._held:  # not in the pipe's own buffer: select would not see what lies there
+            ready, _, _ = select.select([self.process.stdout], [], [], LIMIT_S)
+            assert ready, "the server says nothing"
+            piece = os.read(self.process.stdout.fileno(), 65_536)
+            assert piece, (self.process.stderr.read() if self.process.stderr else b"").decode()
+            self._held += piece
+        line, _, self._held = self._held.partition(b"\n")
+        return line + b"\n"
 
     def close(self, limit_s: float = LIMIT_S) -> tuple[int, bytes, bytes]:
         """End the server as a client does: exit code, what was left on stdout, stderr."""
         out, err = self.process.communicate(timeout=limit_s)
-        return self.process.returncode, out, err
+        return self.process.returncode, self._held + out, err
 
     def kill(self) -> None:
         self.process.kill()

@@ -1,4 +1,4 @@
-"""What comes before a stage's files and job: its host answers, and a synced tree is this build's alone."""
+"""What comes before a stage's files and job: its host answers, and what only one build may use is this one's."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -25,21 +25,21 @@ async def reach(host: Host, tell: Tell) -> None:
         await asyncio.wait({reaching})
 
 
-class Trees:
-    """The synced trees of one build: another build's sync would change what its jobs read. Its stages share them."""
+class Belongings:
+    """What a build has for itself from its first use to its end: synced trees, serial ports. Its stages share them."""
 
     def __init__(self, line: LeaseLine, build: Build) -> None:
         self._line, self._build = line, build
         self._held: dict[str, asyncio.Task[Lease]] = {}
 
-    async def hold(self, resource: str, tell: Tell) -> None:
-        """Return when the tree is this build's, until the build ends."""
+    async def hold(self, resource: str, what: str, tell: Tell) -> None:
+        """Return when `resource` is this build's, until the build ends; `what` says in words what is waited for."""
         if resource not in self._held:
             self._held[resource] = asyncio.create_task(self._line.acquire_one(resource, build=self._build))
         holding = self._held[resource]
         done, _ = await asyncio.wait({holding}, timeout=SHOWN_S)
         if not done:
-            await tell("waiting for the synced tree, which another build uses")
+            await tell(f"waiting for {what}, which another build uses")
         await asyncio.shield(holding)
 
     async def aclose(self) -> None:

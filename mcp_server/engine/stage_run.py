@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from mcp_server.config import Server
 from mcp_server.engine import transfer
-from mcp_server.engine.arrival import Trees, reach
+from mcp_server.engine.arrival import Belongings, reach
 from mcp_server.engine.leases import Choice, Gate
 from mcp_server.engine.services import HOST, Services
 from mcp_server.engine.stage_row import StageRow
@@ -62,13 +62,13 @@ class StageRun:
         rank: float = 0,
         heirs: bool = False,
         gate: Gate | None = None,
-        trees: Trees | None = None,
+        belongings: Belongings | None = None,
     ) -> None:
         self.services, self.build, self.spec = services, build, spec
         self.row = StageRow(services, build, stage)
         self.previous, self.rank, self.heirs, self.gate = previous, rank, heirs, gate
         self.kind: StageKind = KINDS[spec.kind]
-        self._trees = trees or Trees(services.leases, build)
+        self._belongings = belongings or Belongings(services.leases, build)
         self._store_id = ""
         self._ours = False  # the job of this very attempt is known to be there
         self._confirming: asyncio.Task[None] | None = None
@@ -266,7 +266,7 @@ class StageRun:
 
     async def _bring(self, host: Host, folder: str) -> None:
         if self.spec.sync is not None:
-            await self._trees.hold(f"tree:{host.name}:{folder}", self.row.tell)
+            await self._belongings.hold(f"tree:{host.name}:{folder}", "the synced tree", self.row.tell)
         await self._in_time(transfer.bring(self.services, self._context(), folder, self.row.tell))
 
     async def _confirm(self) -> None:
@@ -301,6 +301,9 @@ class StageRun:
         details = _noted(verdict, [f"nothing matches {pattern}" for pattern in idle])
         return verdict.model_copy(update={"artifacts": (*verdict.artifacts, *left), "details": details})
 
+    async def _hold(self, resource: str, what: str) -> None:
+        await self._belongings.hold(resource, what, self.row.tell)
+
     def _context(self) -> StageContext:
         services = self.services
         return StageContext(
@@ -315,6 +318,7 @@ class StageRun:
             server=self._server or services.hosts.server(self.stage.host),
             secrets=services.secrets,
             store_id=self._store_id,
+            hold=self._hold,
         )
 
 

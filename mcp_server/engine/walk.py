@@ -4,7 +4,7 @@ import asyncio
 import graphlib
 from collections.abc import Callable, Mapping, Sequence
 
-from mcp_server.engine.arrival import Trees
+from mcp_server.engine.arrival import Belongings
 from mcp_server.engine.leases import Gate
 from mcp_server.engine.retry import asks_again, pause_s
 from mcp_server.engine.services import Services
@@ -27,7 +27,7 @@ class Walk:
         self._past = past
         self._made: dict[tuple[str, int], list[Stage]] = {}
         self._gate = Gate(build.plan.parallel_limit)
-        self._trees = Trees(services.leases, build)
+        self._belongings = Belongings(services.leases, build)
         self._ranks: Mapping[str, float] = {}
         self._needed = {need for stage in self.plan.stages for need in stage.depends_on}
 
@@ -36,7 +36,7 @@ class Walk:
         try:
             return await self._run()
         finally:
-            await self._trees.aclose()
+            await self._belongings.aclose()
 
     async def _run(self) -> tuple[BuildStatus, Stage]:
         await self._take_directories()
@@ -154,7 +154,7 @@ class Walk:
                     rank=self._ranks.get(spec.name, 0),
                     heirs=spec.name in self._needed,
                     gate=self._gate,
-                    trees=self._trees,
+                    belongings=self._belongings,
                 )
                 stage = await run.run(pause_s=pause)
                 fresh = True

@@ -18,6 +18,7 @@ class StageContext:
 
     `tell` shows one sentence about what `prepare` waits for. `host` is where it runs, `server` what config.yaml says of
     that; in `ready` they are those of the first candidate. `store_id` tells this home's things there from another's.
+    `hold(resource, what)` returns when the resource, `what` in words, is this build's, until the build ends.
     """
 
     build: Build
@@ -30,6 +31,7 @@ class StageContext:
     server: Server
     secrets: Secrets
     store_id: str
+    hold: Callable[[str, str], Awaitable[None]]
     previous: Sequence[Stage] = ()
 
     @property

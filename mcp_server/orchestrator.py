@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,8 @@ from mcp_server.build_statistics import Stats
 from mcp_server.clock import Clock, SystemClock
 from mcp_server.config import Config
 from mcp_server.config_file import ConfigFile
+from mcp_server.config_rules import LOCAL
+from mcp_server.devices import Devices
 from mcp_server.engine import signals, start
 from mcp_server.errors import BadInput, Conflict, NotFound
 from mcp_server.hosts.base import Host
@@ -25,21 +26,13 @@ from mcp_server.orders import Order, Orders, RemoteAsk
 from mcp_server.pipelines.pipeline import Pipeline
 from mcp_server.store import builds, events, leases, stats
 from mcp_server.store.database import Store
-from mcp_server.views import BuildView, build_view
+from mcp_server.views import BuildView, Started, build_view
 
 if TYPE_CHECKING:
     from mcp_server.idf.doctor import Check
 
 UPDATE_S = 0.1  # a view costs milliseconds, and a starting build changes many times in a blink
 POKE_S = 3  # whoever waits for a build wakes the worker this often: a killed one has nobody else to start the next
-
-
-@dataclass(frozen=True, slots=True)
-class Started:
-    """A build that was asked for. `joined`: the same one was pending already."""
-
-    build: Build
-    joined: bool
 
 
 OnUpdate = Callable[[BuildView], Awaitable[None]]
@@ -58,6 +51,7 @@ class Orchestrator:
         self._store: Store | None = None
         self.machines = Machines(config, self.environment, self.clock)
         self.orders = Orders(config, self.machines.hosts, self.environment)
+        self.devices = Devices(self)
         self._opening = asyncio.Lock()
 
     async def store(self) -> Store:
@@ -328,11 +322,20 @@ class Orchestrator:
 
     # -- the machine -------------------------------------------------------------------------------------------------
 
-    async def doctor(self, project: str | None = None, *, port: str | None = None) -> "Sequence[Check]":
-        """What is here, what is missing, and the command that mends it."""
+    async def doctor(
+        self, project: str | None = None, *, port: str | None = None, host: str = "local"
+    ) -> "Sequence[Check]":
+        """What is here, what is missing, and the command that mends it; of another host its boards.
+
+        A board is asked only where its `port` is named: that resets it.
+        """
         from mcp_server import check_up  # noqa: PLC0415 - asked for seldom, and slow to load
 
-        return await check_up.examine(self.config, self.environment, Path(project) if project else None, port)
+        name = self.machines.hosts.resolve(host)[0]
+        if name != LOCAL:
+            return await check_up.examine_boards(self.host(name), port)
+        folder = Path(project) if project else None
+        return await check_up.examine(self.config, self.environment, folder, port, self.host(name))
 
     async def installation(self, folder: Path | None = None) -> Installation:
         """The ESP-IDF that a build started now would use. EnvironmentMissing: none; the demo needs none."""

@@ -1,6 +1,7 @@
 """What a front asks for, turned into plans: checked at the door, before a row is written.
 
-May import: model, config, errors, plans, references, durations, hosts, idf, demo, pipelines, secret_store.
+May import: model, config, errors, plans, device_plans, references, durations, hosts, idf, demo, pipelines,
+secret_store.
 Never: store, engine, a front.
 """
 
@@ -11,10 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mcp_server import plans, references
+from mcp_server import device_plans, plans, references
 from mcp_server.config import Config
 from mcp_server.config_rules import LOCAL
 from mcp_server.demo.place import is_demo_project, simulated_installation
+from mcp_server.device_plans import Firmware, Watching
 from mcp_server.durations import parse_duration
 from mcp_server.errors import BadInput, EnvironmentMissing, OrchestratorError, PipelineError
 from mcp_server.hosts.registry import Hosts
@@ -27,6 +29,7 @@ from mcp_server.pipelines.pipeline import Pipeline, PipelineStage
 from mcp_server.secret_store import Secrets
 
 _TARGET = re.compile(r"[a-z][a-z0-9]{2,19}")
+NEVER_FLASH = "security.allow_flash of config.yaml is `never`: no board is flashed from here"
 MOST_BYTES = 5_000_000  # of a pipeline file; one that is larger was not written by hand
 
 
@@ -152,6 +155,8 @@ class Orders:
         """What only this home's configuration can tell: PipelineError with everything that a stage would fail for."""
         secrets, mistakes = Secrets(self._config, self._environment), list[str]()
         for stage in pipeline.stages:
+            if stage.uses == "idf.flash" and self._config.security.allow_flash == "never" and not stage.skip:
+                mistakes.append(f"stage '{stage.name}': {NEVER_FLASH}")
             if stage.skip or stage.uses is not None:
                 continue
             hosts = [name for server in stage.servers for name in self._hosts.resolve(server)]
@@ -176,9 +181,31 @@ class Orders:
         if stage.uses == "idf.run":
             expect, fail_on = with_.get("expect", ()), with_.get("fail_on", ())
             return plans.idf_run(project, expect=expect, fail_on=fail_on, timeout_s=stage.timeout_s, folder=place)
+        if stage.uses in ("idf.qemu", "idf.flash", "idf.boot"):
+            return self._device(stage, inspect_project(project), place)
         order = self.idf_build(project, target=target, clean=bool(with_.get("clean")), host=stage.servers[0])
         (made,) = order.plan.stages
         return made
+
+    def _device(self, stage: PipelineStage, found: IdfProject, place: str) -> StageSpec:
+        """What runs the firmware that an earlier stage of the pipeline builds."""
+        with_ = stage.with_
+        target = str(with_.get("target") or found.target or DEFAULT_TARGET)
+        firmware = Firmware(str(found.path), str(found.path / place), target, installation=self._known(found.path))
+        watching = Watching(tuple(with_.get("expect", ())), tuple(with_.get("fail_on", ())), stage.timeout_s)
+        host, port = stage.servers[0], with_.get("port")
+        if stage.uses == "idf.qemu":
+            return device_plans.emulate(firmware, watching)
+        if stage.uses == "idf.boot":
+            return device_plans.boot(firmware, watching, host=host, port=port)
+        return device_plans.flash(firmware, host=host, port=port, erase=bool(with_.get("erase")))
+
+    def _known(self, folder: Path) -> dict[str, Any] | None:
+        """The installation as stages take it; None without one: a board can be flashed all the same."""
+        try:
+            return self.installation(folder).model_dump(mode="json")
+        except EnvironmentMissing:
+            return None
 
     def installation(self, folder: Path | None = None) -> Installation:
         """The ESP-IDF that a build started now would use. EnvironmentMissing: none; the demo needs none."""

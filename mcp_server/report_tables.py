@@ -11,6 +11,7 @@ from mcp_server import report_parts as parts
 from mcp_server.model import Build, BuildStatus, Event, Project
 from mcp_server.report_parts import number_of_bytes
 from mcp_server.report_pipeline import stage_lines
+from mcp_server.report_sizes import size_lines
 from mcp_server.text import duration, fit, one_line, size
 
 if TYPE_CHECKING:  # views are only read here; the orchestrator brings a database along
@@ -72,7 +73,7 @@ def artifact_table(view: "BuildView") -> str:
 
 
 def size_table(view: "BuildView", other: "BuildView | None" = None) -> str:
-    """Sizes of the binaries; beside `other` with the differences."""
+    """Sizes of the binaries, memories and components; beside `other` with the differences."""
     now, then = _sizes(view), _sizes(other) if other else {}
     if not now and not then:
         return f"build {view.build.id} left no binaries: it is {view.build.status}"
@@ -80,7 +81,12 @@ def size_table(view: "BuildView", other: "BuildView | None" = None) -> str:
     lines = [f"build {view.build.id}{against}: bytes on disk"]
     for path in sorted({*now, *then}, key=lambda path: (path not in now, list(now).index(path) if path in now else 0)):
         lines.append(_size_line(path, now.get(path), then.get(path), compared=other is not None))
-    return fit([one_line(line, 200) for line in lines], parts.TABLE_BYTES)
+    lines += size_lines(view, other)
+    return fit([_kept_indent(line) for line in lines], parts.TABLE_BYTES)
+
+
+def _kept_indent(line: str) -> str:
+    return f"{'  ' * line.startswith('  ')}{one_line(line, 240)}"
 
 
 def _size_line(path: str, now: int | None, then: int | None, *, compared: bool) -> str:

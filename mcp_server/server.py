@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from mcp_server import __version__
 from mcp_server.errors import OrchestratorError
-from mcp_server.tools import builds, hosts, idf, pipelines, prompts, resources
+from mcp_server.tools import builds, device, hosts, idf, pipelines, prompts, resources
 from mcp_server.tools.answers import Opener, answer
 from mcp_server.tools.arguments import (
     ENDS_WORK,
@@ -45,8 +45,12 @@ WARM_S = 0.05  # behind the answer to the first request, so that the client is n
 LOG_BYTES = 1_000_000  # of mcp.log; a full one is kept once as mcp.log.1
 
 TOOLS = (
-    (idf.doctor, READS),
+    (idf.doctor, STARTS_WORK),
     (idf.idf_build, STARTS_WORK),
+    (device.idf_flash, ENDS_WORK),
+    (device.qemu_run, STARTS_WORK),
+    (device.serial_monitor, STARTS_WORK),
+    (device.serial_send, ENDS_WORK),
     (hosts.remote_build, RUNS_COMMANDS),
     (pipelines.pipeline_run, RUNS_COMMANDS),
     (builds.build_wait, READS),

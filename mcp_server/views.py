@@ -14,6 +14,14 @@ MOST_RECKONED = 1000  # stages; an estimate of more costs more than it tells
 
 
 @dataclass(frozen=True, slots=True)
+class Started:
+    """A build that was asked for. `joined`: the same one was there already."""
+
+    build: Build
+    joined: bool
+
+
+@dataclass(frozen=True, slots=True)
 class BuildView:
     """A build as a front shows it: its row, its stages, its project, and what a pending one waits for.
 

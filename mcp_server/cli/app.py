@@ -31,6 +31,9 @@ MOST_LOG_BYTES = 1_000_000
 COMMANDS = {
     "demo": ("demo", "Show the whole loop, with nothing installed: build, fail, mend, verify."),
     "run": ("run", "Start one build and follow it here."),
+    "flash": ("device", "Write what was built to a board, then watch it boot."),
+    "qemu": ("device", "Run what was built in the emulator of its chip."),
+    "monitor": ("device", "Show what a board prints; lines that you type are sent to it."),
     "builds": ("look", "List builds, the newest first."),
     "status": ("look", "Show running and pending builds, then the last few."),
     "logs": ("look", "Print a stage's log, or a slice of it."),

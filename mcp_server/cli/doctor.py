@@ -14,20 +14,19 @@ Host = Annotated[str | None, typer.Option("--host", metavar="NAME", help="Instea
 Project = Annotated[str | None, typer.Option("--project", metavar="DIR", help="Also look at this project.")]
 
 
-def doctor(project: Project = None, host: Host = None, json: Json = False) -> int:
+Port = Annotated[str | None, typer.Option("--port", "-p", metavar="PORT", help="Also ask the board there: resets it.")]
+
+
+def doctor(project: Project = None, host: Host = None, port: Port = None, json: Json = False) -> int:
     """Show what is here, what is missing, and the command that mends it.
 
     Exits 0 if an ESP-IDF build could start here, 1 if something it needs is missing; builds on servers are not
-    affected by that. With --host, the same as hosts NAME.
+    affected by that. With --host, that host's serial ports and boards instead; hosts NAME shows the rest of it.
     """
-    if host not in (None, "local"):
-        from mcp_server.cli import machines  # noqa: PLC0415
-
-        return machines.hosts(host, json=json)
 
     async def work(orchestrator: "Orchestrator") -> int:
         from mcp_server.cli import checks  # noqa: PLC0415  # rich, once there is something to show
 
-        return checks.show(await orchestrator.doctor(project), json=json)
+        return checks.show(await orchestrator.doctor(project, port=port, host=host or "local"), json=json)
 
     return with_orchestrator(work)

@@ -11,7 +11,8 @@ from mcp_server.model import BuildStatus
 from mcp_server.report import was_refused
 
 if TYPE_CHECKING:
-    from mcp_server.orchestrator import Orchestrator, Started
+    from mcp_server.orchestrator import Orchestrator
+    from mcp_server.views import Started
 
 REFUSED = 2
 SIGNAL_BASE = 128  # a shell's way to say that a signal ended a command

@@ -57,7 +57,7 @@ async def follow(orchestrator: "Orchestrator", build: str, stage: str | None) ->
         target.flush()
 
     while True:
-        await _begun(orchestrator, build, stage)
+        await begun(orchestrator, build, stage)
         try:
             await orchestrator.follow_log(build, stage, write)
         except NotFound:
@@ -68,7 +68,7 @@ async def follow(orchestrator: "Orchestrator", build: str, stage: str | None) ->
             return 0
 
 
-async def _begun(orchestrator: "Orchestrator", build: str, stage: str | None) -> None:
+async def begun(orchestrator: "Orchestrator", build: str, stage: str | None) -> None:
     """Return once a job of the stage exists, or none can come any more."""
     ready = asyncio.Event()
 

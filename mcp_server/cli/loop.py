@@ -1,24 +1,30 @@
 """Runs the demo's build and tells what happens as its rows tell it."""
 
 import asyncio
+import contextlib
+import importlib.util
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+import tempfile
+from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mcp_server import demo as demo_room
-from mcp_server import plans
+from mcp_server import device_plans, plans
 from mcp_server.cli import record
 from mcp_server.cli.follow import follow, signals_heard
 from mcp_server.cli.here import SIGNAL_BASE, say_how_to_go_on
 from mcp_server.cli.screen import err, out, print_json
 from mcp_server.cli.story import Story, went_the_whole_way
+from mcp_server.demo.board import CHIP, FOLDER
+from mcp_server.demo.chip import VirtualChip
 from mcp_server.demo.place import SELF_TEST_PASSED, fix_patch, lay_out
+from mcp_server.device_plans import Firmware, Watching
 from mcp_server.errors import Conflict, EnvironmentMissing, NotFound
 from mcp_server.idf.installation import Installation
-from mcp_server.model import Plan
+from mcp_server.model import Plan, StageSpec
 
 if TYPE_CHECKING:
     from mcp_server.orchestrator import Orchestrator
@@ -38,12 +44,11 @@ async def show_loop(orchestrator: "Orchestrator", folder: Path | None, *, json: 
     if simulated:
         check_tools(orchestrator.environment)
     screen = err() if json else out()
-    story = Story(screen, orchestrator.config, fix_patch(), simulated=simulated)
+    story = Story(screen, orchestrator.config, fix_patch(), simulated=simulated, board=has_esptool())
     story.begin(project, installation.version)
-    async with signals_heard() as heard:
-        started = await orchestrator.start_plan(
-            project, demo_plan(project, installation), name="demo", target="linux", project_name="greenhouse"
-        )
+    async with signals_heard() as heard, virtual_board() as port:
+        plan = demo_plan(project, installation, port)
+        started = await orchestrator.start_plan(project, plan, name="demo", target="linux", project_name="greenhouse")
         followed = await follow(orchestrator, started.build.id, story, heard, None)
     if followed.left_by is not None:
         say_how_to_go_on(err(), started.build.id)
@@ -54,12 +59,39 @@ async def show_loop(orchestrator: "Orchestrator", folder: Path | None, *, json: 
     return 0 if went_the_whole_way(followed.view) else 1
 
 
-def demo_plan(project: Path, installation: Installation) -> Plan:
-    """build → run, and between two rounds the diff that comes with the demo."""
+@contextlib.asynccontextmanager
+async def virtual_board() -> AsyncGenerator[Path | None]:
+    """The port of an empty virtual board, which is on while the block lasts; None where nobody could flash it."""
+    if not has_esptool():
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="demo-board-") as folder:
+        chip = VirtualChip(flash=Path(folder) / "flash", chip=CHIP, link=Path(folder) / "board")
+        async with chip.running():
+            yield chip.link
+
+
+def has_esptool() -> bool:
+    """Whether the extra [demo] is here: without esptool there is nobody to flash a board."""
+    return importlib.util.find_spec("esptool") is not None
+
+
+def demo_plan(project: Path, installation: Installation, port: Path | None = None) -> Plan:
+    """build → (run ∥ image → flash → boot), and between two rounds the diff that comes with the demo."""
+    expect, fail_on = [SELF_TEST_PASSED], ["SELF TEST FAILED"]
     build = plans.idf_build(project, installation, timeout_s=BUILD_S)
-    run = plans.idf_run(project, expect=[SELF_TEST_PASSED], fail_on=["SELF TEST FAILED"], timeout_s=RUN_S)
+    run = plans.idf_run(project, expect=expect, fail_on=fail_on, timeout_s=RUN_S)
     diff = Path(demo_room.__file__).with_name("fix.patch")
-    return Plan(stages=(build, run), fix=plans.patch(project, diff), max_rounds=2)
+    stages = [build, run]
+    if port is not None:
+        build_dir = project / "build"
+        params = {"project": str(project), "argv": [sys.executable, "-m", "mcp_server.demo.board", str(build_dir)]}
+        stages.append(StageSpec(name="image", kind="command", params=params, depends_on=("build",), timeout_s=RUN_S))
+        firmware = Firmware(str(project), str(build_dir / FOLDER), CHIP)
+        watching = Watching(tuple(expect), tuple(fail_on), RUN_S)
+        stages.append(device_plans.flash(firmware, host="local", port=str(port), after=("image",)))
+        stages.append(device_plans.boot(firmware, watching, host="local", port=str(port), after=("flash",)))
+    return Plan(stages=tuple(stages), fix=plans.patch(project, diff), max_rounds=2)
 
 
 def check_tools(environment: Mapping[str, str]) -> None:

@@ -15,7 +15,8 @@ from mcp_server.errors import BadInput
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from mcp_server.orchestrator import Orchestrator, Started
+    from mcp_server.orchestrator import Orchestrator
+    from mcp_server.views import Started
 
     Start = Callable[[Orchestrator], Awaitable[Started]]
 

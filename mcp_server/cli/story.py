@@ -22,13 +22,16 @@ ERROR_BYTES = 420  # of the failed build's verdict: the cause and its line
 AXIS, LEAST_AXIS = 30, 14  # columns of the timeline's common axis; a shorter one tells nothing
 TIMELINE_HEAD = 36  # columns in front of it
 INDENT = "    "
+BOARD = "simulated: a virtual ESP32-C3 on a pty, flashed by the real esptool"
+NO_BOARD = "none: esptool is missing (pip install 'build-orchestrator[demo]')"
 
 
 class Story:
     """Prints the demo's course on a screen; nothing is told that no row says."""
 
-    def __init__(self, screen: Screen, config: Config, diff: str, *, simulated: bool) -> None:
+    def __init__(self, screen: Screen, config: Config, diff: str, *, simulated: bool, board: bool = False) -> None:
         self._screen, self._config, self._diff, self._simulated = screen, config, diff, simulated
+        self._board = board
         self._told: set[tuple[str, int, int]] = set()
 
     def begin(self, project: Path, version: str) -> None:
@@ -38,7 +41,8 @@ class Story:
         self._facts(
             ("firmware", self._short(project)),
             ("ESP-IDF", idf),
-            ("board", "simulated: the firmware runs as a process of this machine"),
+            ("emulator", "simulated: the firmware runs as a process of this machine"),
+            ("board", BOARD if self._board else NO_BOARD),
             ("developer", "simulated: a diff that comes with the demo"),
         )
         self._screen.say("")
@@ -78,7 +82,10 @@ class Story:
         took = duration((row.ended_at - row.started_at).total_seconds()) if row.ended_at and row.started_at else ""
         simulated = {
             "idf.build": "simulated ESP-IDF",
-            "idf.run": "simulated board",
+            "idf.run": "simulated emulator",
+            "command": "simulated chip image",
+            "idf.flash": "real esptool, virtual board",
+            "idf.boot": "virtual board",
             "agent.patch": "simulated developer",
         }
         label = simulated.get(row.kind, "") if self._simulated or row.kind != "idf.build" else "ESP-IDF"

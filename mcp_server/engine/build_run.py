@@ -21,6 +21,9 @@ LOG_TAIL_BYTES = 16_384  # of the deciding stage's log, kept in `build_output`
 COMMIT_S = 1  # a build that is over waits so long for Git on a huge tree or a slow disk
 
 
+RUNS = ("idf.run", "idf.qemu", "idf.boot")  # kinds that run what was built
+
+
 class BuildRun:
     """One build in this worker. `stop` cancels it as the user's wish; cancelling the task only lets go of it."""
 
@@ -185,7 +188,7 @@ class BuildRun:
 
 def _tests(rows: Sequence[Stage]) -> dict[str, Any] | None:
     """Verdicts of the stages that run what was built, by name; the last attempt's counts."""
-    found = {row.stage: row.verdict.model_dump(mode="json") for row in rows if row.kind == "idf.run" and row.verdict}
+    found = {row.stage: row.verdict.model_dump(mode="json") for row in rows if row.kind in RUNS and row.verdict}
     return found or None
 
 

@@ -3,8 +3,9 @@
 import asyncio
 import logging
 import os
-from collections.abc import Container, Mapping
+from collections.abc import Container, Coroutine, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from mcp_server.clock import Clock
 from mcp_server.config import Config
@@ -43,7 +44,7 @@ class Services:
         self.notifier = Notifier(
             self.config.notifications, self.secrets, self.clock, undelivered=self._note_undelivered
         )
-        self._notes: set[asyncio.Task[None]] = set()
+        self._later: set[asyncio.Task[None]] = set()
         self.begun: set[int] = set()  # builds whose row says `running`
         self._file = ConfigFile(self.config, self.environment)
 
@@ -65,15 +66,22 @@ class Services:
         """Let hosts and channels go; jobs run on."""
         await self.leases.aclose()
         await self.notifier.aclose(CLOSE_S)
+        for task in (left := set(self._later)):
+            task.cancel()
+        if left:
+            await asyncio.wait(left)
         await self.hosts.aclose()
 
     def _note_undelivered(self, build: int, sentence: str) -> None:
         """A channel that delivers nothing is named in the build's record; the build goes on."""
         now = self.clock.now()
-        work = self.store.write(lambda c: append(c, "notification.failed", build, now, {"message": sentence}))
+        self.later(self.store.write(lambda c: append(c, "notification.failed", build, now, {"message": sentence})))
+
+    def later(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do what nobody waits for. Cut short when the worker leaves."""
         task = asyncio.create_task(work)
-        self._notes.add(task)
-        task.add_done_callback(self._notes.discard)
+        self._later.add(task)
+        task.add_done_callback(self._later.discard)
 
     def host(self, name: str) -> Host:
         """The host of this name. BadInput: unknown."""

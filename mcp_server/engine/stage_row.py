@@ -1,8 +1,9 @@
 """What the row of one attempt says, written whenever that changes."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from mcp_server.engine.services import Services
 from mcp_server.engine.stages.base import Prepared
@@ -120,6 +121,15 @@ class StageRow:
                 leases.release(c, lease, now)
 
         await self._services.store.write(statements)
+
+    async def add(self, details: Mapping[str, Any]) -> None:
+        """More details of a verdict that was told before."""
+        assert self.stage.verdict is not None
+        self.change(
+            verdict=self.stage.verdict.model_copy(update={"details": {**self.stage.verdict.details, **details}})
+        )
+        stage, now = self.stage, self._services.clock.now()
+        await self._services.store.write(lambda c: builds.put_stage(c, stage, now))
 
     def _begin_build(self, c: builds.sa.Connection, now: datetime) -> None:
         """The build runs as soon as a stage of it does."""

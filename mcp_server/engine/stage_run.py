@@ -12,7 +12,7 @@ from mcp_server.engine.arrival import Belongings, reach
 from mcp_server.engine.leases import Choice, Gate
 from mcp_server.engine.services import HOST, Services
 from mcp_server.engine.stage_row import StageRow
-from mcp_server.engine.stages.base import Prepared, StageContext, StageKind
+from mcp_server.engine.stages.base import LooksBack, Prepared, StageContext, StageKind
 from mcp_server.engine.stages.kinds import KINDS
 from mcp_server.engine.watch import GRACE_S, Watch
 from mcp_server.errors import HostUnreachable, JobConflict, NotFound, OrchestratorError, StoreError
@@ -116,7 +116,19 @@ class StageRun:
             await self.row.end(held, verdict, reason, end)
             if held:
                 await self.services.leases.release(held, self.gate, heirs=self.heirs)
+            if verdict.result == "pass" and isinstance(self.kind, LooksBack):
+                self.services.later(self._look_back(self.kind, verdict))
             return self.stage
+
+    async def _look_back(self, kind: LooksBack, verdict: Verdict) -> None:
+        """Add to the row what the kind finds out after its end. Raises nothing: the verdict stands without it."""
+        try:
+            if details := await kind.after(self._context(), verdict):
+                await self.row.add(details)
+        except OrchestratorError as error:
+            log.warning("build %d stage %s, after its end: %s", self.build.id, self.spec.name, error)
+        except Exception:
+            log.exception("build %d stage %s, after its end", self.build.id, self.spec.name)
 
     # -- before the job ----------------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from mcp_server.model import Progress
 PROGRESS_S = 0.25  # at most four a second go out
 QUIET_S = 0.15  # a job that ends sooner is read at its end: no follower is started for it
 GRACE_S = 1  # between TERM and KILL; a cancel has two seconds to the last child
-PIECE_BYTES = 262_144
+PIECE_BYTES = 32_768  # read at a time: the observer works in the event loop
 
 Tell = Callable[[Progress], Awaitable[None]]
 

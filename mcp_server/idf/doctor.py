@@ -1,7 +1,6 @@
 """What is here, what is missing, and the command that mends it: checks as data, which the fronts render."""
 
 import asyncio
-import grp
 import os
 import platform
 import re
@@ -24,9 +23,6 @@ CHECK_TIMEOUT_S = 15
 TOOL_TIMEOUT_S = 5
 LOW_BYTES = 1024**3  # a chip's build directory takes 50 to 200 MB, a log up to 256 MB
 LEAST_PYTHON = (3, 11)
-
-DEVICES = Path("/dev")
-PORTS = ("ttyUSB*", "ttyACM*", "cu.usbmodem*", "cu.usbserial*", "cu.SLAB*", "cu.wchusbserial*")
 
 DEMO_MARKER = ".build-orchestrator-demo"  # in the demo's project, which brings a simulated ESP-IDF
 # What the script that runs jobs calls, by the package that brings it.
@@ -56,7 +52,6 @@ class _Scene:
     config: Config
     environment: Mapping[str, str]
     env: Mapping[str, str]
-    port: str | None = None
     found: Found = field(default_factory=Found)
     installation: Installation | None = None
     project: IdfProject | None = None
@@ -65,11 +60,9 @@ class _Scene:
         return shutil.which(program, path=self.env.get("PATH", DEFAULT_PATH))
 
 
-async def examine(
-    config: Config, environment: Mapping[str, str], project: Path | None = None, port: str | None = None
-) -> list[Check]:
+async def examine(config: Config, environment: Mapping[str, str], project: Path | None = None) -> list[Check]:
     """Every check, side by side, each within 15 s; in the order in which a person would mend them."""
-    scene, first = await _scene(config, environment, project, port)
+    scene, first = await _scene(config, environment, project)
     checks: list[tuple[str, Callable[[_Scene], Awaitable[Check]]]] = [
         ("data home", _data_home),
         ("job tools", _job_tools),
@@ -77,7 +70,6 @@ async def examine(
         ("cmake", _cmake),
         ("ninja", _ninja),
         ("C compiler", _c_compiler),
-        ("serial ports", _serial_ports),
     ]
     if scene.installation is not None and not _is_for_host(scene):
         checks.insert(4, ("compiler", _target_compiler))
@@ -94,9 +86,7 @@ async def _bounded(name: str, check: Callable[[_Scene], Awaitable[Check]], scene
         return Check(name=name, status="warn", found=f"could not be looked at: {error.strerror or error}")
 
 
-async def _scene(
-    config: Config, environment: Mapping[str, str], project: Path | None, port: str | None
-) -> tuple[_Scene, list[Check]]:
+async def _scene(config: Config, environment: Mapping[str, str], project: Path | None) -> tuple[_Scene, list[Check]]:
     """The installation, its activation and the project, which the other checks build upon."""
     checks: list[Check] = []
     extra = [Path(config.local.idf_path)] if config.local.idf_path else []
@@ -119,7 +109,7 @@ async def _scene(
             checks.append(Check(name="project", status="ok", found=f"{told.name} in {told.path}, target {target}"))
         except BadInput as error:
             checks.append(_failed("project", error))
-    scene = _Scene(config, environment, env, port, found, installation, told)
+    scene = _Scene(config, environment, env, found, installation, told)
     return scene, checks
 
 
@@ -252,36 +242,3 @@ async def _tool(scene: _Scene, program: str, absent: Status, mend: str, name: st
     if code:
         return Check(name=name or program, status=absent, found=f"{path} does not run: {first[:160]}", mend=mend)
     return Check(name=name or program, status="ok", found=f"{version[0] if version else 'some version'} ({path})")
-
-
-async def _serial_ports(scene: _Scene) -> Check:
-    return await asyncio.to_thread(_ports, scene.port)
-
-
-def _ports(wanted: str | None) -> Check:
-    name = "serial ports"
-    ports = sorted({port for pattern in PORTS for port in DEVICES.glob(pattern)})
-    if wanted is not None and "://" not in wanted and Path(wanted) not in ports:
-        if not Path(wanted).exists():
-            there = ", ".join(str(port) for port in ports) or "none"
-            return Check(
-                name=name, status="fail", found=f"{wanted} is not there; connected: {there}", mend="plug it in"
-            )
-        ports.append(Path(wanted))
-    if not ports:
-        return Check(name=name, status="ok", found="none connected: no build needs one")
-    listed = ", ".join(str(port) for port in ports[:8])
-    closed = [port for port in ports if not os.access(port, os.R_OK | os.W_OK)]
-    if not closed:
-        return Check(name=name, status="ok", found=listed)
-    group = _group(closed[0])
-    mend = f"sudo usermod -aG {group} $USER, then log in again"
-    return Check(name=name, status="warn", found=f"{listed}; {closed[0]} may not be opened by this user", mend=mend)
-
-
-def _group(port: Path) -> str:
-    try:
-        group = grp.getgrgid(port.stat().st_gid).gr_name
-    except (OSError, KeyError):
-        return "dialout"
-    return group if group != "root" else "dialout"

@@ -11,8 +11,8 @@ from mcp_server.durations import Duration
 from mcp_server.model import Ending
 from mcp_server.yaml_model import YamlModel, nearest
 
-RUNNABLE = ("idf.build", "idf.run")
-PLANNED = ("idf.flash", "idf.qemu", "doctor", "qa", "agent.fix", "git.commit")
+RUNNABLE = ("idf.build", "idf.run", "idf.qemu", "idf.flash", "idf.boot")
+PLANNED = ("doctor", "qa", "agent.fix", "git.commit")
 CAUSES = ("lost", "timeout", "unreachable", "disk_full", "exit", "compile")
 SKIP_KEYS = "x-"  # keys of the file that begin so are a place for anchors, and are not read
 
@@ -199,7 +199,29 @@ class IdfRunWith(YamlModel):
     fail_on: Names = ()
 
 
-WITH: Mapping[str, type[YamlModel]] = {"idf.build": IdfBuildWith, "idf.run": IdfRunWith}
+class IdfFlashWith(YamlModel):
+    """`with` of `uses: idf.flash`: the project whose build is written, and the port of the stage's server."""
+
+    project: Text = "."
+    target: Text | None = None
+    port: Text | None = None
+    erase: bool = False
+
+
+class IdfBootWith(IdfRunWith):
+    """`with` of `uses: idf.boot`: what the board on a port is to print after a reset."""
+
+    target: Text | None = None
+    port: Text | None = None
+
+
+WITH: Mapping[str, type[YamlModel]] = {
+    "idf.build": IdfBuildWith,
+    "idf.run": IdfRunWith,
+    "idf.qemu": IdfRunWith,
+    "idf.flash": IdfFlashWith,
+    "idf.boot": IdfBootWith,
+}
 
 
 def ending(entries: tuple[EndingEntry, ...]) -> Ending:

@@ -5,9 +5,12 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from mcp_server.model import Artifact
+from mcp_server.model import Artifact, Stage, StageStatus
 from mcp_server.store.events import append
-from mcp_server.store.tables import ARTIFACTS
+from mcp_server.store.tables import ARTIFACTS, BUILDS, STAGES
+
+BUILD_KINDS = ("idf.build", "idf.remote")
+"""Stages that leave firmware."""
 
 
 def put_artifacts(c: sa.Connection, build_id: int, stage: str, artifacts: Sequence[Artifact], now: datetime) -> None:
@@ -27,3 +30,37 @@ def artifacts_of(c: sa.Connection, build_id: int) -> list[tuple[str, Artifact]]:
         values.pop("build")
         found.append((values.pop("stage"), Artifact(**values)))
     return found
+
+
+def newest_builders(c: sa.Connection, project_id: str) -> list[Stage]:
+    """Of the newest build of a project that built firmware, or tried to: the last attempt at each stage that did."""
+    query = (
+        sa.select(STAGES.c.build)
+        .join(BUILDS, BUILDS.c.id == STAGES.c.build)
+        .where(BUILDS.c.project_id == project_id, STAGES.c.kind.in_(BUILD_KINDS))
+        .where(STAGES.c.status != StageStatus.SKIPPED)
+    )
+    newest = c.execute(query.order_by(STAGES.c.build.desc()).limit(1)).scalar()
+    return [] if newest is None else builders_of(c, newest)
+
+
+def builders_of(c: sa.Connection, build_id: int) -> list[Stage]:
+    """The last attempt at each stage of a build that built firmware, or tried to, by name."""
+    query = sa.select(STAGES).where(STAGES.c.build == build_id, STAGES.c.kind.in_(BUILD_KINDS))
+    last = {
+        row["stage"]: Stage(**row)
+        for row in c.execute(query.order_by(STAGES.c.stage, STAGES.c.round, STAGES.c.attempt)).mappings()
+        if row["status"] != StageStatus.SKIPPED
+    }
+    return list(last.values())
+
+
+def recorded_products(stages: Sequence[Stage]) -> list[Stage]:
+    """Those that passed and left firmware."""
+    return [
+        row
+        for row in stages
+        if row.status is StageStatus.SUCCESS
+        and row.verdict is not None
+        and any(one.kind in ("app", "elf") for one in row.verdict.artifacts)
+    ]

@@ -9,7 +9,7 @@ from mcp_server.tools.arguments import Ctx, Project, Target, Text, WaitS
 async def doctor(
     ctx: Ctx, roots: Roots, project: Project = ".", host: Text = "local", port: Text = ""
 ) -> CallToolResult:
-    """What is missing here for building firmware, each with the command that mends it."""
+    """What is missing here for building firmware, each with the command that mends it; port: what board."""
     from mcp_server import report_tables  # noqa: PLC0415  (first use: the server starts without it)
 
     orchestrator = await orchestrator_of(ctx)
@@ -17,7 +17,9 @@ async def doctor(
         from mcp_server import report_hosts  # noqa: PLC0415  (as above)
 
         views = await orchestrator.look_at_hosts(host)
-        return answer(report_hosts.host_list(views, orchestrator.config.file))
+        boards = await orchestrator.doctor(host=host, port=port or None)
+        listed = report_hosts.host_list(views, orchestrator.config.file)
+        return answer(f"{listed}\n{report_tables.doctor_report(boards)}")
     path = await project_path(orchestrator, project, roots)
     return answer(report_tables.doctor_report(await orchestrator.doctor(path, port=port or None)))
 

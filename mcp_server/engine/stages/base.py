@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from mcp_server.config import Config, Server
 from mcp_server.hosts.base import Exit, ExitReason, Host
@@ -87,6 +87,19 @@ class StageKind(Protocol):
 
     async def finish(self, context: StageContext, end: Exit, observer: Observer) -> Verdict:
         """Judge the end. `details["again"]` true asks for one more attempt at once, as `prepare` knows a better way."""
+        ...
+
+
+@runtime_checkable
+class LooksBack(Protocol):
+    """A kind that finds out more than its verdict needs, once that stands: nobody waits for it."""
+
+    async def after(self, context: StageContext, verdict: Verdict) -> Mapping[str, Any] | None:
+        """Further details of an attempt that passed, as JSON; None: there are none.
+
+        Others may have its host slot and its directories by then. It is cut short when the worker leaves, and then
+        never repeated.
+        """
         ...
 
 

@@ -1,6 +1,7 @@
 """`idf.build`: builds an ESP-IDF project by idf.py or, where nothing else could matter, by ninja."""
 
 import asyncio
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from mcp_server.engine.stages.base import LogDiagnosis, Observer, Prepared, Stag
 from mcp_server.engine.stages.strangers import until_alone
 from mcp_server.errors import EnvironmentMissing
 from mcp_server.hosts.base import Exit, ExitReason
+from mcp_server.idf import ccache, dependencies
 from mcp_server.idf.activation import activate, missing_compiler
 from mcp_server.idf.build import BuildCommand, after_build, disk_is_full, plan_build
 from mcp_server.idf.diagnostics import Diagnoser
@@ -16,6 +18,7 @@ from mcp_server.idf.environment import job_environment
 from mcp_server.idf.installation import Installation
 from mcp_server.idf.products import BuildProducts, collect
 from mcp_server.idf.project import DEFAULT_TARGET, inspect_project
+from mcp_server.idf.size import measure
 from mcp_server.model import Verdict
 
 WAITED = "build-orchestrator: waiting for "
@@ -60,21 +63,25 @@ class IdfBuild:
         target = context.params.get("target") or project.target or DEFAULT_TARGET
         if absent := await asyncio.to_thread(missing_compiler, installation, environment, target):
             raise EnvironmentMissing(absent)
+        build_dir, clean = Path(context.params["build_dir"]), bool(context.params.get("clean")) and not context.previous
+        environment |= await asyncio.to_thread(ccache.switch_on, environment, build_dir, clean=clean)
         command = await asyncio.to_thread(
             plan_build,
             folder,
             installation,
             environment,
             target=context.params.get("target"),
-            clean=bool(context.params.get("clean")) and not context.previous,
-            build_dir=Path(context.params["build_dir"]),
+            clean=clean,
+            build_dir=build_dir,
         )
+        counting = await asyncio.to_thread(ccache.count_in, environment, command.build_dir)
+        locked = await asyncio.to_thread(dependencies.read_lock, folder)
         return Prepared(
             argv=command.argv,
             cwd=command.cwd,
-            env=command.env,
+            env={**command.env, **counting},
             lock=str(command.build_dir),
-            resolved=_resolved(command),
+            resolved=_resolved(command) | {"locked": dict(locked)},
             note=command.why,
         )
 
@@ -92,7 +99,7 @@ class IdfBuild:
         if end.reason is not ExitReason.EXIT:
             return verdict
         diagnosis = await asyncio.to_thread(observer.diagnoser.finish, end.code)
-        details = await asyncio.to_thread(_details, resolved, _installation(context))
+        details = await asyncio.to_thread(_details, resolved, _installation(context), project_path(context))
         if observer.waited and not context.previous:
             # Another program had the directory in the meantime: target and configuration may be others now.
             return Verdict(result="fail", summary="waited for the directory: decided anew", details={"again": True})
@@ -108,6 +115,15 @@ class IdfBuild:
             details=details | _products(products),
         )
 
+    async def after(self, context: StageContext, verdict: Verdict) -> Mapping[str, Any] | None:
+        sizes = await measure(
+            Path((context.stage.resolved or {})["build_dir"]),
+            verdict.artifacts,
+            target=verdict.details.get("target"),
+            python=None if verdict.details.get("simulated") else _installation(context).python,
+        )
+        return None if sizes is None else {"sizes": sizes.model_dump(mode="json", exclude_defaults=True)}
+
 
 def _installation(context: StageContext) -> Installation:
     return Installation.model_validate(context.params["installation"])
@@ -122,8 +138,12 @@ def _resolved(command: BuildCommand) -> dict[str, Any]:
     }
 
 
-def _details(resolved: Any, installation: Installation) -> dict[str, Any]:
+def _details(resolved: Any, installation: Installation, project: Path) -> dict[str, Any]:
     details: dict[str, Any] = {"why": resolved.get("why", ""), "idf_version": installation.version}
+    if found := ccache.counted(Path(resolved["build_dir"])):
+        details["ccache"] = found
+    if "locked" in resolved and (found := dependencies.changes(resolved["locked"], dependencies.read_lock(project))):
+        details["dependencies"] = found
     if is_simulated(installation.path):
         details["simulated"] = SIMULATED
     return details

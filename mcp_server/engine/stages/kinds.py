@@ -5,14 +5,22 @@ from collections.abc import Mapping
 from mcp_server.engine.stages.agent_patch import AgentPatch
 from mcp_server.engine.stages.base import StageKind
 from mcp_server.engine.stages.command import Command
+from mcp_server.engine.stages.idf_boot import IdfBoot
 from mcp_server.engine.stages.idf_build import IdfBuild
+from mcp_server.engine.stages.idf_flash import IdfFlash
+from mcp_server.engine.stages.idf_monitor import IdfMonitor
+from mcp_server.engine.stages.idf_qemu import IdfQemu
 from mcp_server.engine.stages.idf_remote import IdfRemote
 from mcp_server.engine.stages.idf_run import IdfRun
 
 KINDS: Mapping[str, StageKind] = {
     "agent.patch": AgentPatch(),
     "command": Command(),
+    "idf.boot": IdfBoot(),
     "idf.build": IdfBuild(),
+    "idf.flash": IdfFlash(),
+    "idf.monitor": IdfMonitor(),
+    "idf.qemu": IdfQemu(),
     "idf.remote": IdfRemote(),
     "idf.run": IdfRun(),
 }

@@ -47,7 +47,14 @@ _ADVICE: tuple[tuple[str, str], ...] = (
         "too much code in IRAM: fewer IRAM_ATTR, or turn off IRAM options in menuconfig",
     ),
     (r"region [`']dram0_0_seg' overflowed", "too much static RAM: make big arrays const or allocate them at run time"),
-    (r"partition is too small for binary", "enlarge the app partition in the partition table, or make the app smaller"),
+    (
+        r"partitions? (?:is|are) too small for binary",
+        "enlarge the app partition in the partition table, or make the app smaller",
+    ),
+    (
+        r"which does not fit in configured flash size",
+        "set CONFIG_ESPTOOLPY_FLASHSIZE to the board's flash, or make partitions smaller",
+    ),
     (r"Bootloader binary size .* too large", "raise CONFIG_PARTITION_TABLE_OFFSET or lower the bootloader's log level"),
     (r"\.h(?:pp)?:\d+: multiple definition of", "a header must only declare it (extern); define it in one .c file"),
     (

@@ -2,6 +2,7 @@
 
 import re
 
+from mcp_server.idf.diagnostics import dependency
 from mcp_server.idf.diagnostics.finding import Block, Finding, Log, Place, Rank, Rule
 from mcp_server.idf.diagnostics.text import squeeze
 
@@ -127,6 +128,8 @@ class CMakeBlock:
         finding.line = int(self._head["line"]) if self._head["line"] else None
         if finding.file and finding.file.endswith("/git-data/grabRef.cmake"):
             finding.file = finding.line = None  # CMake's own copy of a script: nobody can mend anything there
+        if dependency.read(finding, finding.message):
+            return finding
         if finding.file:
             finding.via = [Place(finding.file, finding.line, None, function), *self._stack]
         return finding

@@ -7,7 +7,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "image",
         ("too small for binary", "too large for partition", "too large", "is too big"),
-        r"^(?:Error: |ERROR: |error: )?(?P<message>(?:\w+ partition is too small for binary"
+        r"^(?!Warning: )(?:Error: |ERROR: |error: )?(?P<message>(?:\w+ partition is too small for binary"
         r"|.*too small for binary|.*[Bb]inary size \S+ bytes is too large|.*is too (?:large|big) for).*)$",
         "Error: app partition is too small for binary hello_world.bin size 0x1ebc0:",
         follow=r"^\s+- ",

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from mcp_server.idf.diagnostics import dependency
 from mcp_server.idf.diagnostics.finding import Finding
 
 MAX_BYTES = 100_000
@@ -10,7 +11,9 @@ _NAMED = re.compile(r"check that (?P<file>\S.{0,400}idf_component\.yml) is a val
 
 
 def advise(finding: Finding, project: Path) -> str | None:
-    """`main/idf_component.yml:3: found a tab`, if the file lies in the project."""
+    """`main/idf_component.yml:3: found a tab`, if the file lies in the project; else who asks for what is missing."""
+    if asked := dependency.advise(finding, project):
+        return asked
     found = _NAMED.search(finding.message)
     if found is None:
         return None

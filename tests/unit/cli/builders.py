@@ -25,11 +25,11 @@ from mcp_server.model import (
     StageStatus,
     Verdict,
 )
-from mcp_server.orchestrator import OnUpdate, Started
+from mcp_server.orchestrator import OnUpdate
 from mcp_server.orders import Orders
 from mcp_server.pipelines.pipeline import Pipeline
 from mcp_server.references import build_number
-from mcp_server.views import BuildView
+from mcp_server.views import BuildView, Started
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 ERROR = Diagnostic(
@@ -266,8 +266,10 @@ class FakeOrchestrator:
         self.views.append(view(build(43, "pending", retry_of=old.id)))
         return Started(self.views[-1].build, False)
 
-    async def doctor(self, project: str | None = None) -> Sequence[Any]:
-        self._note("doctor", project)
+    async def doctor(
+        self, project: str | None = None, *, port: str | None = None, host: str = "local"
+    ) -> Sequence[Any]:
+        self._note("doctor", project, port, host)
         return self.checks
 
 

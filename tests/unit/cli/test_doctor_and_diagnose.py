@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from mcp_server.config import Server
-from mcp_server.machines import HostView
 from tests.unit.cli.builders import FakeOrchestrator
 from tests.unit.cli.conftest import Cli
 
@@ -37,7 +35,7 @@ def test_doctor_marks_each_check_and_says_what_mends_it(cli: Cli, fake: FakeOrch
 
     result = cli("doctor", "--project", "p")
 
-    assert (result.code, result.err, fake.called) == (1, "", [("doctor", "p")])
+    assert (result.code, result.err, fake.called) == (1, "", [("doctor", "p", None, "local")])
     assert result.out.splitlines() == [
         "✗ miss  ESP-IDF  none was found",
         "        mend: git clone …",
@@ -48,14 +46,14 @@ def test_doctor_marks_each_check_and_says_what_mends_it(cli: Cli, fake: FakeOrch
     ]
 
 
-def test_doctor_of_a_server_says_what_hosts_says(cli: Cli, fake: FakeOrchestrator) -> None:
-    """Ours. 1 where it does not answer, as of `hosts NAME`."""
-    fake.host_views = [HostView("yocto-builder", Server(host="192.168.1.101"), 3, trouble="no route to it")]
+def test_doctor_of_a_server_looks_at_its_boards(cli: Cli, fake: FakeOrchestrator) -> None:
+    """Issue: chip, revision, MAC of a board there; `hosts NAME` shows the rest."""
+    fake.checks = [Check("serial ports", "ok", "/dev/ttyUSB0 (CP2102N)"), Check("board", "ok", "ESP32-C3 rev 0.4")]
 
-    result = cli("doctor", "--host", "yocto")
+    result = cli("doctor", "--host", "lab-pi", "--port", "/dev/ttyUSB0")
 
-    assert (result.code, fake.called) == (1, [("look_at_hosts", "yocto", True)])
-    assert result.out.splitlines()[-1] == "yocto-builder: no route to it"
+    assert (result.code, fake.called) == (0, [("doctor", None, "/dev/ttyUSB0", "lab-pi")])
+    assert "ESP32-C3 rev 0.4" in result.out
 
 
 def test_doctor_is_0_where_nothing_needed_is_missing(cli: Cli, fake: FakeOrchestrator) -> None:

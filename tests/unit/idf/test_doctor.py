@@ -18,9 +18,7 @@ Programs = Callable[..., Path]
 
 
 @pytest.fixture(autouse=True)
-def nothing_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "dev").mkdir()
-    monkeypatch.setattr(module, "DEVICES", tmp_path / "dev")
+def nothing_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(environment, "SYSTEM", ())
 
 
@@ -40,8 +38,8 @@ def client(tmp_path: Path, installation: Installation, programs: Programs) -> di
     }
 
 
-async def checks(client: Mapping[str, str], project: Path | None = None, port: str | None = None) -> dict[str, Check]:
-    found = await examine(load_config(client), client, project, port)
+async def checks(client: Mapping[str, str], project: Path | None = None) -> dict[str, Check]:
+    found = await examine(load_config(client), client, project)
     assert len({check.name for check in found}) == len(found)
     return {check.name: check for check in found}
 
@@ -178,35 +176,6 @@ async def test_space_of_the_home(
     usage = module.shutil.disk_usage("/")._replace(free=free)
     monkeypatch.setattr(module.shutil, "disk_usage", lambda path: usage)  # pyright: ignore[reportUnknownLambdaType]
     assert (await checks(client))["data home"].status == status
-
-
-async def test_serial_ports_are_listed(client: dict[str, str], tmp_path: Path) -> None:
-    """Ours: none is fine, as no build needs one."""
-    assert (await checks(client))["serial ports"].found.startswith("none connected")
-    for name in ("ttyUSB0", "ttyACM1", "ttyS0", "null"):
-        (tmp_path / "dev" / name).write_text("")
-    assert (await checks(client))["serial ports"].found == f"{tmp_path}/dev/ttyACM1, {tmp_path}/dev/ttyUSB0"
-
-
-async def test_port_that_may_not_be_opened(
-    client: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The commonest trouble on a new machine: the user is not in the port's group."""
-    (tmp_path / "dev" / "ttyUSB0").write_text("")
-    monkeypatch.setattr(module.os, "access", lambda path, mode: False)  # pyright: ignore[reportUnknownLambdaType]
-    check = module._ports(None)
-    assert check.status == "warn"
-    assert str(check.mend).startswith("sudo usermod -aG ")
-    assert str(check.mend).endswith(" $USER, then log in again")
-
-
-async def test_named_port_must_be_there(client: dict[str, str], tmp_path: Path) -> None:
-    """Ours. A network port cannot be looked up here."""
-    (tmp_path / "dev" / "ttyUSB0").write_text("")
-    check = (await checks(client, port=f"{tmp_path}/dev/ttyUSB7"))["serial ports"]
-    assert check.status == "fail"
-    assert check.found == f"{tmp_path}/dev/ttyUSB7 is not there; connected: {tmp_path}/dev/ttyUSB0"
-    assert (await checks(client, port="socket://localhost:5555"))["serial ports"].status == "ok"
 
 
 async def test_what_runs_jobs_is_looked_for(client: dict[str, str]) -> None:

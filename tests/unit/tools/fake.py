@@ -28,11 +28,11 @@ from mcp_server.model import (
     StageStatus,
     Verdict,
 )
-from mcp_server.orchestrator import OnUpdate, Orchestrator, Started
+from mcp_server.orchestrator import OnUpdate, Orchestrator
 from mcp_server.orders import RemoteAsk
 from mcp_server.pipelines.pipeline import Pipeline, PipelineStage
 from mcp_server.references import build_number
-from mcp_server.views import BuildView
+from mcp_server.views import BuildView, Started
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 PROJECT = Project(id="0c5c1d70-0000-4000-8000-000000000001", name="blink", path="/home/me/blink", created_at=NOON)
@@ -306,6 +306,8 @@ class Fake:
         self._note("log", reference=reference, stage=stage, **how)
         return replace(self.log_slice, stage=stage or self.log_slice.stage)
 
-    async def doctor(self, project: str | None = None, *, port: str | None = None) -> Sequence[Check]:
-        self._note("doctor", project=project, port=port)
+    async def doctor(
+        self, project: str | None = None, *, port: str | None = None, host: str = "local"
+    ) -> Sequence[Check]:
+        self._note("doctor", project=project, port=port, host=host)
         return self.checks

@@ -38,7 +38,7 @@ TYPES = [
     ("build_list", {"limit": 0}, "limit: 0 is not a whole number from 1 to 100"),
     ("build_log", {"build": 42, "tail": "ten"}, "tail: 'ten' is not a whole number"),
     ("build_wait", {"build": 42, "wait_s": 5}, "wait_s: build_wait has no such argument; it takes build, timeout_s"),
-    ("make", {}, "there is no tool 'make'; there are doctor, idf_build, remote_build, "),
+    ("make", {}, "there is no tool 'make'; there are doctor, idf_build, idf_flash, "),
 ]
 
 

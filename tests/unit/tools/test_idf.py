@@ -137,7 +137,7 @@ async def test_doctor_tells_what_is_missing(client: Client, fake: Fake) -> None:
         "1 problem: an ESP-IDF build could not start here; builds on other hosts are not affected\n"
         "ESP-IDF: none found\n  mend: git clone x\nfine: git 2.39"
     )
-    assert fake.called("doctor") == {"project": "/p", "port": "/dev/ttyUSB0"}
+    assert fake.called("doctor") == {"project": "/p", "port": "/dev/ttyUSB0", "host": "local"}
 
 
 async def test_doctor_of_another_host_tells_its_line_and_warnings(client: Client, fake: Fake) -> None:

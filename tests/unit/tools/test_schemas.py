@@ -12,7 +12,8 @@ import pytest
 from mcp import Client
 
 RECORDED = Path(__file__).parents[2] / "recorded" / "tools"
-MOST_BYTES = 500  # a tool: 20 of them stay under 10,000
+MOST_BYTES = 700  # a tool
+ALL_BYTES = 10_000  # of all 20; those that are not there yet take about 1,900
 LONGEST_NAME = 64  # with the prefix that Claude Code puts before it
 PREFIX = "mcp__plugin_build-orchestrator_bo__"
 RECORD = "RECORD" in os.environ  # read here: the tests' own environment is closed off
@@ -35,13 +36,14 @@ async def test_each_tool_is_as_recorded(client: Client) -> None:
     assert tools == recorded
 
 
-async def test_each_tool_costs_at_most_500_bytes(client: Client) -> None:
+async def test_tools_cost_few_bytes(client: Client) -> None:
     """interfaces: all 20 tools at or under 10,000 bytes."""
     tools = await listed(client)
 
     sizes = {name: len(json.dumps(t, separators=(",", ":"), ensure_ascii=False).encode()) for name, t in tools.items()}
 
     assert {name: size for name, size in sizes.items() if size > MOST_BYTES} == {}
+    assert sum(sizes.values()) <= ALL_BYTES - 1900
     assert max(len(PREFIX + name) for name in tools) <= LONGEST_NAME
 
 
@@ -58,11 +60,14 @@ async def test_nothing_is_listed_that_tells_a_model_nothing(client: Client) -> N
     ("names", "hints"),
     [
         (
-            ("doctor", "build_wait", "build_get", "build_log", "build_list", "build_stats", "hosts"),
+            ("build_wait", "build_get", "build_log", "build_list", "build_stats", "hosts"),
             {"readOnlyHint": True, "openWorldHint": False},
         ),
-        (("idf_build", "build_retry"), {"destructiveHint": False, "openWorldHint": False}),
-        (("build_cancel",), {"destructiveHint": True, "openWorldHint": False}),
+        (
+            ("doctor", "idf_build", "qemu_run", "serial_monitor", "build_retry"),
+            {"destructiveHint": False, "openWorldHint": False},
+        ),
+        (("idf_flash", "serial_send", "build_cancel"), {"destructiveHint": True, "openWorldHint": False}),
     ],
 )
 async def test_hints_are_true(client: Client, names: tuple[str, ...], hints: dict[str, bool]) -> None:

@@ -1,0 +1,194 @@
+"""`idf.flash`: writes what a build left to a board, by esptool, each image verified; never anything else than that."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mcp_server.clock import SystemClock
+from mcp_server.config_rules import LOCAL
+from mcp_server.engine.stages.base import Observer, Prepared, StageContext, result_of
+from mcp_server.engine.stages.command import own_tree
+from mcp_server.errors import BadInput, Conflict, HostUnreachable, OrchestratorError
+from mcp_server.hosts import files
+from mcp_server.hosts.base import Exit, ExitReason
+from mcp_server.hosts.ports import SerialPort, find_port, lock_folder
+from mcp_server.idf import flash_tool
+from mcp_server.idf.environment import job_environment
+from mcp_server.idf.flash import BAUD, FlashPlan, Image, plan_flash
+from mcp_server.idf.flash_log import SAID, Board, Cause, FlashLog, cause_of
+from mcp_server.idf.installation import Installation
+from mcp_server.idf.monitor import yield_port
+from mcp_server.idf.products import collect
+from mcp_server.model import Artifact, Stage, Verdict
+
+LONG_S = 1  # of waiting for a port's lease: who else has it open may have changed by then
+
+
+class IdfFlash:
+    """Params: `project`, `build_dir`, `target`, `images` (artifacts of build number `build`), `port`, `erase`.
+
+    Also `installation`, `encrypt`, `baud`. No `images`: what lies in `build_dir` when the stage begins, as after a
+    build stage of the same build. No `port`: the only one there is.
+    """
+
+    live = True
+
+    async def ready(self, context: StageContext) -> None:
+        pass
+
+    async def prepare(self, context: StageContext) -> Prepared:
+        last = _last(context.previous)
+        try:
+            return await self._prepare(context, last)
+        except HostUnreachable:
+            raise
+        except OrchestratorError as error:
+            board = Board(last.details["board"]) if last else Board.UNTOUCHED
+            if board is Board.UNTOUCHED:
+                raise
+            raise Conflict(f"{error}; from the attempt before, {SAID[board]}") from error
+
+    async def _prepare(self, context: StageContext, last: Verdict | None) -> Prepared:
+        plan = await self._plan(context)
+        careful = bool(last and last.details.get("again"))
+        erase = bool(context.params.get("erase")) and not (careful and last and last.details.get("erased"))
+        port = await self._port(context)
+        folder = str(context.params["build_dir"])
+        if context.host.name != LOCAL:
+            folder = await self._bring(context, plan, port)
+        words = plan.command(port.path, baud=_baud(context), erase=erase, careful=careful)
+        argv, environment = await self._command(context, plan, words)
+        await yield_port(context.host, port.key, f"flash of build {context.build.id}")
+        return Prepared(
+            argv=argv,
+            cwd=folder,
+            env=environment | flash_tool.ENVIRONMENT,
+            lock=lock_folder(await context.host.directory(), port.key),
+            login=context.host.name != LOCAL,
+            resolved={
+                "port": port.path,
+                "described": port.described,
+                "key": port.key,
+                "target": plan.target,
+                "careful": careful,
+                "encrypted": plan.encrypted,
+                "images": [[image.path, image.offset, image.size] for image in plan.images],
+            },
+            note=f"{len(plan.images)} images, {plan.size + 1023 >> 10} kB, to {port.described}",
+        )
+
+    async def _plan(self, context: StageContext) -> FlashPlan:
+        params, build_dir = context.params, Path(context.params["build_dir"])
+        given = params.get("images")
+        recorded: Sequence[Artifact] = [Artifact.model_validate(one) for one in given or ()]
+        if given is None:
+            recorded = (await collect(build_dir)).images
+        return await asyncio.to_thread(
+            plan_flash,
+            build_dir,
+            recorded,
+            target=params.get("target"),
+            build=params.get("build"),
+            encrypt=bool(params.get("encrypt")),
+        )
+
+    async def _port(self, context: StageContext) -> SerialPort:
+        """The port, this build's from now on."""
+        clock = SystemClock()
+        port = await find_port(context.host, context.params.get("port"))
+        _refuse_strangers(port)
+        began = clock.monotonic()
+        await context.hold(f"port:{context.host.name}:{port.key}", f"the port {port.path}")
+        if clock.monotonic() - began > LONG_S:
+            port = await find_port(context.host, port.path)
+            _refuse_strangers(port)
+        return port
+
+    async def _bring(self, context: StageContext, plan: FlashPlan, port: SerialPort) -> str:
+        """The images in a folder of the host that only a flash of this port uses."""
+        folder = f"{await own_tree(context)}/flash/{port.key}"
+        build_dir = Path(context.params["build_dir"])
+        await context.tell(f"bringing {plan.size + 1023 >> 10} kB to {context.host.name}")
+        await files.put(context.host, folder, build_dir, await files.describe(build_dir, plan.images))
+        return folder
+
+    async def _command(
+        self, context: StageContext, plan: FlashPlan, words: Sequence[str]
+    ) -> tuple[list[str], dict[str, str]]:
+        wanted = flash_tool.checked(plan.images)
+        if context.host.name != LOCAL:
+            idf = context.params.get("idf_path") or context.server.idf_path or ""
+            return ["sh", "-c", flash_tool.FAR, "sh", wanted, str(idf), *words], dict(context.server.env)
+        environment = job_environment({}, context.environment, context.config.env_pass)
+        given = context.params.get("installation")
+        installation = Installation.model_validate(given) if given else None
+        tool = await asyncio.to_thread(flash_tool.find_esptool, installation, environment)
+        return ["sh", "-c", flash_tool.HERE, "sh", wanted, *tool, *words], environment
+
+    def observe(self, context: StageContext) -> Observer:
+        resolved = context.stage.resolved or {}
+        images = [Image(path, offset, size) for path, offset, size in resolved["images"]]
+        return FlashLog(images, careful=bool(resolved.get("careful")))
+
+    async def finish(self, context: StageContext, end: Exit, observer: Observer) -> Verdict:
+        assert isinstance(observer, FlashLog)
+        observer.close()
+        resolved = context.stage.resolved or {}
+        details = {**observer.details(), "port": resolved["described"], "target": resolved["target"]}
+        if resolved.get("careful"):
+            details["without_loader"] = True
+        return _judge(observer, end, resolved, details, tried=bool(_last(context.previous)))
+
+
+def _judge(log: FlashLog, end: Exit, resolved: Any, details: dict[str, Any], *, tried: bool) -> Verdict:
+    """The verdict; `tried`: an attempt before this one was made another way already."""
+    state = SAID[log.board]
+    size = sum(image["size"] for image in details["images"])
+    what = f"{len(details['images'])} images, {size + 1023 >> 10} kB"
+    if log.secured:
+        details["notes"] = ["the board has secure boot or restricted download: it only runs images signed for it"]
+    if end.reason is not ExitReason.EXIT:
+        verdict = result_of(end)
+        if end.reason is ExitReason.TIMEOUT and log.loading and not tried:  # a loader that does not start never says so
+            details |= {"again": True, "erased": False}
+        during = f" while {log.doing}" if end.reason in (ExitReason.CANCELLED, ExitReason.TIMEOUT) else ""
+        return verdict.model_copy(update={"summary": f"{verdict.summary}{during}: {state}", "details": details})
+    if end.code == 0 and log.verified:
+        return Verdict(result="pass", summary=f"{what} written to {resolved['port']} and verified", details=details)
+    if end.code == 0 and log.unverifiable and resolved.get("encrypted"):
+        unseen = "encrypted images cannot be read back: they are written, and nobody can verify them"
+        details["notes"] = [*details.get("notes", ()), unseen]
+        return Verdict(result="pass", summary=f"{what} written to {resolved['port']}, encrypted", details=details)
+    cause = _silent(log) if end.code == 0 else cause_of(log, resolved["port"])
+    details |= {"cause": cause.name}
+    if cause.again and not tried and not resolved.get("encrypted"):
+        details |= {"again": True, "erased": log.erased}
+    return Verdict(result="fail", summary=f"{cause.sentence}; {state}", details=details)
+
+
+def _silent(log: FlashLog) -> Cause:
+    """Why an attempt without any error is not good enough."""
+    if log.unverifiable:
+        return Cause("unverified", "the chip is in secure download mode and lets nobody read back what was written")
+    return Cause("unverified", "esptool ended well without having verified every image", again=True)
+
+
+def _refuse_strangers(port: SerialPort) -> None:
+    """A program that is no job has the port: it would get half of the chip's answers."""
+    for holder in port.holders:
+        if holder.job is None:
+            raise Conflict(f"{port.path} is open in {holder.command} (pid {holder.pid}): close it, then flash again")
+
+
+def _last(previous: Sequence[Stage]) -> Verdict | None:
+    """What the attempt before came to, where a board was concerned."""
+    verdict = previous[-1].verdict if previous else None
+    return verdict if verdict is not None and "board" in verdict.details else None
+
+
+def _baud(context: StageContext) -> int:
+    baud = context.params.get("baud") or BAUD
+    if isinstance(baud, bool) or not isinstance(baud, int) or not 1200 <= baud <= 12_000_000:
+        raise BadInput("baud", f"{str(baud)[:40]!r} is no rate such as {BAUD}")
+    return baud

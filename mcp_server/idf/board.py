@@ -1,0 +1,260 @@
+"""What a board is: chip, revision, MAC, flash, crystal and security, as esptool reads them; and why it could not.
+
+esptool is run as a program. Each run resets the board twice: into its loader, then back into its firmware.
+"""
+
+import re
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+from mcp_server.errors import EnvironmentMissing, OrchestratorError
+from mcp_server.idf.activation import Runner, run_tool
+from mcp_server.idf.environment import DEFAULT_PATH, choose_installation, find_installations
+from mcp_server.model import Model
+
+READ_S = 20  # of one run; a board that answers is read in 2 s, one that does not is given up after 10
+URL_READ_S = 40  # each setting that pyserial makes over RFC 2217 takes 50 ms: a board there is read in 12 to 17 s
+ATTEMPTS = "3"  # to connect; esptool's own seven take 20 s
+
+Reason = Literal[
+    "no_download_mode", "silent", "garbage", "port_busy", "not_permitted", "not_there", "gone", "wrong_chip", "unknown"
+]
+
+
+class Board(Model):
+    """A chip behind a serial port. None: esptool does not say, as a chip in secure download mode tells next to nothing.
+
+    `chip` is esptool's name of it (ESP32-C3), `flash_size` as esptool writes it (4MB).
+    """
+
+    chip: str
+    model: str | None = None
+    revision: str | None = None
+    features: str | None = None
+    crystal: str | None = None
+    usb_mode: str | None = None
+    mac: str | None = None
+    flash_size: str | None = None
+    secure_boot: bool | None = None
+    flash_encryption: bool | None = None
+    secure_download: bool = False
+
+    @property
+    def target(self) -> str:
+        """ESP-IDF's name of the chip: esp32c3."""
+        return self.chip.lower().replace("-", "")
+
+    @property
+    def text(self) -> str:
+        """`ESP32-C3 (QFN32) v0.3, MAC 7c:df:…, 4MB flash, 40MHz crystal, secure boot off, flash encryption off`."""
+        words = [" ".join(word for word in (self.model or self.chip, self.revision) if word)]
+        words += [f"MAC {self.mac}"] if self.mac else []
+        words.append(f"{self.flash_size} flash" if self.flash_size else "flash size unknown")
+        words += [f"{self.crystal} crystal"] if self.crystal else []
+        for name, value in (("secure boot", self.secure_boot), ("flash encryption", self.flash_encryption)):
+            words.append(f"{name} {'unknown' if value is None else 'on' if value else 'off'}")
+        words += ["secure download mode"] if self.secure_download else []
+        return ", ".join(words)
+
+    @property
+    def guarded(self) -> str | None:
+        """What makes flashing it a matter of its own; None where nothing does."""
+        if self.secure_download:
+            return "in secure download mode only signed images can be written, and nothing can be read"
+        if self.flash_encryption:
+            return "flash encryption is on: plain images do not boot; flash encrypted ones (idf.py encrypted-flash)"
+        if self.secure_boot:
+            return "secure boot is on: only images signed with its key boot"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Why esptool could not work with a board: what is so, and what mends it."""
+
+    reason: Reason
+    sentence: str
+    mend: str
+
+
+class BoardError(OrchestratorError):
+    """A board could not be read. `trouble` says why; nothing was written to it."""
+
+    def __init__(self, port: str, trouble: Trouble) -> None:
+        self.port, self.trouble = port, trouble
+        self.reason = trouble.reason
+        super().__init__(f"{port}: {trouble.sentence}: {trouble.mend}")
+
+
+async def read_board(
+    esptool: Sequence[str],
+    port: str,
+    env: Mapping[str, str],
+    *,
+    runner: Runner = run_tool,
+    timeout_s: float | None = None,
+) -> Board:
+    """Ask the chip behind `port`; `esptool` is the beginning of its command line (`[python, "-m", "esptool"]`).
+
+    Two runs, so at most twice `timeout_s`. BoardError: it could not be read. EnvironmentMissing: esptool does not run.
+    """
+    timeout_s = timeout_s or (URL_READ_S if "://" in port else READ_S)
+    first = await _run(esptool, port, env, "get-security-info", runner, timeout_s)
+    if trouble := _hopeless(first):
+        raise BoardError(port, trouble)
+    if "Secure Download Mode" in first[1]:
+        return parse_board(first[1])
+    second = await _run(esptool, port, env, "flash-id", runner, timeout_s)
+    text = f"{first[1]}\n{second[1]}"
+    if "Connected to" not in text and "Chip is" not in text:
+        raise BoardError(port, trouble_of(second[1]))
+    return parse_board(text)
+
+
+def find_esptool(environment: Mapping[str, str], extra: Sequence[Path] = ()) -> list[str]:
+    """The beginning of esptool's command line here: of the ESP-IDF that a build would use, else of PATH, else our own.
+
+    `extra`: where else an installation may be (config.yaml's). Reads the disk. EnvironmentMissing: there is none.
+    """
+    with suppress(OrchestratorError):
+        found = find_installations(environment, extra)
+        installation = choose_installation(found, environment.get("ESP_IDF_VERSION"))
+        if any(installation.python.parent.parent.glob("lib/python3*/site-packages/esptool")):
+            return [str(installation.python), "-m", "esptool"]
+    for program in ("esptool", "esptool.py"):
+        if path := shutil.which(program, path=environment.get("PATH", DEFAULT_PATH)):
+            return [path]
+    if find_spec("esptool") is not None:  # found, never imported: its licence is another
+        return [sys.executable, "-m", "esptool"]
+    raise EnvironmentMissing("esptool is not installed: pip install 'esptool>=5', or install ESP-IDF")
+
+
+async def _run(
+    esptool: Sequence[str], port: str, env: Mapping[str, str], command: str, runner: Runner, timeout_s: float
+) -> tuple[int, str]:
+    argv = [*esptool, "--port", port, "--connect-attempts", ATTEMPTS, "--no-stub"]
+    env = {**env, "NO_COLOR": "1", "COLUMNS": "200", "TERM": "dumb"}
+    try:
+        code, out, err = await runner([*argv, command], env, timeout_s)
+        if code == 2 and f"invalid choice: '{command}'" in err:  # esptool 4
+            code, out, err = await runner([*argv, command.replace("-", "_")], env, timeout_s)
+    except TimeoutError:
+        mend = "unplug the board and plug it in again"
+        raise BoardError(port, Trouble("silent", f"esptool did not end within {timeout_s:g} s", mend)) from None
+    except OSError as error:
+        raise EnvironmentMissing(
+            f"esptool cannot be run ({esptool[0]}: {error.strerror}): pip install 'esptool>=5'"
+        ) from None
+    if "No module named" in err and "esptool" in err:
+        raise EnvironmentMissing("esptool is not installed: pip install 'esptool>=5', or install ESP-IDF")
+    return code, f"{out}\n{err}"
+
+
+def _hopeless(ended: tuple[int, str]) -> Trouble | None:
+    """The trouble of a run that reached no chip. An older chip that has no security info is no trouble."""
+    code, text = ended
+    if code == 0 or "Connected to" in text or "Chip is" in text:
+        return None
+    trouble = trouble_of(text)
+    return None if trouble.reason == "unknown" and "Detecting chip type... " in text else trouble
+
+
+_HEAD = re.compile(r"Invalid head of packet \(0x([0-9A-Fa-f]{2})\)")
+_MODE = re.compile(r"Wrong boot mode detected \((.{1,40}?)\)")
+_TO_LOADER = "hold BOOT, press RESET (EN), let go of BOOT, then try again; or check the cable's DTR and RTS"
+_REPLUG = "unplug the board and plug it in again; try another cable or USB socket"
+
+_TROUBLES: tuple[tuple[str, Reason, str, str], ...] = (
+    (
+        r"exclusively lock port|Resource (temporarily unavailable|busy)|Device or resource busy|Access is denied",
+        "port_busy",
+        "another program has the port open",
+        "end that program; as root, `fuser -v` names it",
+    ),
+    (
+        r"Permission denied",
+        "not_permitted",
+        "this user may not open the port",
+        "sudo usermod -aG dialout $USER, then log in again",
+    ),
+    (r"No such file or directory|FileNotFoundError", "not_there", "the port is not there", "plug the board in"),
+    (r"Connection refused|timed out|getaddrinfo|Name or service", "not_there", "nothing answers there", "start it"),
+    (
+        r"device disconnected|multiple access on port|Input/output error|No such device|Device not configured"
+        r"|Lost connection|Cannot configure port",
+        "gone",
+        "the port vanished while it was used",
+        _REPLUG,
+    ),
+    (
+        r"Download mode successfully detected",
+        "silent",
+        "the chip is in download mode, but its answers do not arrive",
+        "check the line from the board's TX to the converter",
+    ),
+    (r"This chip is .*, not ", "wrong_chip", "the chip is another than the one named", "set the right target"),
+    (r"No serial data received", "silent", "the chip says nothing", _TO_LOADER),
+    (
+        r"chip stopped responding|No more data to read|Invalid (head|SLIP)|noise or corruption|doesn't match request"
+        r"|Write timeout",
+        "garbage",
+        "what the chip answers cannot be read",
+        "try a lower baud rate, a shorter cable, another power supply",
+    ),
+)
+
+
+def trouble_of(output: str) -> Trouble:
+    """Why esptool could not reach a chip or lost it, from all that it printed (esptool 4 and 5)."""
+    if mode := _MODE.search(output):
+        sentence = f"the chip started its firmware, not its loader (boot mode {mode[1]})"
+        return Trouble("no_download_mode", sentence, _TO_LOADER)
+    head = _HEAD.search(output)
+    if (
+        head
+        and (chr(int(head[1], 16)).isprintable() or head[1].lower() in ("0a", "0d", "1b"))
+        and int(head[1], 16) < 128
+    ):
+        # A letter where a packet should begin: the firmware goes on printing, at the rate at which we listen.
+        return Trouble("no_download_mode", "the chip runs its firmware and did not enter its loader", _TO_LOADER)
+    for pattern, reason, sentence, mend in _TROUBLES:
+        if re.search(pattern, output):
+            return Trouble(reason, sentence, mend)
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    said = next((line for line in reversed(lines) if "rror" in line), lines[-1] if lines else "nothing")
+    return Trouble("unknown", f"esptool says: {said.removeprefix('ERROR: ')[:200]}", "run it by hand")
+
+
+_FACTS: dict[str, str] = {
+    "chip": r"^(?:Connected to|Detecting chip type\.\.\.) (ESP[\w-]+)",
+    "model": r"^(?:Chip type: +|Chip is )(ESP.*?)(?: in Secure Download Mode)?(?: \(revision .*\))?$",
+    "revision": r"\(revision (v[\d.]+)\)",
+    "features": r"^Features: +(.+)$",
+    "crystal": r"^Crystal (?:frequency: +|is )(\d+MHz)",
+    "usb_mode": r"^USB mode: +(.+)$",
+    "mac": r"^(?:BASE )?MAC: +([0-9a-fA-F:]{17,23})$",
+    "flash_size": r"^Detected flash size: (\d+[KM]B)$",
+}
+_SWITCHES = {"secure_boot": r"^Secure Boot: (\w+)", "flash_encryption": r"^Flash Encryption: (\w+)"}
+
+
+def parse_board(output: str) -> Board:
+    """The facts in what `get-security-info` and `flash-id` printed, one after the other (esptool 4 and 5)."""
+    found: dict[str, str] = {}
+    for name, pattern in _FACTS.items():
+        if match := re.search(pattern, output, re.MULTILINE):
+            found[name] = match[1].strip()[:120]
+    switches = {
+        name: match[1] == "Enabled"
+        for name, pattern in _SWITCHES.items()
+        if (match := re.search(pattern, output, re.MULTILINE))
+    }
+    chip = found.pop("chip", None) or found.get("model", "unknown chip").partition(" ")[0]
+    secure_download = "in Secure Download Mode" in output
+    return Board.model_validate({"chip": chip, **found, **switches, "secure_download": secure_download})

@@ -1,0 +1,247 @@
+"""What firmware says, line by line: expected lines, failures, panics, tests, boots. `verdict.judge` decides on it."""
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Protocol
+
+from mcp_server.idf.frameworks import TestReader
+from mcp_server.idf.lines import LineCutter
+from mcp_server.idf.panic import Panic, PanicReader
+from mcp_server.idf.patterns import Pattern, compile_patterns
+from mcp_server.idf.unity import TestResults
+from mcp_server.model import Progress
+
+KEPT_LINES = 20
+SHOWN_CHARS = 300  # of a line, in a verdict
+DUMP_LINES = 2000  # a dump that is longer is not waited for; an open core dump may be 65,536 lines
+GARBAGE_BYTES = 32  # fewer bytes tell nothing of the baud rate
+GARBAGE_SHARE = 0.3  # random bytes are 0.6 garbage, a console with some noise 0.01
+
+_STARTED = ("main_task: Calling app_main()", "main_task: Returned from app_main()", "cpu_start: Starting scheduler")
+"""What ESP-IDF prints when the project's own program begins; the last one until 4.4."""
+
+_DAMAGED = "the image in flash is damaged: flash the project again"
+_STUCK = (
+    ("waiting for download", "the chip waits for a download: its boot pin was low; let BOOT go and reset the board"),
+    ("invalid header: 0xffffffff", "the flash is empty where the chip looks for its bootloader: flash the project"),
+    ("invalid header: 0x", "no bootloader lies where the chip looks for it: flash the whole project, not the app only"),
+    ("Failed to verify partition table", "the partition table in flash is not valid: flash the whole project"),
+    ("mismatch chip ID", "the app was built for another chip: set the target and build again"),
+    ("chip revision check failed", "the app was built for another revision of the chip: see CONFIG_<CHIP>_REV_MIN"),
+    ("signature verification failed", "secure boot: the image is not signed with the key that the chip knows"),
+    ("Image hash failed", _DAMAGED),
+    ("Checksum failed", _DAMAGED),
+    ("csum err", _DAMAGED),
+    ("No bootable app partitions", "no partition holds an app that can boot: flash the whole project"),
+    (" is not bootable", "an app partition cannot be booted: flash the whole project"),
+    ("flash read err", "the flash cannot be read: look at its wiring and at CONFIG_ESPTOOLPY_FLASHMODE"),
+    ("smaller than the size in the binary image header", "the flash is smaller than CONFIG_ESPTOOLPY_FLASHSIZE says"),
+)
+"""Why a boot ends early, by what bootloader and ROM print; the first one names the cause."""
+
+
+class PanicSource(Protocol):
+    """What is asked of a reader of panics; `PanicReader` is one."""
+
+    resets: int
+
+    def feed(self, line: str) -> None: ...
+
+    def close(self) -> None: ...
+
+    @property
+    def open(self) -> bool: ...
+
+    @property
+    def count(self) -> int: ...
+
+    @property
+    def panics(self) -> tuple[Panic, ...]: ...
+
+    @property
+    def warnings(self) -> tuple[Panic, ...]: ...
+
+    @property
+    def boot_loop(self) -> str | None: ...
+
+
+class FirmwareLog:
+    """Observes what firmware prints: every `expect` must be seen, in any order; any `fail_on` fails at once.
+
+    With `default_rules` so do a panic, a boot loop and a failed test; tests that have begun must come to their end.
+    Patterns are searched line by line, without colours and control characters; a prompt, which has no line end, is
+    looked at in `close`. Fed again after a failure it keeps what the failure was. BadInput names `expect` or `fail_on`.
+
+    `feed` knows no time. So `decided` comes with the line that was expected last, except while a panic is being
+    printed; a panic that lies in the same piece of the log still fails it, one that would have come later does not.
+    """
+
+    def __init__(
+        self,
+        expect: Sequence[str] = (),
+        fail_on: Sequence[str] = (),
+        *,
+        default_rules: bool = True,
+        panics: PanicSource | None = None,
+    ) -> None:
+        self.expect = compile_patterns("expect", expect)
+        self.fail_on = compile_patterns("fail_on", fail_on)
+        self.default_rules = default_rules
+        self.missing: list[Pattern] = list(self.expect)
+        self.matched: list[str] = []
+        self.failed_line: str | None = None
+        self.failed_pattern: Pattern | None = None
+        self.loop: str | None = None
+        """A boot loop, in one sentence."""
+        self.started = 0
+        """How often the project's own program began."""
+        self.stuck: str | None = None
+        """Why the last boot did not come so far, where it said so."""
+        self.lines = 0
+        self._kept: deque[str] = deque(maxlen=KEPT_LINES)
+        self._cutter = LineCutter()
+        self._tests = TestReader()
+        self._panics: PanicSource = PanicReader() if panics is None else panics
+        self._resets = self._dump_lines = 0
+        self._fatal: int = 0
+        self._started_in = -1  # the reset after which the program began last
+        self._cut_off = False  # a panic has ended the tests, once all of it is known
+        self._frozen = False
+
+    # -- the observer --------------------------------------------------------------------------------------------------
+
+    def feed(self, data: bytes) -> None:
+        for line in self._cutter.feed(data):
+            self._look(line)
+
+    def close(self) -> None:
+        """The log is over: its last line, which has no end, and a panic that was cut off are looked at, too."""
+        for line in self._cutter.close():
+            self._look(line)
+        self._panics.close()
+        self._judge_panics()
+
+    @property
+    def progress(self) -> Progress | None:
+        """The last line, and how many tests are over and failed."""
+        if not self.lines:
+            return None
+        results = self._tests.tally
+        return Progress(done=results.over, message=self.last_line[:200], errors=results.failed)
+
+    @property
+    def decided(self) -> bool:
+        if self._panics.open and self._dump_lines <= DUMP_LINES:
+            return False
+        return self.failed or self.given_up is not None or self.complete
+
+    # -- what is known -------------------------------------------------------------------------------------------------
+
+    @property
+    def failed(self) -> bool:
+        """Whether something was said that no later line can mend."""
+        if self.failed_line is not None or self.loop is not None:
+            return True
+        tally = self._tests.tally
+        return self.default_rules and (self._fatal > 0 or tally.cut or (tally.failed > 0 and not tally.running))
+
+    @property
+    def complete(self) -> bool:
+        """Whether all that was asked for was said: every expected line, and the summary of tests that have begun."""
+        tally = self._tests.tally
+        return not self.missing and not tally.running and bool(self.expect or tally.summaries)
+
+    @property
+    def given_up(self) -> Pattern | None:
+        """A pattern that takes too long: what it would have found is not known."""
+        return next((pattern for pattern in (*self.fail_on, *self.missing) if pattern.given_up), None)
+
+    @property
+    def panic(self) -> Panic | None:
+        """The first panic that stopped the firmware."""
+        return next(iter(self._panics.panics), None)
+
+    @property
+    def panics(self) -> tuple[Panic, ...]:
+        """Panics that stopped the firmware, the first three."""
+        return self._panics.panics
+
+    @property
+    def warnings(self) -> tuple[Panic, ...]:
+        """Panics after which the firmware went on, e.g. a task watchdog that only warns."""
+        return self._panics.warnings
+
+    @property
+    def resets(self) -> int:
+        """Resets seen, the first boot among them."""
+        return self._panics.resets
+
+    @property
+    def tests(self) -> TestResults | None:
+        """Results of the tests that the firmware ran; None where it ran none."""
+        return self._tests.tally.results() if self._tests.tally.begun else None
+
+    @property
+    def last_lines(self) -> list[str]:
+        return list(self._kept)
+
+    @property
+    def last_line(self) -> str:
+        """The last line that is not empty."""
+        return next((line for line in reversed(self._kept) if line.strip()), "")
+
+    @property
+    def is_garbage(self) -> bool:
+        """Whether most of it is no text: it was read at the wrong baud rate."""
+        cutter = self._cutter
+        return cutter.total_bytes >= GARBAGE_BYTES and cutter.garbage_bytes > GARBAGE_SHARE * cutter.total_bytes
+
+    # -- one line ------------------------------------------------------------------------------------------------------
+
+    def _look(self, line: str) -> None:
+        if self._frozen:
+            return
+        if not self.failed:
+            self.lines += 1
+            self._kept.append(line)
+        self._panics.feed(line)
+        self._judge_panics()
+        if self.failed:
+            self._frozen = not self._panics.open
+            return
+        self._tests.feed(line)
+        self._note_boot(line)
+        self._search(line)
+        self._frozen = self.failed and not self._panics.open
+
+    def _judge_panics(self) -> None:
+        panics = self._panics
+        self._dump_lines = self._dump_lines + 1 if panics.open else 0
+        if panics.count != self._fatal:
+            self._fatal, self._cut_off = panics.count, True
+        if self._cut_off and not panics.open and panics.panics:
+            self._cut_off = False
+            self._tests.cut_off(panics.panics[-1].cause)
+        if panics.resets != self._resets:
+            self._resets = panics.resets
+            self._tests.restarted(expected=self._resets == 1)  # what came before the first boot is of another run
+            if self.default_rules and self.started < self._resets - 1:
+                self.loop = panics.boot_loop
+
+    def _note_boot(self, line: str) -> None:
+        if ("app_main()" in line or "Starting scheduler" in line) and any(sign in line for sign in _STARTED):
+            if self._started_in != self._resets:
+                self.started, self._started_in, self.stuck = self.started + 1, self._resets, None
+        elif not self.started and self.stuck is None:
+            self.stuck = next((why for sign, why in _STUCK if sign in line), None)
+
+    def _search(self, line: str) -> None:
+        for pattern in self.fail_on:
+            if not pattern.given_up and pattern.search(line):
+                self.failed_line, self.failed_pattern = line, pattern
+                return
+        if self.missing:
+            hits = [pattern for pattern in self.missing if not pattern.given_up and pattern.search(line)]
+            if hits:
+                self.matched.append(line[:SHOWN_CHARS])
+                self.missing = [pattern for pattern in self.missing if pattern not in hits]

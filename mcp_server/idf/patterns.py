@@ -1,0 +1,109 @@
+"""Regular expressions of users and models, searched line by line in the worker's loop: bounded, whatever they are.
+
+They are those of the `regex` library: what `re` takes, with a time limit inside a search, which `re` cannot have.
+RE2 never takes long either, but refuses look-around and back references, and its wheels come late for new Pythons.
+"""
+
+import re
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import cast
+
+import regex
+
+from mcp_server.errors import BadInput
+
+MAX_PATTERNS = 50  # of one argument
+MAX_PATTERN_CHARS = 1000
+MAX_WEIGHT = 5000  # compiled in 5 ms at most; see `_weight`
+SEARCH_S = 0.002  # processor time of one search: 200 times what a good pattern takes for 4096 bytes
+PATIENCE = 10  # searches that may run out of time before their pattern is given up: 20 ms in all
+
+_FUZZY = re.compile(r"\{[^{}]{0,40}?(?<!\w)[eids]\s*(?:<=?\s*\d+)?\s*[,}:]")
+"""What `regex` reads as a number of wrong letters that are allowed, e.g. `{e<=1}`; to `re` it is plain text."""
+
+_COMMENT = re.compile(r"\(\?#[^)]*\)")
+_TOKEN = re.compile(r"\\.|\[\^?.[^\]]*\]|\)\s*[*+?{]|[()]|[^\\\[()]+|.", re.DOTALL)
+
+
+@dataclass(slots=True)
+class Pattern:
+    """One pattern as it was written, compiled. `slow` counts the searches that ran out of time."""
+
+    argument: str
+    text: str
+    compiled: "regex.Pattern[str]"
+    slow: int = 0
+
+    def search(self, line: str) -> bool:
+        """Whether it is found in the line. False, too, where that was not known in time: ask `given_up` then."""
+        try:
+            return self.compiled.search(line, timeout=SEARCH_S) is not None
+        except TimeoutError:
+            self.slow += 1
+            return False
+
+    @property
+    def given_up(self) -> bool:
+        """It took too long too often: what it would have found is not known."""
+        return self.slow >= PATIENCE
+
+
+def compile_patterns(argument: str, patterns: object) -> tuple[Pattern, ...]:
+    """The patterns, each once; they may be anything that YAML or JSON brings, None for none.
+
+    BadInput names `argument` and what is wrong with the first bad one.
+    """
+    if patterns is None:
+        return ()
+    if not isinstance(patterns, list | tuple):
+        raise BadInput(argument, "a list of regular expressions is wanted")
+    given = list(cast(Iterable[object], patterns))
+    if len(given) > MAX_PATTERNS:
+        raise BadInput(argument, f"{len(given)} patterns; {MAX_PATTERNS} at most")
+    compiled = [Pattern(argument, str(text), _compile(argument, text)) for text in given]
+    return tuple({pattern.text: pattern for pattern in compiled}.values())
+
+
+def _compile(argument: str, text: object) -> "regex.Pattern[str]":
+    if not isinstance(text, str):
+        raise BadInput(argument, f"{str(text)[:60]!r} is no text; put the regular expression in quotes")
+    if not text:
+        raise BadInput(argument, "an empty pattern is found in every line; write what the firmware prints")
+    if "\n" in text:
+        raise BadInput(argument, f"{text[:60]!r} has a line end; lines are searched one by one, so give each its own")
+    if len(text) > MAX_PATTERN_CHARS:
+        raise BadInput(argument, f"{text[:60]!r}… has {len(text)} letters; {MAX_PATTERN_CHARS} at most")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a doubtful set such as `[[a]` still means what it does
+            re.compile(text)  # what only `regex` knows (recursion, new sets) is refused: it may cost what it likes
+            _check(argument, text)
+            return regex.compile(text)
+    except RecursionError as error:
+        raise BadInput(argument, f"{text[:60]!r} is nested too deeply for a regular expression") from error
+    except (re.error, regex.error, ValueError, TypeError, KeyError, IndexError, OverflowError) as error:
+        raise BadInput(argument, f"{text[:60]!r} is no regular expression: {error}") from error
+
+
+def _check(argument: str, text: str) -> None:
+    """BadInput for what `re` takes and `regex` takes for something else, or compiles into something huge."""
+    if found := _FUZZY.search(text):
+        raise BadInput(argument, f"{text[:60]!r}: write \\{{ for the brace of {found[0]!r}")
+    if _weight(text) > MAX_WEIGHT:
+        raise BadInput(argument, f"{text[:60]!r} repeats groups within repeated groups too often; write it more simply")
+
+
+def _weight(text: str) -> int:
+    """About how large it is when compiled: a repeated group is compiled twice, so each level of them doubles."""
+    weights = [0]
+    for found in _TOKEN.finditer(_COMMENT.sub("", text)):
+        part = found[0]
+        if part == "(":
+            weights.append(0)
+        elif part.startswith(")") and len(weights) > 1:
+            inner = weights.pop()
+            weights[-1] += inner * 2 if len(part) > 1 else inner
+        weights[-1] += len(part)
+    return sum(weights)

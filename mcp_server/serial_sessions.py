@@ -1,0 +1,214 @@
+"""Serial sessions: builds of one stage that watch a board's port, read on by whoever asks.
+
+May import: model, config, errors, device_plans, references, hosts, idf, store, views. Never: engine, a front.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mcp_server import device_plans, logs
+from mcp_server.errors import BadInput, Conflict, HostError, NotFound
+from mcp_server.hosts.base import Host, JobId
+from mcp_server.hosts.ports import SerialPort, find_port
+from mcp_server.idf import monitor
+from mcp_server.model import BuildStatus, Stage
+from mcp_server.store import builds
+from mcp_server.views import Started
+
+if TYPE_CHECKING:
+    from mcp_server.orchestrator import Orchestrator
+
+NAME = "monitor"
+KIND = "idf.monitor"
+SETTLE_S = 0.15  # after the first new byte: a board says more than one line at a time
+MOST_SESSIONS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What is new in a session. `found`: the line that was waited for; `left`: more was there than was asked for."""
+
+    session: int
+    text: str
+    open: bool
+    wait_for: str | None = None
+    found: str | None = None
+    left: bool = False
+    note: str = ""
+
+    @property
+    def failed(self) -> bool:
+        """The line that was waited for did not come, or there is no session to read."""
+        return (self.wait_for is not None and self.found is None) or (not self.open and not self.text)
+
+    def summary(self) -> str:
+        """The last line of an answer: whether it was found, how to go on."""
+        parts = [f"session {self.session} {'open' if self.open else 'closed'}"]
+        if self.wait_for is not None:
+            parts.append("found" if self.found is not None else f"no line matched {self.wait_for[:80]!r} in that time")
+        if self.left:
+            parts.append("more is there: read on")
+        if self.note:
+            parts.append(self.note)
+        return " · ".join(parts)
+
+
+class Sessions:
+    """The serial sessions of a home. Where each reader of this process is, is remembered here."""
+
+    def __init__(self, orchestrator: "Orchestrator") -> None:
+        self._orchestrator = orchestrator
+        self._read_to: dict[int, int] = {}
+
+    async def open(self, port: str | None, host: str, *, baud: int, triggered_by: str) -> "Started":
+        """A session on a port, or the open one that has it. BadInput: no such host or port, or a stranger has it."""
+        orchestrator = self._orchestrator
+        name = orchestrator.machines.hosts.resolve(host)[0]
+        found = await find_port(orchestrator.host(name), port)
+        if (number := await self._on(name, found.key)) is not None:
+            return Started((await orchestrator.get(number)).build, joined=True)
+        _refuse_strangers(found)
+        where = {"port": found.stable or found.path, "key": found.key}
+        plan = device_plans.monitor(where, host=name, baud=monitor.checked_baud(baud), idle_s=monitor.IDLE_S)
+        return await orchestrator.start_plan(
+            f"{name}:{found.path}", plan, name=NAME, triggered_by=triggered_by, project_name=found.key
+        )
+
+    async def _on(self, host: str, key: str) -> int | None:
+        """The open session on a port."""
+        store = await self._orchestrator.store()
+        for status in (BuildStatus.RUNNING, BuildStatus.PENDING):
+            for build in await store.read(lambda c, s=status: builds.list_builds(c, status=s, limit=MOST_SESSIONS)):
+                stage = build.plan.stages[0]
+                if stage.kind == KIND and (stage.host, stage.params.get("key")) == (host, key):
+                    return build.id
+        return None
+
+    async def read(self, reference: int | str, *, wait_for: str | None, timeout_s: float, max_bytes: int) -> Reading:
+        """What came since the last reading here, at most `max_bytes`; up to a line in which `wait_for` is found.
+
+        Without a pattern it returns with the first output there is, at the latest after `timeout_s`.
+        """
+        loop = asyncio.get_running_loop()
+        end = loop.time() + timeout_s
+        number, stage = await self._begun(reference, timeout_s)
+        if stage.job_id is None:
+            said = stage.progress.message if stage.progress else "it has not begun"
+            said = stage.verdict.summary if stage.verdict else said
+            return Reading(number, "", stage.status.is_open, wait_for, note=said)
+        host = self._orchestrator.host(stage.host)
+        if stage.status.is_open:
+            await self._keep(host, stage)
+        start = self._read_to.get(number, 0)
+        found, stop = None, None
+        if wait_for is not None:
+            found, stop = await monitor.wait_for(host, stage.job_id, start, wait_for, max(0.0, end - loop.time()))
+        piece = await self._new(host, stage.job_id, start, max_bytes, end if wait_for is None else loop.time())
+        data, at = piece
+        left = stop is not None and at < stop
+        if left:  # the line that was found must be seen: what lies before it can be read in the log
+            data, at = await monitor.read(host, stage.job_id, max(start, (stop or 0) - max_bytes), max_bytes)
+            data = data.partition(b"\n")[2] or data
+        elif stop is not None and at > stop:
+            data, at = data[: len(data) - (at - stop)], stop
+        self._read_to[number] = at
+        more = bool((await monitor.read(host, stage.job_id, at, 1))[0])
+        view = await self._orchestrator.get(number)
+        return Reading(number, logs.clean(data), view.build.status.is_open, wait_for, found, more)
+
+    async def send(self, reference: int | str, data: str, *, reset: bool) -> str:
+        """Reset the board, then send text. Conflict: the session is over, or does not run yet."""
+        number, stage = await self._begun(reference, 5)
+        key = (stage.resolved or {}).get("key") or ""
+        host = self._orchestrator.host(stage.host)
+        if not stage.status.is_open or stage.job_id is None:
+            raise Conflict(f"session {number} is {stage.status}: open one with serial_monitor")
+        told: list[str] = []
+        if reset:
+            if not await monitor.reset(host, key):
+                raise Conflict(f"session {number} takes no commands: it may just be ending")
+            told.append("reset")
+        if data:
+            if not await monitor.send(host, key, data.encode("utf-8", "surrogateescape")):
+                raise Conflict(f"session {number} takes no commands: it may just be ending")
+            told.append(f"{len(data.encode('utf-8', 'surrogateescape'))} bytes sent")
+        if not told:
+            raise BadInput("data", "is empty: give text to send, or reset=true")
+        return f"session {number}: {', then '.join(told)}"
+
+    async def close(self, reference: int | str) -> str:
+        """End a session; its port is free afterwards."""
+        number, stage = await self._begun(reference, 0)
+        if not stage.status.is_open:
+            return f"session {number} was closed before"
+        key = (stage.resolved or {}).get("key") or ""
+        if stage.job_id is None or not await monitor.close(self._orchestrator.host(stage.host), key):
+            await self._orchestrator.cancel(number)
+        await self._orchestrator.wait(number, 5)
+        return f"session {number} closed"
+
+    async def _begun(self, reference: int | str, timeout_s: float) -> tuple[int, Stage]:
+        """The session's row, once its job is started or will not be."""
+        orchestrator = self._orchestrator
+        view = await orchestrator.get(reference)
+        number = view.build.id
+        if view.build.plan.stages[0].kind != KIND:
+            raise BadInput("session", f"build {number} is no serial session: serial_monitor opens one")
+        end = asyncio.get_running_loop().time() + max(timeout_s, 1)
+        async with orchestrator.changes() as changed:
+            while True:
+                view = await orchestrator.get(number)
+                row = view.stages[-1] if view.stages else None
+                left = end - asyncio.get_running_loop().time()
+                if row is not None and (row.job_id is not None or not row.status.is_open or left <= 0):
+                    return number, row
+                if left <= 0:
+                    raise Conflict(f"session {number} waits for the worker: ask again")
+                try:
+                    await asyncio.wait_for(changed.wait(), min(left, 1))
+                except TimeoutError:
+                    continue
+
+    async def _keep(self, host: Host, stage: Stage) -> None:
+        """Somebody reads: the session stays open. One that is just ending need not hear it."""
+        key = (stage.resolved or {}).get("key")
+        if key:
+            try:
+                await monitor.keep(host, key)
+            except HostError:
+                return
+
+    async def _new(self, host: Host, job: JobId, start: int, max_bytes: int, end: float) -> tuple[bytes, int]:
+        """Bytes behind `start`: those that are there, else the first that come until `end`."""
+        try:
+            piece = await monitor.read(host, job, start, max_bytes)
+        except NotFound:
+            return b"", start
+        if piece[0] or asyncio.get_running_loop().time() >= end:
+            return piece
+        await _first_byte(host, job, start, end)
+        return await monitor.read(host, job, start, max_bytes)
+
+
+async def _first_byte(host: Host, job: JobId, start: int, end: float) -> None:
+    """Return when there is output behind `start`, and a moment more has passed; or at `end`."""
+
+    async def look() -> None:
+        async for piece in host.follow(job, start):
+            if piece:
+                break
+
+    try:
+        async with asyncio.timeout_at(end):
+            await look()
+            await asyncio.sleep(SETTLE_S)
+    except TimeoutError:
+        return
+
+
+def _refuse_strangers(port: SerialPort) -> None:
+    strangers = [holder for holder in port.holders if holder.job is None]
+    if strangers:
+        who = f"{strangers[0].command} (pid {strangers[0].pid})"
+        raise BadInput("port", f"{port.path} is open in {who}: close it first")

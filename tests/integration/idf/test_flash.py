@@ -1,0 +1,345 @@
+"""Boards flashed through a worker: the real esptool, and a virtual chip on a pty."""
+
+import asyncio
+import os
+import pty
+import socket
+import tty
+from collections.abc import AsyncIterator, Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from mcp_server.config import load_config
+from mcp_server.demo.chip.client import RunningChip, VirtualChip
+from mcp_server.hosts.base import JobSpec
+from mcp_server.hosts.local import LocalHost
+from mcp_server.hosts.ports import find_port, lock_folder
+from mcp_server.idf.monitor import Session, monitor_argv
+from mcp_server.model import BuildStatus, Plan, Stage, StageSpec, StageStatus, Verdict
+from mcp_server.orchestrator import Orchestrator
+from mcp_server.views import BuildView
+from tests.support.faults import processes_with
+from tests.support.flashable import lay_out, program, recorded
+from tests.support.workers import end_everything
+
+WAIT_S = 25
+
+
+@pytest_asyncio.fixture
+async def orchestrator(home: Path) -> AsyncIterator[Orchestrator]:
+    orchestrator = Orchestrator(load_config())
+    yield orchestrator
+    await orchestrator.aclose()
+    end_everything(home)
+
+
+@pytest.fixture
+def build_dir(tmp_path: Path) -> Path:
+    return lay_out(tmp_path / "door-lock" / "build", app=program(60_000))
+
+
+async def start(orchestrator: Orchestrator, build_dir: Path, port: str | None, **params: Any) -> int:
+    """The number of a build that flashes what lies there."""
+    images = [artifact.model_dump(mode="json") for artifact in await recorded(build_dir)]
+    given = {"project": str(build_dir.parent), "build_dir": str(build_dir), "port": port, "images": images, "build": 42}
+    timeout_s = params.pop("timeout_s", 20)
+    stage = StageSpec(name="flash", kind="idf.flash", params=given | params, timeout_s=timeout_s)
+    started = await orchestrator.start_plan(build_dir.parent, Plan(stages=(stage,)), name="flash")
+    return started.build.id
+
+
+async def flash(orchestrator: Orchestrator, build_dir: Path, port: str | None, **params: Any) -> BuildView:
+    return await orchestrator.wait(await start(orchestrator, build_dir, port, **params), WAIT_S)
+
+
+def verdict_of(view: BuildView | Stage) -> Verdict:
+    stage = view if isinstance(view, Stage) else view.stages[-1]
+    assert stage.verdict is not None
+    return stage.verdict
+
+
+def holds(chip: RunningChip, build_dir: Path) -> bool:
+    """Whether the flash has every image at its address, byte for byte."""
+    flash = chip.flash
+    app = (build_dir / "door-lock.bin").read_bytes()
+    table = (build_dir / "partition_table" / "partition-table.bin").read_bytes()
+    return flash[0x10000:].startswith(app) and flash[0x8000:].startswith(table)
+
+
+@contextmanager
+def mute_port() -> Generator[str]:
+    """A port behind which nothing ever answers."""
+    master, slave = pty.openpty()
+    tty.setraw(slave)
+    name = os.ttyname(slave)
+    os.close(slave)
+    try:
+        yield name
+    finally:
+        os.close(master)
+
+
+async def test_every_image_is_written_verified_and_read_back_the_same(
+    orchestrator: Orchestrator, build_dir: Path, tmp_path: Path
+) -> None:
+    """Issue. The real esptool; pass only with each hash verified."""
+    async with asyncio.timeout(WAIT_S), VirtualChip(tmp_path / "flash").running() as chip:
+        view = await flash(orchestrator, build_dir, chip.port)
+
+        verdict = verdict_of(view)
+        assert view.build.status is BuildStatus.SUCCESS, verdict
+        assert holds(chip, build_dir)
+    assert [image["verified"] for image in verdict.details["images"]] == [True] * 3
+    assert verdict.details["board"] == "written"
+    assert verdict.details["mac"]
+    assert "written to" in verdict.summary
+    assert len(view.stages) == 1
+
+
+async def test_a_wrong_chip_is_named_and_not_touched_and_not_tried_again(
+    orchestrator: Orchestrator, build_dir: Path, tmp_path: Path
+) -> None:
+    """Issue."""
+    async with asyncio.timeout(WAIT_S), VirtualChip(tmp_path / "flash", chip="esp32s3").running() as chip:
+        view = await flash(orchestrator, build_dir, chip.port)
+        assert set(chip.flash) == {0xFF}
+
+    verdict = verdict_of(view)
+    assert len(view.stages) == 1
+    assert verdict.details["cause"] == "wrong_chip"
+    assert "the board has an ESP32-S3, the build is for ESP32-C3" in verdict.summary
+    assert verdict.summary.endswith("the board was not touched")
+
+
+async def test_a_write_that_fails_is_made_again_without_the_loader_and_both_are_kept(
+    orchestrator: Orchestrator, build_dir: Path, tmp_path: Path
+) -> None:
+    """Issue. A stub may fail where the chip's own loader does not."""
+    faults = ("stub-write-fails=20000",)
+    async with asyncio.timeout(WAIT_S), VirtualChip(tmp_path / "flash", faults=faults).running() as chip:
+        view = await flash(orchestrator, build_dir, chip.port)
+        assert view.build.status is BuildStatus.SUCCESS, verdict_of(view)
+        assert holds(chip, build_dir)
+
+    first, second = (verdict_of(stage) for stage in view.stages)
+    assert (first.result, first.details["again"], first.details["board"]) == ("fail", True, "partly written")
+    assert second.result == "pass"
+    assert second.details["without_loader"]
+    assert (view.stages[1].resolved or {})["careful"] is True
+
+
+async def test_a_board_that_cannot_be_written_fails_after_two_attempts_and_is_not_to_be_trusted(
+    orchestrator: Orchestrator, build_dir: Path, tmp_path: Path
+) -> None:
+    """Issue."""
+    async with (
+        asyncio.timeout(WAIT_S),
+        VirtualChip(tmp_path / "flash", faults=("write-fails=20000",)).running() as chip,
+    ):
+        view = await flash(orchestrator, build_dir, chip.port)
+
+    assert len(view.stages) == 2
+    assert "the board is partly written: do not trust what it runs" in verdict_of(view).summary
+    assert view.build.status is BuildStatus.FAILED
+
+
+async def test_what_is_read_back_differently_is_no_success(
+    orchestrator: Orchestrator, build_dir: Path, tmp_path: Path
+) -> None:
+    """Issue. All images verified, or it is a failure."""
+    faults = ("md5-mismatch=2", "md5-mismatch=5")
+    async with asyncio.timeout(WAIT_S), VirtualChip(tmp_path / "flash", faults=faults).running() as chip:
+        view = await flash(orchestrator, build_dir, chip.port)
+
+    assert [verdict_of(stage).details["cause"] for stage in view.stages] == ["md5", "md5"]
+    assert "do not trust what it runs" in verdict_of(view).summary
+
+
+async def mid_write(orchestrator: Orchestrator, number: int) -> BuildView:
+    """Returns while the app is being written."""
+    seen: asyncio.Future[BuildView] = asyncio.get_running_loop().create_future()
+
+    async def look(view: BuildView) -> None:
+        told = view.stages[-1].progress if view.stages else None
+        if told and told.message.startswith("writing door-lock.bin") and told.done > 40 and not seen.done():
+            seen.set_result(view)
+
+    watching = asyncio.create_task(orchestrator.wait(number, WAIT_S, look))
+    try:
+        return await seen
+    finally:
+        watching.cancel()
+        await asyncio.wait({watching})
+
+
+@pytest.mark.parametrize("by", ["cancel", "a kill of its job"])
+async def test_a_flash_ended_in_mid_write_leaves_no_esptool_and_the_next_one_makes_the_board_whole(
+    orchestrator: Orchestrator, build_dir: Path, tmp_path: Path, by: str
+) -> None:
+    """Issue. Where a verdict is given, it says that the board is partly written."""
+    lay_out(build_dir, app=program(300_000))
+    async with asyncio.timeout(WAIT_S), VirtualChip(tmp_path / "flash", faults=("slow=2000000",)).running() as chip:
+        number = await start(orchestrator, build_dir, chip.port)
+        job_id = (await mid_write(orchestrator, number)).stages[-1].job_id
+        assert job_id is not None
+        if by == "cancel":
+            await orchestrator.cancel(number)
+        else:
+            host = LocalHost(orchestrator.config.jobs_dir)
+            await host.kill(job_id)
+            await host.aclose()
+        view = await orchestrator.wait(number, WAIT_S)
+        assert processes_with(f"BO_JOB={orchestrator.config.jobs_dir}") == []
+        assert view.stages[-1].status is StageStatus.CANCELLED
+        if view.stages[-1].verdict:
+            summary = verdict_of(view).summary
+            assert summary.startswith("cancelled while writing door-lock.bin: the board is partly written"), summary
+
+        whole = await flash(orchestrator, build_dir, chip.port)
+        assert whole.build.status is BuildStatus.SUCCESS, verdict_of(whole)
+        assert holds(chip, build_dir)
+
+
+async def test_a_port_that_goes_away_in_mid_write_is_said_to_have_gone(
+    orchestrator: Orchestrator, build_dir: Path, tmp_path: Path
+) -> None:
+    """Issue. esptool itself waits some seconds for it; a link, lest it comes upon another test's new port."""
+    link = tmp_path / "ttyBoard"
+    faults = ("vanish=30000",)
+    async with asyncio.timeout(WAIT_S), VirtualChip(tmp_path / "flash", link=link, faults=faults).running():
+        view = await flash(orchestrator, build_dir, str(link))
+
+    verdict = verdict_of(view)
+    assert verdict.details["cause"] == "port_gone", verdict
+    assert "went away while door-lock.bin was written" in verdict.summary
+    assert verdict.details["board"] == "partly written"
+    assert len(view.stages) == 1
+
+
+async def test_a_file_that_changed_since_the_build_is_never_flashed(
+    orchestrator: Orchestrator, build_dir: Path, tmp_path: Path
+) -> None:
+    """Issue. Checked by hash before the port is opened."""
+    async with asyncio.timeout(WAIT_S), VirtualChip(tmp_path / "flash").running() as chip:
+        images = [artifact.model_dump(mode="json") for artifact in await recorded(build_dir)]
+        app = build_dir / "door-lock.bin"
+        app.write_bytes(app.read_bytes()[:-1] + b"?")
+        view = await flash(orchestrator, build_dir, chip.port, images=images)
+        assert set(chip.flash) == {0xFF}
+
+    assert verdict_of(view).summary == "build/door-lock.bin is not what build 42 made: build again"
+    assert view.stages[0].job_id is None or view.stages[0].started_at is None or not view.stages[0].exit_code
+
+
+async def test_a_port_where_nothing_answers_says_which_buttons_to_press(
+    orchestrator: Orchestrator, build_dir: Path
+) -> None:
+    """Issue."""
+    with mute_port() as port:
+        async with asyncio.timeout(WAIT_S):
+            view = await flash(orchestrator, build_dir, port)
+
+    verdict = verdict_of(view)
+    assert verdict.details["cause"] == "no_answer"
+    assert "hold BOOT, press RESET" in verdict.summary
+    assert verdict.summary.endswith("the board was not touched")
+    assert len(view.stages) == 1
+
+
+async def test_a_port_that_is_open_in_a_program_of_the_user_is_refused_by_its_name(
+    orchestrator: Orchestrator, build_dir: Path, tmp_path: Path
+) -> None:
+    """Issue. Ports of processes that are not ours are recognised and named."""
+    async with asyncio.timeout(WAIT_S), VirtualChip(tmp_path / "flash").running() as chip:
+        screen = await asyncio.create_subprocess_exec("sh", "-c", f"exec cat {chip.port} >/dev/null")
+        try:
+            await chip.wait_for("opened")
+            view = await flash(orchestrator, build_dir, chip.port)
+        finally:
+            screen.kill()
+            await screen.wait()
+
+    assert f"(pid {screen.pid}): close it" in verdict_of(view).summary
+    assert len(view.stages) == 1
+
+
+async def test_erase_leaves_nothing_of_what_was_there(
+    orchestrator: Orchestrator, build_dir: Path, tmp_path: Path
+) -> None:
+    """Issue. Only when asked; without it other parts of the flash stay."""
+    flash_file = tmp_path / "flash"
+    flash_file.write_bytes(b"\x5a" * (4 << 20))
+    async with asyncio.timeout(WAIT_S), VirtualChip(flash_file).running() as chip:
+        kept = await flash(orchestrator, build_dir, chip.port)
+        assert chip.flash[-4096:] == b"\x5a" * 4096
+        erased = await flash(orchestrator, build_dir, chip.port, erase=True)
+        assert chip.flash[-4096:] == b"\xff" * 4096
+        assert holds(chip, build_dir)
+
+    assert [view.build.status for view in (kept, erased)] == [BuildStatus.SUCCESS] * 2
+
+
+async def test_a_board_behind_a_tcp_port_is_flashed(
+    orchestrator: Orchestrator, build_dir: Path, tmp_path: Path
+) -> None:
+    """Issue. Without reset lines: it waits in its loader already."""
+    async with asyncio.timeout(WAIT_S), VirtualChip(tmp_path / "flash", way="socket").running() as chip:
+        view = await flash(orchestrator, build_dir, chip.port)
+        assert view.build.status is BuildStatus.SUCCESS, verdict_of(view)
+        assert holds(chip, build_dir)
+
+
+async def test_a_flash_that_hangs_ends_at_its_time_limit(orchestrator: Orchestrator, build_dir: Path) -> None:
+    """Issue. The verdict says what was done last and what the board is worth."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = f"socket://127.0.0.1:{server.getsockname()[1]}"
+        async with asyncio.timeout(WAIT_S):
+            view = await flash(orchestrator, build_dir, port, timeout_s=1)
+
+    verdict = verdict_of(view)
+    assert verdict.result == "timeout"
+    assert verdict.summary == "stopped at its time limit while connecting: the board was not touched"
+
+
+async def test_a_monitor_lets_the_flash_have_the_port_and_hears_the_board_boot_after_it(
+    orchestrator: Orchestrator, build_dir: Path, tmp_path: Path
+) -> None:
+    """Issue. One log before and after; the flash does not wait for the end of the session."""
+    host = LocalHost(orchestrator.config.jobs_dir)
+    async with asyncio.timeout(WAIT_S), VirtualChip(tmp_path / "flash").running() as chip:
+        key = (await find_port(host, chip.port)).key
+        session = Session(port=chip.port, folder=lock_folder(await host.directory(), key))
+        job = JobSpec(id="aaaaaaaa-1-monitor-1-1", argv=monitor_argv(session, far=False), cwd="/")
+        await host.start(job)
+        log = host.follow(job.id)
+        try:
+            heard = b""
+            while b" open at " not in heard:
+                heard += await anext(log)
+            view = await flash(orchestrator, build_dir, chip.port)
+            assert view.build.status is BuildStatus.SUCCESS, verdict_of(view)
+            while b"] up" not in heard or b"port is back" not in heard:
+                heard += await anext(log)
+        finally:
+            await log.aclose()  # pyright: ignore[reportAttributeAccessIssue]
+            await host.kill(job.id, grace_s=0)
+            await host.aclose()
+    assert verdict_of(view).details["board"] == "written"
+
+
+async def test_a_loader_that_never_starts_is_done_without_when_the_time_is_over(
+    orchestrator: Orchestrator, build_dir: Path, tmp_path: Path
+) -> None:
+    """Ours. esptool itself waits for it for minutes and says nothing."""
+    async with asyncio.timeout(WAIT_S), VirtualChip(tmp_path / "flash", faults=("stub-silent",)).running() as chip:
+        view = await flash(orchestrator, build_dir, chip.port, timeout_s=4)
+        assert view.build.status is BuildStatus.SUCCESS, verdict_of(view)
+        assert holds(chip, build_dir)
+
+    first = verdict_of(view.stages[0])
+    assert (first.result, first.details["board"]) == ("timeout", "untouched")
+    assert "while starting esptool's loader on the chip" in first.summary

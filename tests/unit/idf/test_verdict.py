@@ -1,0 +1,455 @@
+"""What firmware said → the verdict: recorded boots and panics, and whatever else a console may bring."""
+
+import itertools
+import json
+import random
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mcp_server.hosts.base import Exit, ExitReason
+from mcp_server.idf.firmware_log import KEPT_LINES
+from mcp_server.idf.lines import LINE_BYTES, LineCutter
+from mcp_server.idf.verdict import FirmwareLog, judge
+from mcp_server.model import Verdict
+
+SERIAL = Path(__file__).parents[2] / "fixtures" / "serial"
+BOOT = (SERIAL / "serial-ok-c3-qemu.log").read_bytes()
+CRASH = (SERIAL / "serial-crash-c3-qemu.log").read_bytes()
+CUT = CRASH.index(b"Rebooting...")
+STARTED = b"I (80) main_task: Calling app_main()\n"
+TIMEOUT = Exit(ExitReason.TIMEOUT, 124)
+ENDED = Exit(ExitReason.EXIT, 0)
+
+
+def watched(data: bytes, *expect: str, fail_on: tuple[str, ...] = (), end: Exit | None = None) -> Verdict:
+    log = FirmwareLog(expect, fail_on)
+    log.feed(data)
+    return judge(log, end, watched_s=10)
+
+
+# -- recorded runs -----------------------------------------------------------------------------------------------------
+
+
+def test_expected_line_of_a_real_boot_passes() -> None:
+    """Issue. The evidence is the line."""
+    log = FirmwareLog([r"Hello world!", r"silicon revision v\d"])
+    log.feed(BOOT)
+    assert log.decided
+    verdict = judge(log, Exit(ExitReason.CANCELLED, 143))  # a decided job is ended by us
+
+    assert verdict.result == "pass"
+    assert verdict.details["matched"][0] == "Hello world!"
+    assert verdict.summary.startswith("This is esp32c3 chip")
+
+
+def test_real_panic_fails_with_its_cause_and_the_lines_before() -> None:
+    """Issue."""
+    verdict = watched(CRASH, "never printed")
+
+    assert verdict.result == "fail"
+    assert "Store access fault" in verdict.summary
+    assert verdict.details["last_lines"][-1] == "E (80) crashapp: error line"
+    assert verdict.details["panic"]["registers"]["MEPC"] == 0x420057F0
+    assert json.loads(json.dumps(verdict.details)) == verdict.details
+
+
+def test_panic_after_the_expected_line_in_one_piece_fails() -> None:
+    """Issue. Firmware that prints `expect` before a panic; what was received is read to its end."""
+    log = FirmwareLog(["crashapp: started"])
+    log.feed(CRASH[: CUT + 20])
+
+    assert log.failed
+    assert judge(log, None).result == "fail"
+
+
+def test_open_panic_is_waited_for() -> None:
+    """Ours. The dump is what tells the place; the verdict waits for it."""
+    middle = CRASH.index(b"Stack memory:")
+    log = FirmwareLog(["crashapp: started"])
+    log.feed(CRASH[:middle])
+    assert log.failed
+    assert not log.decided
+
+    log.feed(CRASH[middle : CUT + 15])
+    assert log.decided
+    panic = log.panic
+    assert panic is not None
+    assert len(panic.stack) > 200
+
+
+def test_panic_whose_dump_never_ends_is_not_waited_for() -> None:
+    """Ours. Bounded."""
+    log = FirmwareLog()
+    log.feed(CRASH[: CRASH.index(b"Stack memory:")])
+    log.feed(b"================= CORE DUMP START =================\n" + b"QUFB\n" * 3000)
+
+    assert log.decided
+    assert judge(log, None).result == "fail"
+
+
+def test_panic_cut_off_by_the_end_of_the_watch_fails() -> None:
+    """Ours."""
+    assert watched(CRASH[: CRASH.index(b"MHARTID")], end=TIMEOUT).result == "fail"
+
+
+def test_without_default_rules_a_panic_is_evidence_only() -> None:
+    """Issue. Firmware that is tested for its panic."""
+    log = FirmwareLog(["Guru Meditation"], default_rules=False)
+    log.feed(CRASH)
+    verdict = judge(log, None)
+
+    assert verdict.result == "pass"
+    assert verdict.details["panic"]["kind"] == "store_fault"
+
+
+# -- what was not said -------------------------------------------------------------------------------------------------
+
+
+def test_real_boot_without_a_wish_passes_as_app_main_was_reached() -> None:
+    """Issue. Never "pass" because nothing was said: this was."""
+    verdict = watched(BOOT, end=TIMEOUT)
+
+    assert (verdict.result, verdict.summary) == ("pass", "app_main was reached, and nothing failed in 10 s")
+
+
+def test_undecided_until_the_watch_ends_where_nothing_was_wished_for() -> None:
+    """Ours. A panic may still come."""
+    log = FirmwareLog()
+    log.feed(BOOT)
+
+    assert not log.decided
+
+
+@pytest.mark.parametrize("said", [b"", b"\r\n\r\n", b"\0" * 10, b"   \n"])
+def test_silence_is_no_pass(said: bytes) -> None:
+    """Issue. With what silence may mean."""
+    verdict = watched(said, end=ENDED)
+
+    assert verdict.result == "unknown"
+    assert "nothing was printed in 10 s: another port or baud rate" in verdict.summary
+
+
+def test_bootloader_alone_is_no_pass() -> None:
+    """Issue."""
+    verdict = watched(BOOT[: BOOT.index(b"main_task: Calling")], end=TIMEOUT)
+
+    assert verdict.result == "unknown"
+    assert "no line says that app_main was reached" in verdict.summary
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        (b"waiting for download\r\n", "let BOOT go"),
+        (b"invalid header: 0xffffffff\r\n" * 2, "the flash is empty"),
+        (b"E (101) boot: No bootable app partitions in the partition table\n", "no partition holds an app"),
+        (b"E (88) boot_comm: mismatch chip ID, expected 5, found 13\n", "built for another chip"),
+    ],
+)
+def test_boot_that_does_not_come_far_says_why(line: bytes, why: str) -> None:
+    """Ours."""
+    verdict = watched(b"rst:0x1 (POWERON),boot:0x5 (DOWNLOAD(USB/UART0))\n" + line, "ready", end=TIMEOUT)
+
+    assert verdict.result == "fail"
+    assert why in verdict.summary
+
+
+def test_missing_line_is_a_timeout_that_names_it() -> None:
+    """Issue."""
+    verdict = watched(BOOT, "Hello world!", r"Got IP \d+", end=TIMEOUT)
+
+    assert verdict.result == "timeout"
+    assert r"not printed in 10 s: 'Got IP \\d+'; the last line: 'Restarting in 5 seconds...'" in verdict.summary
+    assert verdict.details["missing"] == [r"Got IP \d+"]
+
+
+@pytest.mark.parametrize(("baud", "advice"), [(115_200, "921600"), (74_880, "115200"), (None, "CONFIG_ESP_CONSOLE")])
+def test_garbage_tells_of_the_baud_rate(baud: int | None, advice: str) -> None:
+    """Issue. Garbage at the wrong baud."""
+    log = FirmwareLog(["ready"])
+    log.feed(random.Random(4).randbytes(20_000))
+    assert not log.decided
+    verdict = judge(log, None, baud=baud)
+
+    assert verdict.result == "unknown"
+    assert advice in verdict.summary
+
+
+def test_text_of_other_languages_is_no_garbage() -> None:
+    """Ours."""
+    verdict = watched("온도 23도, 밸브 열림 완료\n".encode() * 20, "완료")
+
+    assert (verdict.result, verdict.summary) == ("pass", "온도 23도, 밸브 열림 완료")
+
+
+# -- failures ----------------------------------------------------------------------------------------------------------
+
+
+def test_failing_line_wins_at_once() -> None:
+    """Issue. Also over an expected line that comes later in the same piece."""
+    verdict = watched(b"one\nsensor FAULT 3\nready\n", "ready", fail_on=("FAULT",))
+
+    assert (verdict.result, verdict.summary) == ("fail", "printed 'sensor FAULT 3'")
+    assert verdict.details["last_lines"] == ["one", "sensor FAULT 3"]
+    assert verdict.details["failed_by"] == "FAULT"
+
+
+def test_endless_boot_loop_fails() -> None:
+    """Issue. The same reset again and again, without ever reaching the program."""
+    log = FirmwareLog(["ready"])
+    for _ in range(20):
+        if log.decided:
+            break
+        log.feed(b"ESP-ROM:esp32c3\nrst:0x3 (RTC_SW_SYS_RST),boot:0xc (SPI_FAST_FLASH_BOOT)\ninvalid header: 0x0\n")
+
+    assert log.decided
+    verdict = judge(log, None)
+    assert verdict.result == "fail"
+    assert "boot loop" in verdict.summary
+
+
+def test_firmware_that_restarts_itself_is_no_boot_loop() -> None:
+    """Ours. ESP-IDF's hello_world restarts every 10 s by design."""
+    verdict = watched(BOOT.replace(b"0x1 (POWERON)", b"0xc (RTC_SW_CPU_RST)") * 6, end=TIMEOUT)
+
+    assert verdict.result == "pass"
+    assert "it restarted 5 times" in verdict.summary
+
+
+TESTS = b"main/t.c:3:a:PASS\nmain/t.c:9:b:%s\n\n-----------------------\n2 Tests %d Failures 0 Ignored \n%s\n"
+
+
+def test_passed_tests_pass_without_a_wish() -> None:
+    """Issue. Decided by the summary."""
+    log = FirmwareLog()
+    data = STARTED + TESTS % (b"PASS", 0, b"OK")
+    log.feed(data[: data.index(b"2 Tests")])
+    assert not log.decided
+    log.feed(data[data.index(b"2 Tests") :])
+    assert log.decided
+    verdict = judge(log, None)
+
+    assert (verdict.result, verdict.summary) == ("pass", "2 tests passed")
+    assert [case["name"] for case in verdict.details["tests"]["cases"]] == ["a", "b"]
+
+
+def test_failed_test_fails_whatever_was_expected() -> None:
+    """Issue. Default rules."""
+    verdict = watched(b"ready\n" + TESTS % (b"FAIL: Expected 1 Was 2", 1, b"FAIL"), "ready")
+
+    assert verdict.result == "fail"
+    assert verdict.summary == "1 of 2 tests failed: b (main/t.c:9): Expected 1 Was 2"
+
+
+def test_tests_that_have_begun_are_waited_for_after_the_expected_line() -> None:
+    """Issue."""
+    log = FirmwareLog(["ready"])
+    log.feed(b"main/t.c:3:a:PASS\nready\n")
+    assert not log.decided
+    log.feed(b"1 Tests 0 Failures 0 Ignored\n")
+
+    assert log.decided
+
+
+def test_panic_in_a_test_names_the_test() -> None:
+    """Issue. A run that is cut off has failed; the panic is the cause."""
+    menu = b"Press ENTER to see the list of tests.\nRunning valve opens...\n"
+    verdict = watched(STARTED + menu + CRASH[CRASH.index(b"Guru") : CUT + 20])
+
+    assert verdict.result == "fail"
+    assert "Store access fault" in verdict.summary
+    (case,) = verdict.details["tests"]["cases"]
+    assert (case["name"], case["result"]) == ("valve opens", "fail")
+    assert "Store access fault" in case["message"]
+
+
+def test_restart_in_a_run_cuts_it_off() -> None:
+    """Issue. Reset in between."""
+    reset = b"ESP-ROM:esp32c3\nrst:0x%s,boot:0x8 (SPI_FAST_FLASH_BOOT)\n"
+    first, again = reset % b"1 (POWERON)", reset % b"c (RTC_SW_CPU_RST)"
+    log = FirmwareLog()
+    log.feed(b"main/t.c:3:stale:PASS\n" + first + STARTED + b"main/t.c:3:a:PASS\n")
+    assert not log.failed  # what came before the first boot is another run's
+    log.feed(again)
+    verdict = judge(log, None)
+
+    assert verdict.result == "fail"
+    assert "the chip restarted" in verdict.summary
+
+
+def test_unfinished_tests_are_a_timeout() -> None:
+    """Ours."""
+    verdict = watched(STARTED + b"main/t.c:3:a:PASS\n", end=TIMEOUT)
+
+    assert verdict.result == "timeout"
+    assert "its tests did not end in 10 s, 1 of them were over" in verdict.summary
+
+
+def test_tests_that_were_all_ignored_are_no_pass() -> None:
+    """Issue. Nothing was tested."""
+    assert watched(b"main/t.c:3:a:IGNORE\n1 Tests 0 Failures 1 Ignored\nOK\n").result == "unknown"
+
+
+# -- how it ended ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("end", "expect", "result", "said"),
+    [
+        (Exit(ExitReason.EXIT, 0), (), "pass", "exit code 0"),
+        (Exit(ExitReason.EXIT, 3), (), "fail", "exit code 3; its last line: 'bye'"),
+        (Exit(ExitReason.EXIT, 139), (), "fail", "ended by SIGSEGV; its last line: 'bye'"),
+        (Exit(ExitReason.EXIT, 134), ("ready",), "fail", "ended by SIGABRT without printing 'ready'"),
+        (Exit(ExitReason.EXIT, 0), ("ready",), "fail", "ended with exit code 0 without printing 'ready'"),
+        (Exit(ExitReason.EXIT, 0), ("bye",), "pass", "bye"),
+        (Exit(ExitReason.TIMEOUT, 124), ("ready",), "timeout", "'ready'"),
+        (Exit(ExitReason.CANCELLED, 143), (), "cancelled", "cancelled"),
+        (Exit(ExitReason.LOST, None), (), "unknown", "lost"),
+        (Exit(ExitReason.DISK_FULL, 1), (), "fail", "disk"),
+    ],
+)
+def test_program_is_judged_by_its_end_where_its_words_do_not_decide(
+    end: Exit, expect: tuple[str, ...], result: str, said: str
+) -> None:
+    """Ours."""
+    log = FirmwareLog(expect)
+    log.feed(b"hello\nbye")
+    verdict = judge(log, end, ran="program")
+
+    assert verdict.result == result
+    assert said in verdict.summary
+
+
+def test_prompt_without_a_line_end_is_seen_at_the_end() -> None:
+    """Ours."""
+    assert watched(b"boot\nesp32> ", "esp32>", end=TIMEOUT).result == "pass"
+
+
+# -- bytes -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x1b[0;32mI (5) app: re\x1b[1mady\x1b[0m\n",
+        b"I (5) app: ready\r\r\n",
+        b"I (5) app: ready\rnext\r",
+        b"\0I (5) \0app: ready\0\n",
+        b"\x1b]0;title\x07I (5) app: ready\n",
+        b"\x02I (5) app: ready\x7f\n",
+    ],
+)
+def test_line_is_seen_through_colours_and_control_characters(data: bytes) -> None:
+    """Issue. ANSI, CR, NUL."""
+    log = FirmwareLog([r"^I \(5\) app: ready$"])
+    log.feed(data)
+    log.close()
+
+    assert log.complete
+
+
+def test_megabyte_without_a_line_end_is_read_in_parts() -> None:
+    """Issue. No newline for 1 MB: bounded memory, and what stands in it is found."""
+    log = FirmwareLog(["needle"])
+    data = b"x" * 1_000_000 + b"needle" + b"y" * 10_000
+    for at in range(0, len(data), 1000):
+        log.feed(data[at : at + 1000])
+        assert len(log.last_lines) <= KEPT_LINES
+        assert all(len(line) <= LINE_BYTES for line in log.last_lines)
+
+    assert log.decided
+    assert len(json.dumps(judge(log, None).details)) < 4000
+
+
+def test_progress_is_the_last_line_and_the_tests() -> None:
+    """Ours."""
+    log = FirmwareLog()
+    assert log.progress is None
+    log.feed(b"main/t.c:3:a:PASS\nmain/t.c:3:b:FAIL\n" + b"w" * 500 + b"\n\n")
+    progress = log.progress
+
+    assert progress is not None
+    assert (progress.done, progress.errors, progress.message) == (2, 1, "w" * 200)
+
+
+PIECES = st.lists(
+    st.sampled_from(
+        [
+            b"I (5) app: hello\r\n",
+            b"ready",
+            b"\n",
+            b"\r",
+            b"\xed\x95\x9c\xea\xb8\x80",
+            b"\0\xff",
+            b"\x1b[31m",
+            b"FAULT\n",
+            STARTED,
+            b"z" * 5000,
+            BOOT,
+            CRASH[CRASH.index(b"Guru") : CUT + 20],
+            b"ESP-ROM:esp32c3\nrst:0xc (RTC_SW_CPU_RST),boot:0x8 (SPI)\n",
+            TESTS % (b"PASS", 0, b"OK"),
+            b"main/t.c:9:b:FAIL: no\n",
+            b"TEST(g, n)",
+            b" PASS\n",
+        ]
+    ),
+    max_size=12,
+).map(b"".join)
+
+
+@settings(max_examples=150, deadline=None)
+@given(PIECES, st.lists(st.integers(0, 30_000), max_size=8))
+def test_verdict_is_the_same_however_the_log_was_split(data: bytes, cuts: list[int]) -> None:
+    """Issue."""
+    split = FirmwareLog(["ready", "hello"], ["FAULT"])
+    places = sorted({0, len(data), *(min(cut, len(data)) for cut in cuts)})
+    for start, stop in itertools.pairwise(places):
+        split.feed(data[start:stop])
+    whole = FirmwareLog(["ready", "hello"], ["FAULT"])
+    whole.feed(data)
+
+    assert judge(split, TIMEOUT) == judge(whole, TIMEOUT)
+    assert split.last_lines == whole.last_lines
+
+
+@given(st.binary(max_size=300), st.integers(0, 300))
+def test_lines_are_the_same_however_they_were_split(data: bytes, cut: int) -> None:
+    """Ours. CR and LF in two pieces are one line end."""
+    one, two = LineCutter(), LineCutter()
+
+    assert [*one.feed(data[:cut]), *one.feed(data[cut:]), *one.close()] == [*two.feed(data), *two.close()]
+    assert (one.total_bytes, one.garbage_bytes) == (two.total_bytes, two.garbage_bytes)
+
+
+def test_byte_by_byte_gives_the_same_verdict() -> None:
+    """Ours. An idle line brings single bytes."""
+    log = FirmwareLog(["Hello world!"])
+    for byte in BOOT:
+        log.feed(bytes([byte]))
+
+    assert judge(log, None) == watched(BOOT, "Hello world!")
+
+
+@given(st.binary(max_size=2000))
+def test_any_bytes_are_judged(data: bytes) -> None:
+    """Ours."""
+    verdict = watched(data, "(?i)ready", fail_on=("fatal",))
+
+    json.dumps(verdict.details)
+    assert verdict.result in ("timeout", "unknown", "fail", "pass")
+
+
+def test_fast_line_does_not_hold_the_loop() -> None:
+    """Issue. 3 Mbaud are 0.3 MB/s: a piece of 64 kB is 0.2 s of it."""
+    log = FirmwareLog(["never", r"Got IP: \d+"], ["FAULT"])
+    piece = (b"".join(b"I (%d) app: reading %d of the sensor, 23.5 C\r\n" % (at, at) for at in range(2000)))[:65_536]
+    log.feed(piece)
+
+    started = time.thread_time()
+    log.feed(piece)
+    assert time.thread_time() - started < 0.1

@@ -29,7 +29,7 @@ def test_every_line_on_stdout_is_protocol(serve: Serve) -> None:
 
     assert wire.hello["serverInfo"]["name"] == "build-orchestrator"
     assert (
-        max(len(json.dumps(tool, separators=(",", ":"), ensure_ascii=False).encode()) for tool in tools["tools"]) <= 500
+        max(len(json.dumps(tool, separators=(",", ":"), ensure_ascii=False).encode()) for tool in tools["tools"]) <= 700
     )
     assert (code, out, err) == (0, b"", b"")
 

@@ -5,6 +5,7 @@ import contextlib
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -178,3 +179,27 @@ async def test_a_full_disk_is_one_sentence_and_nothing_is_half_written(small_dis
 
     assert await store.read(lambda c: c.scalar(sa.select(sa.func.count()).select_from(META))) == 3
     await store.aclose()
+
+
+def test_a_new_database_may_be_opened_by_many_at_once(tmp_path: Path) -> None:
+    """Once broken: the switch to WAL fails at once where another one makes it too, whatever the busy timeout."""
+    for attempt in range(40):
+        home = tmp_path / str(attempt)
+        home.mkdir()
+        together, refused = threading.Barrier(4), list[StoreError]()
+
+        def opened(home: Path = home, together: threading.Barrier = together) -> None:
+            store = Store(f"sqlite:///{home}/orchestrator.db", home)
+            together.wait()
+            try:
+                store.schema_version()
+            except StoreError as error:
+                refused.append(error)  # noqa: B023 - read before the next round
+            store.engine.dispose()
+
+        threads = [threading.Thread(target=opened) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert refused == []

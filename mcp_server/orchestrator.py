@@ -13,7 +13,6 @@ from mcp_server.clock import Clock, SystemClock
 from mcp_server.config import Config
 from mcp_server.config_file import ConfigFile
 from mcp_server.config_rules import LOCAL
-from mcp_server.devices import Devices
 from mcp_server.engine import signals, start
 from mcp_server.errors import BadInput, Conflict, NotFound
 from mcp_server.hosts.base import Host
@@ -29,6 +28,7 @@ from mcp_server.store.database import Store
 from mcp_server.views import BuildView, Started, build_view
 
 if TYPE_CHECKING:
+    from mcp_server.devices import Devices
     from mcp_server.idf.doctor import Check
 
 UPDATE_S = 0.1  # a view costs milliseconds, and a starting build changes many times in a blink
@@ -51,8 +51,17 @@ class Orchestrator:
         self._store: Store | None = None
         self.machines = Machines(config, self.environment, self.clock)
         self.orders = Orders(config, self.machines.hosts, self.environment)
-        self.devices = Devices(self)
+        self._devices: Devices | None = None
         self._opening = asyncio.Lock()
+
+    @property
+    def devices(self) -> "Devices":
+        """What is done with boards and emulators."""
+        if self._devices is None:
+            from mcp_server.devices import Devices  # noqa: PLC0415 - most processes never touch a board
+
+            self._devices = Devices(self)
+        return self._devices
 
     async def store(self) -> Store:
         """The database, opened and brought up to date on first use."""

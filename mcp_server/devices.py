@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from mcp_server import device_plans, product_lookup
 from mcp_server.device_plans import BAUD, Firmware, Watching
-from mcp_server.errors import Conflict
+from mcp_server.errors import BadInput, Conflict
 from mcp_server.hosts.ports import find_port
 from mcp_server.idf.patterns import compile_patterns
 from mcp_server.model import Plan
@@ -50,6 +50,8 @@ class Devices:
             raise Conflict(NEVER_FLASH)
         watching = _watching(expect, fail_on, seconds)
         firmware = await self._firmware(project, build)
+        if firmware.target == "linux":
+            raise BadInput("project", f"build {firmware.build} is for linux, which runs on no board: qemu_run runs it")
         name = orchestrator.machines.hosts.resolve(host)[0]
         found = await find_port(orchestrator.host(name), port)
         plan = device_plans.flash_and_watch(firmware, watching, host=name, port=found.stable or found.path, erase=erase)

@@ -143,8 +143,11 @@ def _cause(build: Build, stage: Stage, room: int, limit: int) -> str:
 
 
 def _evidence(build: Build, stage: Stage, room: int) -> str:
-    """Of a stage whose log names no cause: why it ended and the last lines, as many as fit."""
+    """Of a stage whose log names no cause: why it ended, a panic's frames or the last lines, as many as fit."""
     summary = _why(stage)
+    panic = stage.verdict.details.get("panic_report") if stage.verdict else None
+    if isinstance(panic, list | tuple):
+        return fit([_indented(str(line)) for line in panic], room)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
     kept = stage.verdict.details.get("last_lines") if stage.verdict else None
     lines = [str(line) for line in kept] if kept else (build.build_output or "").splitlines()[1:]
     shown: list[str] = []
@@ -155,6 +158,11 @@ def _evidence(build: Build, stage: Stage, room: int) -> str:
             break
         shown.insert(0, f"  {line}")
     return "\n".join([summary, *(["its last lines:", *shown] if shown else [])])
+
+
+def _indented(line: str) -> str:
+    """One line that keeps its indent."""
+    return " " * min(len(line) - len(line.lstrip(" ")), 4) + one_line(line, 200)
 
 
 def _why(stage: Stage) -> str:

@@ -112,7 +112,7 @@ def _attempt_line(view: "BuildView", row: Stage) -> str:
         f"round {row.round}" if view.build.plan.max_rounds > 1 else "",
         parts.passed_late(row) or (f"attempt {row.attempt}" if row.attempt > 1 else ""),
         duration(took) if took is not None else "",
-        f"exit code {row.exit_code}" if row.exit_code else "",
+        f"exit code {row.exit_code}" if row.exit_code and row.status is not StageStatus.SUCCESS else "",
         row.reason if row.reason not in (None, "exit") and not skipped else "",
         "failure allowed" if spec and spec.allow_failure and row.status is StageStatus.FAILED else "",
         row.kind if row.kind != "command" else "",

@@ -4,12 +4,13 @@ May import: model, config, errors, device_plans, references, hosts, idf, store, 
 """
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mcp_server import device_plans, logs
 from mcp_server.errors import BadInput, Conflict, HostError, NotFound
-from mcp_server.hosts.base import Host, JobId
+from mcp_server.hosts.base import Host, JobId, JobState
 from mcp_server.hosts.ports import SerialPort, find_port
 from mcp_server.idf import monitor
 from mcp_server.model import BuildStatus, Stage
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 NAME = "monitor"
 KIND = "idf.monitor"
+TO_BEGIN_S = 5
+LOOK_S = 0.05
 SETTLE_S = 0.15  # after the first new byte: a board says more than one line at a time
 MOST_SESSIONS = 200
 
@@ -155,20 +158,24 @@ class Sessions:
         number = view.build.id
         if view.build.plan.stages[0].kind != KIND:
             raise BadInput("session", f"build {number} is no serial session: serial_monitor opens one")
-        end = asyncio.get_running_loop().time() + max(timeout_s, 1)
+        end = asyncio.get_running_loop().time() + max(timeout_s, TO_BEGIN_S)
         async with orchestrator.changes() as changed:
             while True:
                 view = await orchestrator.get(number)
                 row = view.stages[-1] if view.stages else None
                 left = end - asyncio.get_running_loop().time()
-                if row is not None and (row.job_id is not None or not row.status.is_open or left <= 0):
+                if row is not None and (not row.status.is_open or left <= 0 or await self._started(row)):
                     return number, row
                 if left <= 0:
                     raise Conflict(f"session {number} waits for the worker: ask again")
-                try:
-                    await asyncio.wait_for(changed.wait(), min(left, 1))
-                except TimeoutError:
-                    continue
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(changed.wait(), min(left, LOOK_S if row and row.job_id else 1))
+
+    async def _started(self, row: Stage) -> bool:
+        """Whether its job is there: the row is written first."""
+        if row.job_id is None:
+            return False
+        return (await self._orchestrator.host(row.host).status(row.job_id)).state is not JobState.ABSENT
 
     async def _keep(self, host: Host, stage: Stage) -> None:
         """Somebody reads: the session stays open. One that is just ending need not hear it."""

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import TypeVar
 
@@ -13,7 +14,7 @@ from mcp_server.engine.leases import Choice, Gate
 from mcp_server.engine.services import HOST, Services
 from mcp_server.engine.stage_row import StageRow
 from mcp_server.engine.stages.base import LooksBack, Prepared, StageContext, StageKind
-from mcp_server.engine.stages.kinds import KINDS
+from mcp_server.engine.stages.kinds import KINDS, WITHOUT_SLOT
 from mcp_server.engine.watch import GRACE_S, Watch
 from mcp_server.errors import HostUnreachable, JobConflict, NotFound, OrchestratorError, StoreError
 from mcp_server.hosts.base import Exit, ExitReason, Host, JobSpec, JobState
@@ -158,6 +159,8 @@ class StageRun:
         """A slot of a host, which is the row's from now on, and the turn of the stage's group. BadInput, _down's."""
         if self.stage.job_id is None:
             hosts = self.services.places(self.spec, self._down)
+            if self.spec.kind in WITHOUT_SLOT:
+                hosts = [replace(choice, slots=MANY) for choice in hosts]
         else:
             hosts = [Choice(f"{HOST}{self.stage.host}", MANY)]  # it runs there, however many may be started
         if not hosts:

@@ -392,3 +392,18 @@ def test_steps_of_one_stage_tell_nothing_of_the_others() -> None:
     view = a_view(a_build(status=BuildStatus.RUNNING, plan=plan), stage, typical_s=60, elapsed_s=20)
 
     assert report.eta_s(view) == 40
+
+
+def test_a_panic_is_told_by_its_frames_and_not_by_the_end_of_the_log() -> None:
+    """Issue: the decoded panic: cause, backtrace as function file:line, the lines before it."""
+    said = ["panic: Store access fault, core 0", "  inner main/hello.c:6", "before it:", "  | E (80) app: error line"]
+    verdict = Verdict(
+        result="fail", summary="Store access fault", details={"panic_report": said, "last_lines": ["Rebooting..."]}
+    )
+    boot = a_stage(StageStatus.FAILED, "boot", "idf.boot", verdict=verdict, reason="exit", exit_code=0)
+    plan = Plan(stages=(StageSpec(name="boot", kind="idf.boot"),))
+
+    text = report.build_report(a_view(a_build(status=BuildStatus.FAILED, plan=plan), boot))
+
+    assert text.splitlines()[1:5] == said
+    assert "Rebooting" not in text

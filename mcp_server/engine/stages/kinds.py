@@ -13,6 +13,9 @@ from mcp_server.engine.stages.idf_qemu import IdfQemu
 from mcp_server.engine.stages.idf_remote import IdfRemote
 from mcp_server.engine.stages.idf_run import IdfRun
 
+WITHOUT_SLOT = ("idf.monitor",)
+"""Kinds that take no slot of their host: they wait nearly all of the time, and for days."""
+
 KINDS: Mapping[str, StageKind] = {
     "agent.patch": AgentPatch(),
     "command": Command(),

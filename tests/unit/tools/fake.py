@@ -32,6 +32,7 @@ from mcp_server.orchestrator import OnUpdate, Orchestrator
 from mcp_server.orders import RemoteAsk
 from mcp_server.pipelines.pipeline import Pipeline, PipelineStage
 from mcp_server.references import build_number
+from mcp_server.serial_sessions import Reading
 from mcp_server.views import BuildView, Started
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -187,6 +188,37 @@ class Fake:
     usual: Mapping[str, float] = field(default_factory=dict[str, float])
     host_views: Sequence[HostView] = ()
     config: Config = field(default_factory=load_config)
+
+    reading: Reading = field(default_factory=lambda: Reading(42, "", open=True))
+
+    @property
+    def devices(self) -> "Fake":
+        """Stands in for them."""
+        return self
+
+    async def flash(self, project: str, **more: Any) -> Started:
+        self._note("flash", project=project, **more)
+        return Started(a_build(), joined=False)
+
+    async def emulate(self, project: str, **more: Any) -> Started:
+        self._note("emulate", project=project, **more)
+        return Started(a_build(), joined=False)
+
+    async def open_session(self, port: str | None, host: str, **more: Any) -> Started:
+        self._note("open_session", port=port, host=host, **more)
+        return Started(a_build(), joined=False)
+
+    async def read(self, session: int | str, **more: Any) -> Reading:
+        self._note("read", session=session, **more)
+        return self.reading
+
+    async def send(self, session: int | str, data: str, *, reset: bool = False) -> str:
+        self._note("send", session=session, data=data, reset=reset)
+        return f"session {session}: sent"
+
+    async def close_session(self, session: int | str) -> str:
+        self._note("close_session", session=session)
+        return f"session {session} closed"
 
     @property
     def machines(self) -> "Fake":

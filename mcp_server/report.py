@@ -41,7 +41,8 @@ def _state(view: "BuildView", room: int) -> str:
     if build.status is BuildStatus.SUCCESS:
         return _succeeded(view, min(room, SUCCESS_BYTES))
     if build.status is BuildStatus.CANCELLED:
-        return f"{parts.head(view, 'cancelled')}\nmore: build_retry({build.id}) builds it again"
+        left = "".join(f"\n{words}" for words in parts.left_behind(view))
+        return f"{parts.head(view, 'cancelled')}{left}\nmore: build_retry({build.id}) builds it again"
     if build.cancel_requested:
         return f"{parts.head(view, 'is being cancelled')}\nmore: build_wait({build.id})"
     return _under_way(view) if parts.running(view) else _pending(view)

@@ -63,6 +63,13 @@ def stage_that_failed(view: "BuildView") -> Stage | None:
     return min(failed, key=lambda row: order.get(row.stage, len(order)), default=None)
 
 
+def left_behind(view: "BuildView") -> Sequence[str]:
+    """What cancelled stages say of the state in which they left things."""
+    rows = [row for row in newest(view).values() if row.status is StageStatus.CANCELLED and row.verdict]
+    said = [row.verdict.summary for row in rows if row.verdict]
+    return [one_line(words, 200) for words in said if words not in ("", "cancelled")]
+
+
 def passed_late(row: Stage | None) -> str:
     """`passed on attempt 2`, "" for a stage that did not pass or did so at once."""
     late = row is not None and row.status is StageStatus.SUCCESS and row.attempt > 1

@@ -54,6 +54,9 @@ def status(
     build: OneBuild = None,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Go on showing it until Ctrl-C.")] = False,
     json: Json = False,
+    junit: Annotated[
+        bool, typer.Option("--junit", help="Print what tests of BUILD's firmware came to, as JUnit XML.")
+    ] = False,
 ) -> int:
     """Show running and pending builds, then the last few.
 
@@ -63,9 +66,14 @@ def status(
     if watch and json:
         raise BadInput("--json", "cannot be combined with --watch: ask again instead")
 
+    if junit and (build is None or watch or json):
+        raise BadInput("--junit", "wants one BUILD, and neither --watch nor --json")
+
     async def work(orchestrator: "Orchestrator") -> int:
         from mcp_server.cli import overview  # noqa: PLC0415  # as above
 
+        if junit and build is not None:
+            return await overview.print_junit(orchestrator, build)
         if build is not None:
             await overview.print_build(orchestrator, build, watch=watch, json=json)
         elif json:

@@ -17,6 +17,7 @@ from mcp_server.cli.display import FRAME_LINES, display_for
 from mcp_server.cli.screen import Screen, err, out, print_json
 from mcp_server.cli.verdict import verdict_lines
 from mcp_server.cli.words import typed
+from mcp_server.errors import NotFound
 from mcp_server.model import Build, BuildStatus, Project
 
 if TYPE_CHECKING:
@@ -158,3 +159,20 @@ def _lines(seen: Overview, now: datetime, screen: Screen, room: int | None = Non
     for view in [*running, *(view for view in seen.views if view not in running)]:
         lines += frame.framed(view, now, style)
     return lines + last
+
+
+async def print_junit(orchestrator: "Orchestrator", build: str) -> int:
+    """The tests that the firmware of a build ran, a suite a stage. NotFound: it printed none."""
+    from mcp_server.idf import junit  # noqa: PLC0415  # asked for seldom
+    from mcp_server.idf.unity import TestResults  # noqa: PLC0415
+
+    view = await orchestrator.get(build)
+    found = {
+        stage: TestResults.model_validate(verdict["details"]["tests"])
+        for stage, verdict in (view.build.test_results or {}).items()
+        if "tests" in verdict.get("details", {})
+    }
+    if not found:
+        raise NotFound(f"build {view.build.id} has no test results: no firmware of it printed a test's result")
+    sys.stdout.write(junit.document(found))
+    return 0

@@ -8,6 +8,8 @@ from typing import Any
 from mcp_server.engine import results
 from mcp_server.engine.services import Services
 from mcp_server.engine.source import read_commit
+from mcp_server.engine.stage_run import StageRun
+from mcp_server.engine.stages.kinds import SAYS_WHAT_IS_LEFT
 from mcp_server.engine.walk import Key, Walk
 from mcp_server.engine.watch import GRACE_S
 from mcp_server.errors import BadInput, HostUnreachable, NotFound, StoreError
@@ -18,6 +20,7 @@ log = logging.getLogger(__name__)
 
 AGAIN_S = 1  # store away, or the host of a job that is to be ended: from the top, nothing is lost by it
 LOG_TAIL_BYTES = 16_384  # of the deciding stage's log, kept in `build_output`
+LAST_WORDS_S = 5
 COMMIT_S = 1  # a build that is over waits so long for Git on a huge tree or a slow disk
 
 
@@ -105,9 +108,22 @@ class BuildRun:
             if isinstance(error, BaseException):
                 raise error
         out_of_reach = "; ".join(sentence for sentence in ended if isinstance(sentence, str) and sentence)
+        for row in jobs:
+            if row.kind in SAYS_WHAT_IS_LEFT and not out_of_reach:
+                await self._last_words(build, row)
         now = self.services.clock.now()
         await self.services.store.write(lambda c: builds.close_open_stages(c, build.id, "cancelled", now))
         await self._end(BuildStatus.CANCELLED, "cancelled", jobs[-1] if jobs else None, out_of_reach)
+
+    async def _last_words(self, build: Build, row: Stage) -> None:
+        """Judge a job that was just ended; without a verdict where that takes long or fails."""
+        spec = next((one for one in build.plan.stages if one.name == row.stage), None)
+        if spec is None:
+            return
+        try:
+            await self.services.clock.within(LAST_WORDS_S, StageRun(self.services, build, spec, row, ()).run())
+        except (TimeoutError, StoreError) as error:
+            log.warning("build %d stage %s was cancelled without a verdict: %s", build.id, row.stage, error)
 
     async def _kill(self, row: Stage) -> str:
         """End one job; a sentence where nobody here can reach it any more. HostUnreachable: it may come back."""

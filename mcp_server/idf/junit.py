@@ -1,6 +1,7 @@
 """Test results as JUnit XML, as CI systems read it."""
 
 import re
+from collections.abc import Mapping
 from xml.sax.saxutils import escape, quoteattr
 
 from mcp_server.idf.unity import TestCase, TestResults
@@ -10,21 +11,35 @@ _NOT_XML = re.compile(r"[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufdcf\ufdf0-\uff
 
 
 def to_xml(results: TestResults, suite: str) -> str:
-    """One `testsuite` in `testsuites`. A control character becomes `\\x1b`, as XML cannot hold it.
+    """One run as a document: `document` of one suite."""
+    return document({suite: results})
+
+
+def document(suites: Mapping[str, TestResults]) -> str:
+    """A `testsuite` a run, by its name, in `testsuites`. A control character becomes `\\x1b`, as XML cannot hold it.
 
     Tests that are counted and not kept as a case are in the counts only; `errors` is always 0: a test that was cut off
-    has failed. A run without a summary adds `incomplete` to the suite's properties, kept cases that are not all
+    has failed. A run without a summary adds `incomplete` to its suite's properties, kept cases that are not all
     `truncated`.
     """
-    cases = "".join(_case(case, suite) for case in results.cases)
-    counts = f'tests="{results.total}" failures="{results.failed}" errors="0"'
-    seconds = f'time="{sum(case.seconds or 0 for case in results.cases):.3f}"'
+    total, failed = sum(run.total for run in suites.values()), sum(run.failed for run in suites.values())
+    seconds = sum(map(_seconds, suites.values()))
+    inner = "".join(_suite(name, run) for name, run in suites.items())
     return (
         '<?xml version="1.0" encoding="UTF-8"?>\n'
-        f"<testsuites {counts} {seconds}>\n"
-        f'<testsuite name={_attribute(suite)} {counts} skipped="{results.skipped}" {seconds}>\n'
-        f"{_properties(results)}{cases}</testsuite>\n</testsuites>\n"
+        f'<testsuites tests="{total}" failures="{failed}" errors="0" time="{seconds:.3f}">\n{inner}</testsuites>\n'
     )
+
+
+def _suite(name: str, run: TestResults) -> str:
+    cases = "".join(_case(case, name) for case in run.cases)
+    counts = f'tests="{run.total}" failures="{run.failed}" errors="0" skipped="{run.skipped}"'
+    opening = f'<testsuite name={_attribute(name)} {counts} time="{_seconds(run):.3f}">\n'
+    return f"{opening}{_properties(run)}{cases}</testsuite>\n"
+
+
+def _seconds(run: TestResults) -> float:
+    return sum(case.seconds or 0 for case in run.cases)
 
 
 def _properties(results: TestResults) -> str:

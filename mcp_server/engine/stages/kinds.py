@@ -16,6 +16,9 @@ from mcp_server.engine.stages.idf_run import IdfRun
 WITHOUT_SLOT = ("idf.monitor",)
 """Kinds that take no slot of their host: they wait nearly all of the time, and for days."""
 
+SAYS_WHAT_IS_LEFT = ("idf.flash",)
+"""Kinds whose verdict is worth having of a job that a cancel ended: it says in what state the board is."""
+
 KINDS: Mapping[str, StageKind] = {
     "agent.patch": AgentPatch(),
     "command": Command(),

@@ -3,6 +3,7 @@
 import itertools
 import json
 from datetime import timedelta
+from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given
@@ -11,6 +12,7 @@ from rich.cells import cell_len
 
 from mcp_server.cli import listing
 from mcp_server.cli.log_output import TerminalFilter
+from mcp_server.idf.verdict import FirmwareLog, judge
 from mcp_server.logs import LogSlice
 from mcp_server.model import Project
 from tests.unit.cli.builders import NOW, FakeOrchestrator, build, failed_stage, half_done, stage, view
@@ -202,3 +204,21 @@ def test_times_are_relative_in_tables() -> None:
     lines = [line.plain for line in listing.build_table(rows, {}, NOW, None)]
 
     assert "3 d ago" in lines[1] and "just now" in lines[2] and "2025-12-01" in lines[3]
+
+
+def test_tests_of_a_builds_firmware_come_as_junit(cli: Cli, fake: FakeOrchestrator) -> None:
+    """Issue: Unity and pytest-embedded output become test results in the build's record, JUnit on request."""
+    log = FirmwareLog()
+    log.feed(b"test_led.c:12:test_blinks:PASS\ntest_led.c:20:test_fades:FAIL: Expected 1 Was 2\n")
+    log.feed(b"-----------------------\n2 Tests 1 Failures 0 Ignored\nFAIL\n")
+    verdict = judge(log, None)
+    fake.views = [view(build(42, "failed", test_results={"qemu": verdict.model_dump(mode="json")}))]
+
+    result = cli("status", "42", "--junit")
+
+    assert result.code == 0
+    suite = ElementTree.fromstring(result.out)[0]
+    assert (suite.get("name"), suite.get("tests"), suite.get("failures")) == ("qemu", "2", "1")
+    fake.views = [view(build(42, "success"))]
+    assert "has no test results" in cli("status", "42", "--junit").err
+    assert "--junit" in cli("status", "--junit").err

@@ -17,28 +17,16 @@ from mcp_server.hosts.ports import Look, SerialPort, find_port, lock_folder, loo
 from mcp_server.hosts.registry import Hosts
 from mcp_server.idf import doctor
 from mcp_server.idf.activation import Runner
-from mcp_server.idf.board import BoardError, find_esptool, read_board
+from mcp_server.idf.board import BoardError, read_board
 from mcp_server.idf.doctor import Check
+from mcp_server.idf.environment import choose_installation, find_installations
+from mcp_server.idf.flash_tool import FIND, find_esptool
 from mcp_server.notify.channels import Channels
 from mcp_server.secret_store import Secrets
 
 MOST_PORTS = 8
 LOG_BYTES = 65_536
 LINK_S = 15  # more than a run itself may take: to start its job, and to hear of its end
-
-FAR_ESPTOOL = r"""
-for place in /opt/esp/tools/python_env/* ~/.espressif/tools/python/*/venv ~/.espressif/python_env/*; do
-    for module in "$place"/lib/python*/site-packages/esptool; do
-        [ ! -d "$module" ] || found=$place/bin/python
-    done
-done
-[ -z "${found-}" ] || exec "$found" -m esptool "$@"
-for program in esptool esptool.py; do
-    if command -v "$program" >/dev/null; then exec "$program" "$@"; fi
-done
-exec python3 -m esptool "$@"
-"""
-"""What sh runs on another host: the esptool of its newest ESP-IDF, else of its PATH. Its arguments are esptool's."""
 
 
 async def examine(
@@ -50,7 +38,7 @@ async def examine(
     """
     extra = [Path(config.local.idf_path)] if config.local.idf_path else []
     async with _this_machine(config, environment, host) as here:
-        boards = examine_boards(here, port, lambda: find_esptool(environment, extra))
+        boards = examine_boards(here, port, lambda: _esptool_here(environment, extra))
         checks, boards = await asyncio.gather(doctor.examine(config, environment, project), boards)
     checks += boards
     if not config.notifications:
@@ -58,6 +46,15 @@ async def examine(
     channels = Channels(config.notifications, Secrets(config, environment), SystemClock())
     problems = await asyncio.to_thread(channels.problems)
     return [*checks, *(Check(name="notifications", status="warn", found=problem) for problem in problems)]
+
+
+def _esptool_here(environment: Mapping[str, str], extra: Sequence[Path]) -> Sequence[str]:
+    """The esptool that a flash from here would run. EnvironmentMissing: there is none that is new enough. Blocks."""
+    try:
+        installation = choose_installation(find_installations(environment, extra), environment.get("ESP_IDF_VERSION"))
+    except OrchestratorError:
+        installation = None
+    return find_esptool(installation, environment)
 
 
 async def examine_boards(
@@ -137,7 +134,7 @@ async def _of_board(host: Host, port: SerialPort, esptool: Callable[[], Sequence
         found = f"not asked, as {_holders(port)} has the port open"
         return Check(name=name, status="warn", found=found, mend="end that, then ask again")
     try:
-        argv = await asyncio.to_thread(esptool) if esptool else ["sh", "-c", FAR_ESPTOOL, "sh"]
+        argv = await asyncio.to_thread(esptool) if esptool else ["sh", "-c", FIND, "sh", ""]
         lock = lock_folder(await host.directory(), port.key)
         board = await read_board(argv, port.path, {}, runner=_as_job(host, lock))
     except BoardError as error:

@@ -4,18 +4,13 @@ esptool is run as a program. Each run resets the board twice: into its loader, t
 """
 
 import re
-import shutil
-import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Literal
 
 from mcp_server.errors import EnvironmentMissing, OrchestratorError
 from mcp_server.idf.activation import Runner, run_tool
-from mcp_server.idf.environment import DEFAULT_PATH, choose_installation, find_installations
+from mcp_server.idf.flash_tool import ABSENT
 from mcp_server.model import Model
 
 READ_S = 20  # of one run; a board that answers is read in 2 s, one that does not is given up after 10
@@ -117,24 +112,6 @@ async def read_board(
     return parse_board(text)
 
 
-def find_esptool(environment: Mapping[str, str], extra: Sequence[Path] = ()) -> list[str]:
-    """The beginning of esptool's command line here: of the ESP-IDF that a build would use, else of PATH, else our own.
-
-    `extra`: where else an installation may be (config.yaml's). Reads the disk. EnvironmentMissing: there is none.
-    """
-    with suppress(OrchestratorError):
-        found = find_installations(environment, extra)
-        installation = choose_installation(found, environment.get("ESP_IDF_VERSION"))
-        if any(installation.python.parent.parent.glob("lib/python3*/site-packages/esptool")):
-            return [str(installation.python), "-m", "esptool"]
-    for program in ("esptool", "esptool.py"):
-        if path := shutil.which(program, path=environment.get("PATH", DEFAULT_PATH)):
-            return [path]
-    if find_spec("esptool") is not None:  # found, never imported: its licence is another
-        return [sys.executable, "-m", "esptool"]
-    raise EnvironmentMissing("esptool is not installed: pip install 'esptool>=5', or install ESP-IDF")
-
-
 async def _run(
     esptool: Sequence[str], port: str, env: Mapping[str, str], command: str, runner: Runner, timeout_s: float
 ) -> tuple[int, str]:
@@ -153,6 +130,8 @@ async def _run(
         ) from None
     if "No module named" in err and "esptool" in err:
         raise EnvironmentMissing("esptool is not installed: pip install 'esptool>=5', or install ESP-IDF")
+    if code == ABSENT:
+        raise EnvironmentMissing(err.strip().rpartition("build-orchestrator: ")[2])
     return code, f"{out}\n{err}"
 
 

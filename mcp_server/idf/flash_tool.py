@@ -18,8 +18,11 @@ CHANGED = 66
 ABSENT = 67
 """Exit code of a job that found no esptool to run."""
 
-_CHECK: Final = r"""
+_SAY: Final = """
 say() { echo "build-orchestrator: $*" >&2; }
+"""
+
+_CHECK: Final = r"""
 wanted=$1
 shift
 if command -v sha256sum >/dev/null 2>&1; then check="sha256sum -c"; else check="shasum -a 256 -c"; fi
@@ -27,12 +30,10 @@ printf '%s' "$wanted" | $check >/dev/null 2>&1 ||
     { say "the images were changed after the flash was asked for: build again"; exit 66; }
 """
 
-HERE: Final = _CHECK + 'exec "$@"\n'
+HERE: Final = _SAY + _CHECK + 'exec "$@"\n'
 """What sh runs on this machine: `$1` are lines for `sha256sum -c`, the rest is the command."""
 
-FAR: Final = (
-    _CHECK
-    + r"""
+_FIND: Final = r"""
 idf=$1
 shift
 old=
@@ -59,8 +60,12 @@ if [ -n "$old" ]; then say "esptool $old is too old, 5 or newer is needed: pipx 
 else say "no esptool here: pipx install 'esptool>=5'"; fi
 exit 67
 """
-)
-"""What sh runs on another machine: after the lines for `sha256sum -c` comes its ESP-IDF or "", then esptool's words."""
+
+FIND: Final = _SAY + _FIND
+"""What sh runs on another machine: its arguments are that machine's ESP-IDF or "", then esptool's words."""
+
+FAR: Final = _SAY + _CHECK + _FIND
+"""As FIND, behind the lines for `sha256sum -c`."""
 
 ENVIRONMENT: Final = {"PYTHONSAFEPATH": "1", "NO_COLOR": "1"}
 """Nothing in the folder of the images is taken for a module of esptool's."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import AsyncGenerator, Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mcp_server import check_up
-from mcp_server.check_up import FAR_ESPTOOL, examine, examine_boards
+from mcp_server.check_up import examine, examine_boards
 from mcp_server.config import load_config
 from mcp_server.demo.chip import VirtualChip
 from mcp_server.hosts import ports
@@ -20,6 +21,7 @@ from mcp_server.hosts.exec import ExecHost
 from mcp_server.hosts.local import LocalHost
 from mcp_server.hosts.ports import Look, SerialPort
 from mcp_server.idf.doctor import Check
+from mcp_server.idf.flash_tool import FIND
 from mcp_server.report_tables import doctor_report
 from tests.support.usb_tree import UsbTree
 
@@ -221,15 +223,24 @@ def script(path: Path, text: str) -> None:
     path.chmod(0o755)
 
 
-def test_another_hosts_esptool_is_its_newest_esp_idfs(tmp_path: Path) -> None:
-    """Ours. Else the one on its PATH."""
-    for version in ("idf5.1_py3.9_env", "idf6.0_py3.11_env"):
-        place = tmp_path / ".espressif" / "python_env" / version
-        (place / "lib" / "python3" / "site-packages" / "esptool").mkdir(parents=True)
-        (place / "bin").mkdir()
-        script(place / "bin" / "python", 'echo "$0" "$@"')
-    script(tmp_path / "esptool", 'echo esptool "$@"')
-    argv = ["/bin/sh", "-c", FAR_ESPTOOL, "sh", "--port", "a b", "flash-id"]
-    env = {"HOME": str(tmp_path), "PATH": f"{tmp_path}:/usr/bin:/bin"}
+def test_another_hosts_esptool_is_one_that_is_new_enough(tmp_path: Path) -> None:
+    """Ours. As for a flash there: an old one is passed over, and named where there is no other."""
+    old = tmp_path / ".espressif" / "python_env" / "idf5.1_py3.9_env" / "bin"
+    new = tmp_path / ".espressif" / "python_env" / "idf6.0_py3.11_env" / "bin"
+    for folder, version in ((old, "4.8.1"), (new, "5.6.0")):
+        folder.mkdir(parents=True)
+        says = f'[ "$3" != version ] || {{ echo "esptool v{version}"; exit; }}\necho "$0" "$@"'
+        script(folder / "python", says)
+    argv = ["/bin/sh", "-c", FIND, "sh", "", "--port", "a b", "flash-id"]
+    for tool in ("sh", "sed", "ls"):
+        (tmp_path / tool).symlink_to(shutil.which(tool) or "/missing")
+    env = {"HOME": str(tmp_path), "PATH": str(tmp_path)}
     said = subprocess.run(argv, env=env, capture_output=True, text=True, check=True, timeout=5).stdout
-    assert said == f"{place}/bin/python -m esptool --port a b flash-id\n"
+    assert said == f"{new}/python -m esptool --port a b flash-id\n"
+
+    (new / "python").unlink()
+    refused = subprocess.run(argv, env=env, capture_output=True, text=True, check=False, timeout=5)
+    assert (refused.returncode, refused.stderr) == (
+        67,
+        "build-orchestrator: esptool 4.8.1 is too old, 5 or newer is needed: pipx install 'esptool>=5'\n",
+    )

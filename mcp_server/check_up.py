@@ -58,11 +58,12 @@ def _esptool_here(environment: Mapping[str, str], extra: Sequence[Path]) -> Sequ
 
 
 async def examine_boards(
-    host: Host, port: str | None, esptool: Callable[[], Sequence[str]] | None = None
+    host: Host, port: str | None, esptool: Callable[[], Sequence[str]] | None = None, *, idf_path: str = ""
 ) -> Sequence[Check]:
     """The serial ports of any host, one check each; with `port` that one and the board behind it, which is reset.
 
-    `esptool` finds the beginning of its command line, in a thread; without it the host itself looks for one.
+    `esptool` finds the beginning of its command line, in a thread; without it the host itself looks for one,
+    in its `idf_path` too.
     """
     name = "serial ports"
     try:
@@ -73,7 +74,7 @@ async def examine_boards(
                 checks.append(Check(name=name, status="ok", found=f"and {len(look.ports) - MOST_PORTS} more"))
             return checks or [Check(name=name, status="ok", found="none connected: no build needs one")]
         found = await find_port(host, port)
-        return [_of_port(found, Look()), await _of_board(host, found, esptool)]
+        return [_of_port(found, Look()), await _of_board(host, found, esptool, idf_path)]
     except BadInput as error:
         return [_of_refusal(name, str(error).removeprefix(f"{error.argument}: "))]
     except HostError as error:
@@ -128,13 +129,13 @@ def _of_refusal(name: str, sentence: str) -> Check:
 # -- the board behind one ----------------------------------------------------------------------------------------------
 
 
-async def _of_board(host: Host, port: SerialPort, esptool: Callable[[], Sequence[str]] | None) -> Check:
+async def _of_board(host: Host, port: SerialPort, esptool: Callable[[], Sequence[str]] | None, idf_path: str) -> Check:
     name = f"board on {port.path}"
     if port.holders:
         found = f"not asked, as {_holders(port)} has the port open"
         return Check(name=name, status="warn", found=found, mend="end that, then ask again")
     try:
-        argv = await asyncio.to_thread(esptool) if esptool else ["sh", "-c", FIND, "sh", ""]
+        argv = await asyncio.to_thread(esptool) if esptool else ["sh", "-c", FIND, "sh", idf_path]
         lock = lock_folder(await host.directory(), port.key)
         board = await read_board(argv, port.path, {}, runner=_as_job(host, lock))
     except BoardError as error:

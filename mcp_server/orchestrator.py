@@ -342,7 +342,9 @@ class Orchestrator:
 
         name = self.machines.hosts.resolve(host)[0]
         if name != LOCAL:
-            return await check_up.examine_boards(self.host(name), port)
+            return await check_up.examine_boards(
+                self.host(name), port, idf_path=self.machines.hosts.server(name).idf_path or ""
+            )
         folder = Path(project) if project else None
         return await check_up.examine(self.config, self.environment, folder, port, self.host(name))
 

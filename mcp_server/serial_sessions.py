@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from mcp_server import device_plans, logs
 from mcp_server.errors import BadInput, Conflict, HostError, NotFound
 from mcp_server.hosts.base import Host, JobId, JobState
-from mcp_server.hosts.ports import SerialPort, find_port
+from mcp_server.hosts.ports import find_port, refuse_stranger
 from mcp_server.idf import monitor
 from mcp_server.model import BuildStatus, Stage
 from mcp_server.store import builds
@@ -65,13 +65,16 @@ class Sessions:
         self._read_to: dict[int, int] = {}
 
     async def open(self, port: str | None, host: str, *, baud: int, triggered_by: str) -> "Started":
-        """A session on a port, or the open one that has it. BadInput: no such host or port, or a stranger has it."""
+        """A session on a port, or the open one that has it.
+
+        Raises BadInput where there is no such host or port, Conflict where a program that is no job has it.
+        """
         orchestrator = self._orchestrator
         name = orchestrator.machines.hosts.resolve(host)[0]
         found = await find_port(orchestrator.host(name), port)
         if (number := await self._on(name, found.key)) is not None:
             return Started((await orchestrator.get(number)).build, joined=True)
-        _refuse_strangers(found)
+        refuse_stranger(found)
         where = {"port": found.stable or found.path, "key": found.key}
         plan = device_plans.monitor(where, host=name, baud=monitor.checked_baud(baud), idle_s=monitor.IDLE_S)
         return await orchestrator.start_plan(
@@ -96,6 +99,7 @@ class Sessions:
         loop = asyncio.get_running_loop()
         end = loop.time() + timeout_s
         number, stage = await self._begun(reference, timeout_s)
+        note = ""
         if stage.job_id is None:
             said = stage.progress.message if stage.progress else "it has not begun"
             said = stage.verdict.summary if stage.verdict else said
@@ -103,22 +107,20 @@ class Sessions:
         host = self._orchestrator.host(stage.host)
         if stage.status.is_open:
             await self._keep(host, stage)
-        start = self._read_to.get(number, 0)
-        found, stop = None, None
-        if wait_for is not None:
+        start, found = self._read_to.get(number, 0), None
+        if wait_for is None:
+            data, at = await self._new(host, stage.job_id, start, max_bytes, end)
+        else:
             found, stop = await monitor.wait_for(host, stage.job_id, start, wait_for, max(0.0, end - loop.time()))
-        piece = await self._new(host, stage.job_id, start, max_bytes, end if wait_for is None else loop.time())
-        data, at = piece
-        left = stop is not None and at < stop
-        if left:  # the line that was found must be seen: what lies before it can be read in the log
-            data, at = await monitor.read(host, stage.job_id, max(start, (stop or 0) - max_bytes), max_bytes)
-            data = data.partition(b"\n")[2] or data
-        elif stop is not None and at > stop:
-            data, at = data[: len(data) - (at - stop)], stop
+            begin = max(start, stop - max_bytes)  # the line that was found must be seen, whatever came before it
+            data, at = await host.read_log(stage.job_id, begin, stop - begin), stop
+            if begin > start:
+                data = data.partition(b"\n")[2] or data
+                note = f"{begin - start} bytes before that: build_log({number}, offset={start})"
         self._read_to[number] = at
         more = bool((await monitor.read(host, stage.job_id, at, 1))[0])
         view = await self._orchestrator.get(number)
-        return Reading(number, logs.clean(data), view.build.status.is_open, wait_for, found, more)
+        return Reading(number, logs.clean(data), view.build.status.is_open, wait_for, found, more, note)
 
     async def send(self, reference: int | str, data: str, *, reset: bool) -> str:
         """Reset the board, then send text. Conflict: the session is over, or does not run yet."""
@@ -212,10 +214,3 @@ async def _first_byte(host: Host, job: JobId, start: int, end: float) -> None:
             await asyncio.sleep(SETTLE_S)
     except TimeoutError:
         return
-
-
-def _refuse_strangers(port: SerialPort) -> None:
-    strangers = [holder for holder in port.holders if holder.job is None]
-    if strangers:
-        who = f"{strangers[0].command} (pid {strangers[0].pid})"
-        raise BadInput("port", f"{port.path} is open in {who}: close it first")

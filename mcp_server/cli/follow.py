@@ -127,7 +127,7 @@ async def _first(asked: Coroutine[Any, Any, T], waiting: "asyncio.Task[Any]") ->
 async def _ask(build: int, heard: Signals, screen: "Screen") -> str:
     """`detach`, `cancel` or `follow`; a second Ctrl-C and a closed terminal mean the first."""
     question = f"build {build} goes on. Detach or cancel? [d]etach, [c]ancel, Enter follows on: "
-    async with _lines_typed() as typed:
+    async with lines_typed() as typed:
         while True:
             screen.ask(f"\r\n{question}")
             again = asyncio.create_task(heard.get())
@@ -148,7 +148,7 @@ async def _ask(build: int, heard: Signals, screen: "Screen") -> str:
 
 
 @asynccontextmanager
-async def _lines_typed() -> AsyncGenerator[asyncio.Queue[str]]:
+async def lines_typed() -> AsyncGenerator[asyncio.Queue[str]]:
     """Lines from the terminal, without a thread that could not be stopped; "" once it is closed."""
     lines: asyncio.Queue[str] = asyncio.Queue()
     loop, descriptor = asyncio.get_running_loop(), sys.stdin.fileno()

@@ -1,13 +1,12 @@
 """`monitor`: a serial session on this terminal, until Ctrl-C."""
 
 import asyncio
-import os
 import sys
-from contextlib import suppress
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
 from mcp_server.cli import log_output, screen
-from mcp_server.cli.follow import signals_heard
+from mcp_server.cli.follow import lines_typed, signals_heard
 from mcp_server.errors import OrchestratorError
 from mcp_server.idf.monitor import BoardBytes
 
@@ -61,15 +60,17 @@ async def _send_typed(orchestrator: "Orchestrator", number: int, *, reset: bool)
     """Give what is typed to the board, line by line, until nobody types any more."""
     await log_output.begun(orchestrator, str(number), None)
     if reset:
-        await orchestrator.devices.send(number, "", reset=True)
+        await _tell(orchestrator.devices.send(number, "", reset=True))
     if not sys.stdin.isatty():
         return
-    loop, lines = asyncio.get_running_loop(), asyncio.Queue[bytes]()
-    descriptor = sys.stdin.fileno()
-    loop.add_reader(descriptor, lambda: lines.put_nowait(os.read(descriptor, 4096)))
+    async with lines_typed() as typed:
+        while line := await typed.get():
+            await _tell(orchestrator.devices.send(number, line))
+
+
+async def _tell(sending: Awaitable[str]) -> None:
+    """Send; why that did not go is said, and the session goes on."""
     try:
-        while line := await lines.get():
-            with suppress(OrchestratorError):  # the session is just ending: its own output says why
-                await orchestrator.devices.send(number, line.decode("utf-8", "surrogateescape"))
-    finally:
-        loop.remove_reader(descriptor)
+        await sending
+    except OrchestratorError as error:
+        screen.err().say(str(error))

@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 from typing import Final
 from urllib.parse import urlsplit
 
-from mcp_server.errors import BadInput, HostUnreachable
+from mcp_server.errors import BadInput, Conflict, HostUnreachable
 from mcp_server.hosts.base import Host, JobId
 from mcp_server.hosts.port_names import name_of
 from mcp_server.hosts.script import Script
@@ -109,6 +109,13 @@ async def find_port(host: Host, wanted: str | None) -> SerialPort:
     if not port.accessible:
         raise BadInput("port", f"{not_permitted(look, port)}: {permission(look, port)}")
     return port
+
+
+def refuse_stranger(port: SerialPort) -> None:
+    """Conflict where a program that is no job has the port: it would get half of what the board says."""
+    for holder in port.holders:
+        if holder.job is None:
+            raise Conflict(f"{port.path} is open in {holder.command} (pid {holder.pid}): close it first")
 
 
 def lock_folder(jobs_directory: str, key: str) -> str:

@@ -1,6 +1,5 @@
 """Boards and emulators: flashing after a yes, running in QEMU, serial sessions."""
 
-import asyncio
 from typing import Annotated
 
 from mcp.server.mcpserver import AcceptedElicitation, Elicit, ElicitationResult, Resolve
@@ -133,4 +132,4 @@ async def serial_send(
 ) -> CallToolResult:
     """Send text to a session's board, or reset it."""
     devices = (await orchestrator_of(ctx)).devices
-    return answer(await asyncio.shield(asyncio.ensure_future(devices.send(session, data, reset=reset))))
+    return answer(await to_the_end(devices.send(session, data, reset=reset)))

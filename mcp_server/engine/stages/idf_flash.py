@@ -12,7 +12,7 @@ from mcp_server.engine.stages.command import own_tree
 from mcp_server.errors import BadInput, Conflict, HostUnreachable, OrchestratorError
 from mcp_server.hosts import files
 from mcp_server.hosts.base import Exit, ExitReason
-from mcp_server.hosts.ports import SerialPort, find_port, lock_folder
+from mcp_server.hosts.ports import SerialPort, find_port, lock_folder, refuse_stranger
 from mcp_server.idf import flash_tool
 from mcp_server.idf.environment import job_environment
 from mcp_server.idf.flash import BAUD, FlashPlan, Image, plan_flash
@@ -97,12 +97,12 @@ class IdfFlash:
         """The port, this build's from now on."""
         clock = SystemClock()
         port = await find_port(context.host, context.params.get("port"))
-        _refuse_strangers(port)
+        refuse_stranger(port)
         began = clock.monotonic()
         await context.hold(f"port:{context.host.name}:{port.key}", f"the port {port.path}")
         if clock.monotonic() - began > LONG_S:
             port = await find_port(context.host, port.path)
-            _refuse_strangers(port)
+            refuse_stranger(port)
         return port
 
     async def _bring(self, context: StageContext, plan: FlashPlan, port: SerialPort) -> str:
@@ -172,13 +172,6 @@ def _silent(log: FlashLog) -> Cause:
     if log.unverifiable:
         return Cause("unverified", "the chip is in secure download mode and lets nobody read back what was written")
     return Cause("unverified", "esptool ended well without having verified every image", again=True)
-
-
-def _refuse_strangers(port: SerialPort) -> None:
-    """A program that is no job has the port: it would get half of the chip's answers."""
-    for holder in port.holders:
-        if holder.job is None:
-            raise Conflict(f"{port.path} is open in {holder.command} (pid {holder.pid}): close it, then flash again")
 
 
 def _last(previous: Sequence[Stage]) -> Verdict | None:

@@ -11,6 +11,8 @@ from typing import IO, TextIO
 from .hints import hints
 from .place import FatalError, say
 
+LAST_WORDS_S = 5
+
 _ESCAPE = re.compile(r"\x1B(?:[@-Z\\-_]|\[[0-?]*[ -/]*[@-~])")
 
 
@@ -61,6 +63,8 @@ def run(tool: Tool) -> None:
         except KeyboardInterrupt:
             _color(f"\n{tool.name} process terminated\n", "1;31")
         code = process.wait()
+        for pump in pumps:  # after an interrupt: its last words are still on their way
+            pump.join(LAST_WORDS_S)
     if code == 0:
         return
     if tool.with_hints:

@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mcp_server import device_plans, product_lookup
+from mcp_server.config_rules import LOCAL
 from mcp_server.device_plans import BAUD, Firmware, Watching
 from mcp_server.errors import BadInput, Conflict
 from mcp_server.hosts.ports import find_port
 from mcp_server.idf.patterns import compile_patterns
+from mcp_server.idf.project import DEFAULT_TARGET
 from mcp_server.model import Plan
 from mcp_server.orders import NEVER_FLASH
 from mcp_server.serial_sessions import Reading, Sessions
@@ -19,6 +21,9 @@ from mcp_server.serial_sessions import Reading, Sessions
 if TYPE_CHECKING:
     from mcp_server.orchestrator import Orchestrator
     from mcp_server.views import Started
+
+WATCHED_S = 10.0
+EMULATED_S = 30.0
 
 
 class Devices:
@@ -38,7 +43,7 @@ class Devices:
         erase: bool = False,
         expect: Sequence[str] = (),
         fail_on: Sequence[str] = (),
-        seconds: float = 10,
+        seconds: float = WATCHED_S,
         triggered_by: str = "manual",
     ) -> "Started":
         """Write what a build left to a board, then watch it boot for so long. The front has asked for a yes.
@@ -46,12 +51,10 @@ class Devices:
         BadInput: no such port, an unusable pattern. NotFound, Conflict: nothing was built, or it has changed since.
         """
         orchestrator = self._orchestrator
-        if orchestrator.config.security.allow_flash == "never":
-            raise Conflict(NEVER_FLASH)
+        self._allowed("")
         watching = _watching(expect, fail_on, seconds)
         firmware = await self._firmware(project, build)
-        if firmware.target == "linux":
-            raise BadInput("project", f"build {firmware.build} is for linux, which runs on no board: qemu_run runs it")
+        self._allowed(firmware.target)
         name = orchestrator.machines.hosts.resolve(host)[0]
         found = await find_port(orchestrator.host(name), port)
         plan = device_plans.flash_and_watch(firmware, watching, host=name, port=found.stable or found.path, erase=erase)
@@ -64,7 +67,7 @@ class Devices:
         build: int | str | None = None,
         expect: Sequence[str] = (),
         fail_on: Sequence[str] = (),
-        seconds: float = 30,
+        seconds: float = EMULATED_S,
         triggered_by: str = "manual",
     ) -> "Started":
         """Run what a build left in the emulator of its chip, until what it prints decides. As `flash`."""
@@ -72,6 +75,50 @@ class Devices:
         firmware = await self._firmware(project, build)
         plan = Plan(stages=(device_plans.emulate(firmware, watching),))
         return await self._start(firmware, plan, "qemu_run", triggered_by)
+
+    async def build_and_run(
+        self,
+        project: str,
+        *,
+        target: str | None = None,
+        clean: bool = False,
+        host: str = "local",
+        qemu: bool = False,
+        flash: bool = False,
+        port: str | None = None,
+        expect: Sequence[str] = (),
+        fail_on: Sequence[str] = (),
+        triggered_by: str = "manual",
+    ) -> "Started":
+        """Build on a host, then run in the emulator and flash the board of this machine, both at once.
+
+        The front has asked for a yes to flash. BadInput, Conflict, EnvironmentMissing as `start_build` and `flash`.
+        """
+        orchestrator = self._orchestrator
+        order = await orchestrator.order_build(project, target=target, clean=clean, host=host)
+        made = order.plan.stages[0]
+        params = made.params
+        firmware = Firmware(
+            order.folder, params["build_dir"], order.target or DEFAULT_TARGET, installation=params.get("installation")
+        )
+        stages, after = [made], (made.name,)
+        if qemu:
+            stages.append(device_plans.emulate(firmware, _watching(expect, fail_on, EMULATED_S), after=after))
+        if flash:
+            watching = _watching(expect, fail_on, WATCHED_S)
+            self._allowed(firmware.target)
+            found = await find_port(orchestrator.host(LOCAL), port)
+            where = found.stable or found.path
+            board = device_plans.flash_and_watch(firmware, watching, host=LOCAL, port=where, erase=False, after=after)
+            stages += board.stages
+        return await self._start(firmware, Plan(stages=tuple(stages)), "run", triggered_by)
+
+    def _allowed(self, target: str) -> None:
+        """Conflict, BadInput: this machine flashes no board, or not with such firmware."""
+        if self._orchestrator.config.security.allow_flash == "never":
+            raise Conflict(NEVER_FLASH)
+        if target == "linux":
+            raise BadInput("project", "its target is linux, which runs on no board: qemu_run runs it")
 
     async def _firmware(self, project: str, build: int | str | None) -> Firmware:
         orchestrator = self._orchestrator

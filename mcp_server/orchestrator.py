@@ -104,9 +104,13 @@ class Orchestrator:
 
         BadInput: no project, unknown target or host. EnvironmentMissing: no ESP-IDF. Returns before anything is run.
         """
-        await self._refresh()
-        order = await asyncio.to_thread(self.orders.idf_build, Path(project), target=target, clean=clean, host=host)
+        order = await self.order_build(project, target=target, clean=clean, host=host)
         return await self._start(order, triggered_by)
+
+    async def order_build(self, project: str, *, target: str | None, clean: bool, host: str) -> Order:
+        """What `start_build` would start. Raises what that does."""
+        await self._refresh()
+        return await asyncio.to_thread(self.orders.idf_build, Path(project), target=target, clean=clean, host=host)
 
     async def start_remote(self, ask: RemoteAsk, *, triggered_by: str = "manual") -> Started:
         """Run a command, or the host's `build` with a task, on the host that a name, alias or tag means.

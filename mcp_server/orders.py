@@ -1,7 +1,6 @@
 """What a front asks for, turned into plans: checked at the door, before a row is written.
 
-May import: model, config, errors, plans, device_plans, references, durations, hosts, idf, demo, pipelines,
-secret_store.
+May import: model, config, errors, plans, idf_stages, references, durations, hosts, idf, demo, pipelines, secret_store.
 Never: store, engine, a front.
 """
 
@@ -12,17 +11,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mcp_server import device_plans, plans, references
+from mcp_server import plans, references
 from mcp_server.config import Config
 from mcp_server.config_rules import LOCAL
 from mcp_server.demo.place import is_demo_project, simulated_installation
-from mcp_server.device_plans import Firmware, Watching
 from mcp_server.durations import parse_duration
 from mcp_server.errors import BadInput, EnvironmentMissing, OrchestratorError, PipelineError
 from mcp_server.hosts.registry import Hosts
 from mcp_server.idf.environment import choose_installation, find_installations
 from mcp_server.idf.installation import Installation, checked_target, read_version
 from mcp_server.idf.project import DEFAULT_TARGET, IdfProject, inspect_project
+from mcp_server.idf_stages import IdfStages
 from mcp_server.model import Plan, StageSpec
 from mcp_server.pipelines import spec
 from mcp_server.pipelines.pipeline import Pipeline, PipelineStage
@@ -64,8 +63,11 @@ class Orders:
     def __init__(self, config: Config, hosts: Hosts, environment: Mapping[str, str]) -> None:
         self._config, self._hosts, self._environment = config, hosts, environment
 
-    def idf_build(self, folder: Path, *, target: str | None, clean: bool, host: str) -> Order:
-        """An ESP-IDF build. BadInput: no project, unknown target or host. EnvironmentMissing: no ESP-IDF."""
+    def idf_build(self, folder: Path, *, target: str | None, clean: bool, host: str, place: str = "build") -> Order:
+        """An ESP-IDF build, here in the project's folder `place`; what another host builds comes into one of its own.
+
+        BadInput: no project, unknown target or host. EnvironmentMissing: no ESP-IDF.
+        """
         name = self._hosts.resolve(host)[0]
         found = inspect_project(folder)
         if name != LOCAL:
@@ -73,7 +75,7 @@ class Orders:
         installation = self.installation(found.path)
         chosen = None if target is None else checked_target(installation, target)
         limit = self._config.defaults.timeout
-        stage = plans.idf_build(found.path, installation, target=chosen, clean=clean, timeout_s=limit)
+        stage = plans.idf_build(found.path, installation, target=chosen, clean=clean, timeout_s=limit, folder=place)
         return Order(str(found.path), Plan(stages=(stage,)), "idf_build", found.name, chosen or found.target)
 
     def _idf_remote(self, found: IdfProject, host: str, target: str | None, clean: bool) -> Order:
@@ -148,7 +150,8 @@ class Orders:
         """A pipeline whose relative paths start from `folder`. BadInput, EnvironmentMissing: of its `uses`."""
         folder = Path(references.real_path(str(folder)))
         self._check(pipeline)
-        plan = plans.of_pipeline(pipeline, folder, self._uses)
+        stages = IdfStages(pipeline, folder, self._build_stage, self._known)
+        plan = plans.of_pipeline(pipeline, folder, stages.stage)
         return Order(str(folder), plan, pipeline.name, folder.name)
 
     def _check(self, pipeline: Pipeline) -> None:
@@ -173,32 +176,10 @@ class Orders:
         if mistakes:
             raise PipelineError(pipeline.source, [f"{pipeline.source}: {mistake}" for mistake in mistakes])
 
-    def _uses(self, stage: PipelineStage, folder: Path) -> StageSpec:
-        with_ = stage.with_
-        project = folder / str(with_.get("project") or ".")
-        target = with_.get("target")
-        place = f"build/{target}" if stage.matrix and target else "build"
-        if stage.uses == "idf.run":
-            expect, fail_on = with_.get("expect", ()), with_.get("fail_on", ())
-            return plans.idf_run(project, expect=expect, fail_on=fail_on, timeout_s=stage.timeout_s, folder=place)
-        if stage.uses in ("idf.qemu", "idf.flash", "idf.boot"):
-            return self._device(stage, inspect_project(project), place)
-        order = self.idf_build(project, target=target, clean=bool(with_.get("clean")), host=stage.servers[0])
-        (made,) = order.plan.stages
-        return made
-
-    def _device(self, stage: PipelineStage, found: IdfProject, place: str) -> StageSpec:
-        """What runs the firmware that an earlier stage of the pipeline builds."""
-        with_ = stage.with_
-        target = str(with_.get("target") or found.target or DEFAULT_TARGET)
-        firmware = Firmware(str(found.path), str(found.path / place), target, installation=self._known(found.path))
-        watching = Watching(tuple(with_.get("expect", ())), tuple(with_.get("fail_on", ())), stage.timeout_s)
-        host, port = stage.servers[0], with_.get("port")
-        if stage.uses == "idf.qemu":
-            return device_plans.emulate(firmware, watching)
-        if stage.uses == "idf.boot":
-            return device_plans.boot(firmware, watching, host=host, port=port)
-        return device_plans.flash(firmware, host=host, port=port, erase=bool(with_.get("erase")))
+    def _build_stage(self, stage: PipelineStage, project: Path, place: str) -> tuple[StageSpec, str | None]:
+        target, clean = stage.with_.get("target"), bool(stage.with_.get("clean"))
+        order = self.idf_build(project, target=target, clean=clean, host=stage.servers[0], place=place)
+        return order.plan.stages[0], order.target
 
     def _known(self, folder: Path) -> dict[str, Any] | None:
         """The installation as stages take it; None without one: a board can be flashed all the same."""

@@ -17,10 +17,9 @@ def idf_build(
     target: str | None = None,
     clean: bool = False,
     timeout_s: float,
-    name: str = "build",
     folder: str = "build",
 ) -> StageSpec:
-    """The stage `build`: an ESP-IDF project in its `build/`. Without `target` the project keeps its own."""
+    """The stage `build`: an ESP-IDF project in its folder `folder`. Without `target` the project keeps its own."""
     build_dir = project / folder
     params = {
         "project": str(project),
@@ -29,7 +28,7 @@ def idf_build(
         "clean": clean,
         "installation": installation.model_dump(mode="json"),
     }
-    return StageSpec(name=name, kind="idf.build", params=params, directory=str(build_dir), timeout_s=timeout_s)
+    return StageSpec(name="build", kind="idf.build", params=params, directory=str(build_dir), timeout_s=timeout_s)
 
 
 def idf_remote(
@@ -55,17 +54,16 @@ def idf_run(
     expect: Sequence[str],
     fail_on: Sequence[str] = (),
     timeout_s: float,
-    name: str = "run",
-    folder: str = "build",
+    build_dir: Path | None = None,
 ) -> StageSpec:
     """The stage `run`, after `build`: firmware for the linux target as a process, until what it prints decides."""
     params = {
         "project": str(project),
-        "build_dir": str(project / folder),
+        "build_dir": str(build_dir or project / "build"),
         "expect": list(expect),
         "fail_on": list(fail_on),
     }
-    return StageSpec(name=name, kind="idf.run", params=params, depends_on=("build",), timeout_s=timeout_s)
+    return StageSpec(name="run", kind="idf.run", params=params, depends_on=("build",), timeout_s=timeout_s)
 
 
 def command(
@@ -94,8 +92,8 @@ def command(
     )
 
 
-MakeUses = Callable[[PipelineStage, Path], StageSpec]
-"""The stage that `uses` names, in a project's folder."""
+MakeUses = Callable[[PipelineStage], StageSpec]
+"""The stage that `uses` names."""
 
 
 def of_pipeline(pipeline: Pipeline, folder: Path, uses: MakeUses) -> Plan:
@@ -117,7 +115,7 @@ def _of_pipeline_stage(stage: PipelineStage, folder: Path, uses: MakeUses) -> St
     elif stage.skip:
         made = StageSpec(name=stage.name, kind=stage.uses, params={"project": str(folder)})
     else:
-        made = uses(stage, folder)
+        made = uses(stage)
     first, *others = stage.servers
     if made.kind != "command":  # its directory is on the one host that it was made for
         first, others = made.host, []

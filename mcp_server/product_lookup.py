@@ -15,13 +15,12 @@ from mcp_server.errors import BadInput, Conflict, NotFound
 from mcp_server.idf.recorded import artifact_of, unchanged
 from mcp_server.model import Artifact, Build, BuildStatus, Project, Stage
 from mcp_server.store import artifacts, builds
-from mcp_server.store.artifacts import BUILD_KINDS
+from mcp_server.store.artifacts import BUILD_KINDS, MOST_RETRIES
 from mcp_server.store.database import Store
 
 NEEDED = ("app", "elf", "flasher-args")
 """Kinds of files that count beside the images that have an address."""
 
-MOST_RETRIES = 100  # followed back to the build that built
 MOST_WAITING = 100  # newest builds of a project that are looked at for one that is not over
 
 

@@ -17,7 +17,7 @@ from typer.main import get_command
 
 from mcp_server import __version__
 from mcp_server.cli.help import HelpfulCommand, format_options
-from mcp_server.cli.words import in_commands
+from mcp_server.cli.words import refusal_in_commands
 from mcp_server.errors import BadInput, OrchestratorError
 
 PROGRAM = "build-orchestrator"
@@ -154,7 +154,7 @@ def _refuse_foreign(arguments: Sequence[str]) -> None:
 def _refuse(error: OrchestratorError, *, debug: bool) -> int:
     if debug:
         traceback.print_exception(error)
-    typer.echo(f"{PROGRAM}: {in_commands(str(error))}", err=True)
+    typer.echo(f"{PROGRAM}: {refusal_in_commands(str(error))}", err=True)
     return REFUSED
 
 

@@ -21,7 +21,7 @@ Port = Annotated[
 ]
 Host = Annotated[str, typer.Option("--host", metavar="HOST", help="The host that the board is connected to.")]
 Expect = Annotated[
-    list[str] | None, typer.Option("--expect", metavar="REGEX", help="It must print this; may be repeated.")
+    list[str] | None, typer.Option("--expect", metavar="REGEX", help="The firmware must print this; may be repeated.")
 ]
 FailOn = Annotated[
     list[str] | None, typer.Option("--fail-on", metavar="REGEX", help="It must not print this; may be repeated.")
@@ -30,6 +30,7 @@ Erase = Annotated[bool, typer.Option("--erase", help="Erase all of the flash fir
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 Watched = Annotated[float, typer.Option("--monitor-s", metavar="SECONDS", help="Watch it boot so long; 0: do not.")]
 Limit = Annotated[float, typer.Option("--timeout-s", metavar="SECONDS", help="Run it at most so long.")]
+HERE = "local"
 MOST_S = 3600.0
 
 
@@ -37,7 +38,7 @@ def flash(
     project: ProjectFolder = ".",
     build: Built = None,
     port: Port = None,
-    host: Host = "local",
+    host: Host = HERE,
     erase: Erase = False,
     expect: Expect = None,
     fail_on: FailOn = None,
@@ -53,7 +54,7 @@ def flash(
     _checked("--monitor-s", monitor_s, 0)
 
     async def work(orchestrator: "Orchestrator") -> int:
-        if not yes and not _agreed(orchestrator, project, port, host, erase=erase):
+        if not yes and not agreed_to_flash(orchestrator, project, port, host, erase=erase):
             return 1
         start = orchestrator.devices.flash(
             project,
@@ -96,7 +97,7 @@ def qemu(
 
 def monitor(
     port: Port = None,
-    host: Host = "local",
+    host: Host = HERE,
     baud: Annotated[int, typer.Option("--baud", "-b", metavar="RATE", help="Of the board's UART.")] = 115_200,
     raw: Annotated[bool, typer.Option("--raw", help="The board's own bytes, without time stamps and remarks.")] = False,
     reset: Annotated[bool, typer.Option("--reset", help="Reset the board first.")] = False,
@@ -127,7 +128,9 @@ def _checked(name: str, seconds: float, least: float) -> None:
         raise BadInput(name, f"{seconds:g} is out of range: {least:g} to {MOST_S:g} seconds")
 
 
-def _agreed(orchestrator: "Orchestrator", project: str, port: str | None, host: str, *, erase: bool) -> bool:
+def agreed_to_flash(
+    orchestrator: "Orchestrator", project: str, port: str | None, host: str, *, erase: bool = False
+) -> bool:
     """Whether the person at the terminal says yes, or config.yaml has said it for good."""
     from mcp_server.cli import screen  # noqa: PLC0415  # as above
 
@@ -135,7 +138,7 @@ def _agreed(orchestrator: "Orchestrator", project: str, port: str | None, host: 
         return True  # `never` is refused with its own sentence
     if not sys.stdin.isatty():
         raise BadInput("--yes", "is needed where nobody can be asked: flashing overwrites the board")
-    where = f"{port or 'the connected board'}{'' if host == 'local' else f' on {host}'}"
+    where = f"{port or 'the connected board'}{'' if host == HERE else f' on {host}'}"
     what = "Erase all of the flash and write" if erase else "Write"
     err = screen.err()
     err.ask(f"{what} the firmware of {project} to {where}? [y/N] ")

@@ -2,11 +2,13 @@
 
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 
+from mcp_server.cli.device import HERE, Expect, FailOn, Port, Yes, agreed_to_flash
 from mcp_server.cli.options import Json, ProjectFolder
 from mcp_server.cli.session import with_orchestrator
 from mcp_server.cli.words import one_line
@@ -27,6 +29,8 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what PIPELINE woul
 Param = Annotated[
     list[str] | None, typer.Option("--param", metavar="KEY=VALUE", help="A parameter of PIPELINE; may be repeated.")
 ]
+Qemu = Annotated[bool, typer.Option("--qemu", help="Then run it in the emulator of its chip.")]
+Flash = Annotated[bool, typer.Option("--flash", help="Then write it to the board connected here, and watch it boot.")]
 PipelineFile = Annotated[
     str | None, typer.Argument(metavar="PIPELINE", help="A pipeline file; without one a project is built.")
 ]
@@ -40,23 +44,31 @@ def run(
     target: Target = None,
     clean: Clean = False,
     host: Host = None,
+    qemu: Qemu = False,
+    flash: Flash = False,
+    port: Port = None,
+    expect: Expect = None,
+    fail_on: FailOn = None,
+    yes: Yes = False,
     json: Json = False,
 ) -> int:
     """Start one build and follow it here.
 
-    The verdict goes to stdout, everything else to stderr. Ctrl-C asks: detach or cancel; a build that you detach
-    from goes on. Exits 0 only on success, 1 if the build failed or was cancelled, 2 if it was refused, 128 + the
-    signal's number if you detached.
+    The verdict goes to stdout, everything else to stderr. With both --qemu and --flash the two go on at once.
+    Flashing asks first. Ctrl-C asks: detach or cancel; a build that you detach from goes on. Exits 0 only on success,
+    1 if the build failed or was cancelled, 2 if it was refused, 128 + the signal's number if you detached.
     """
+    of_project = {"--target": target, "--clean": clean or None, "--host": host}
+    of_firmware = {"--expect": expect or None, "--fail-on": fail_on or None}
+    of_board = {"--port": port, "--yes": yes or None}
     if pipeline is None:
         _only_with_pipeline(dry_run, param)
-
-        async def start(orchestrator: "Orchestrator") -> "Started":
-            where = {"host": host} if host else {}
-            return await orchestrator.start_build(project, target=target, clean=clean, **where)
-
-        return _followed(start, json=json)
-    _only_without_pipeline(pipeline, {"--target": target, "--clean": clean or None, "--host": host})
+        _only_with("--flash", of_board, given=flash)
+        _only_with("--qemu or --flash", of_firmware, given=qemu or flash)
+        asked = _Asked(project, target, clean, host or HERE, qemu, flash, port, expect or (), fail_on or ())
+        return _followed(asked.start, json=json, agreed=asked.agreed if flash and not yes else None)
+    running = {"--qemu": qemu or None, "--flash": flash or None}
+    _only_without_pipeline(pipeline, of_project | running | of_firmware | of_board)
     _refuse_folder(pipeline)
     params = _params(param or ())
 
@@ -70,10 +82,50 @@ def run(
     return _followed(start_pipeline, json=json)
 
 
-def _followed(start: "Start", *, json: bool) -> int:
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A project, and what is to be done with it."""
+
+    project: str
+    target: str | None
+    clean: bool
+    host: str
+    qemu: bool
+    flash: bool
+    port: str | None
+    expect: Sequence[str]
+    fail_on: Sequence[str]
+
+    async def start(self, orchestrator: "Orchestrator") -> "Started":
+        build: _Build = {"target": self.target, "clean": self.clean, "host": self.host}
+        if not self.qemu and not self.flash:
+            return await orchestrator.start_build(self.project, **build)
+        return await orchestrator.devices.build_and_run(
+            self.project,
+            **build,
+            qemu=self.qemu,
+            flash=self.flash,
+            port=self.port,
+            expect=self.expect,
+            fail_on=self.fail_on,
+        )
+
+    def agreed(self, orchestrator: "Orchestrator") -> bool:
+        return agreed_to_flash(orchestrator, self.project, self.port, HERE)
+
+
+class _Build(TypedDict):
+    target: str | None
+    clean: bool
+    host: str
+
+
+def _followed(start: "Start", *, json: bool, agreed: "Callable[[Orchestrator], bool] | None" = None) -> int:
     async def work(orchestrator: "Orchestrator") -> int:
         from mcp_server.cli import follow, here  # noqa: PLC0415  # the model and rich, which --help does without
 
+        if agreed is not None and not agreed(orchestrator):
+            return 1
         async with follow.signals_heard() as heard:
             started = await start(orchestrator)
             return await here.follow_here(orchestrator, started, heard, json=json)
@@ -119,6 +171,12 @@ def _only_with_pipeline(dry_run: bool, param: Sequence[str] | None) -> None:
     for name, given in (("--dry-run", dry_run), ("--param", param)):
         if given:
             raise BadInput(name, "belongs to a pipeline: run PIPELINE.yaml, or leave it out")
+
+
+def _only_with(what: str, options: Mapping[str, object], *, given: bool) -> None:
+    for name, value in options.items():
+        if value is not None and not given:
+            raise BadInput(name, f"belongs to {what}")
 
 
 def _only_without_pipeline(pipeline: str, given: Mapping[str, object]) -> None:

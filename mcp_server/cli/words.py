@@ -49,6 +49,7 @@ _COMMANDS = {
     "wait": "status",
     "stats": "stats",
 }
+_BARE = {"idf_build": "run", "qemu_run": "qemu", "idf_flash": "flash", "serial_monitor": "monitor"}
 _NAMED = re.compile(r"\b(\w+)=")
 
 
@@ -63,3 +64,8 @@ def in_commands(sentence: str) -> str:
         return " ".join([typed(), name, *given, *(["--watch"] if found[1] == "wait" else [])])
 
     return _TOOL.sub(command, sentence)
+
+
+def refusal_in_commands(sentence: str) -> str:
+    """The same for a refusal, which also names tools without arguments; a report may hold such a name as a title."""
+    return re.sub(rf"\b({'|'.join(_BARE)})\b", lambda found: f"{typed()} {_BARE[found[1]]}", in_commands(sentence))

@@ -19,7 +19,8 @@ from mcp_server.engine.watch import GRACE_S, Watch
 from mcp_server.errors import HostUnreachable, JobConflict, NotFound, OrchestratorError, StoreError
 from mcp_server.hosts.base import Exit, ExitReason, Host, JobSpec, JobState
 from mcp_server.hosts.globs import matcher
-from mcp_server.model import Build, Lease, Stage, StageSpec, Verdict
+from mcp_server.model import Artifact, Build, Lease, Stage, StageSpec, Verdict
+from mcp_server.store import artifacts
 
 log = logging.getLogger(__name__)
 
@@ -319,6 +320,9 @@ class StageRun:
     async def _hold(self, resource: str, what: str) -> None:
         await self._belongings.hold(resource, what, self.row.tell)
 
+    async def _built(self, build_dir: str) -> tuple[int, Sequence[Artifact]] | None:
+        return await self.services.store.read(lambda c: artifacts.built_in(c, self.build.id, build_dir))
+
     def _context(self) -> StageContext:
         services = self.services
         return StageContext(
@@ -334,6 +338,7 @@ class StageRun:
             secrets=services.secrets,
             store_id=self._store_id,
             hold=self._hold,
+            built=self._built,
         )
 
 

@@ -261,15 +261,15 @@ def _object(file: Path) -> dict[str, Any]:
     return cast("dict[str, Any]", content) if isinstance(content, dict) else {}
 
 
-def check_recorded(images: Sequence[Artifact], recorded: Sequence[Mapping[str, Any]] | None) -> None:
-    """Conflict where the images in the build directory are not those that a build recorded. None: whatever is there."""
+def check_recorded(images: Sequence[Artifact], recorded: Sequence[Artifact] | None, build: int | None) -> None:
+    """Conflict where the images in the build directory are not those of build `build`. None: whatever is there."""
     if recorded is None:
         return
-    wanted = {str(one.get("path")): one.get("sha256") for one in recorded if one.get("offset", "") is not None}
+    wanted = {one.path: one.sha256 for one in recorded}
     there = {image.path: image.sha256 for image in images}
     for path in sorted(wanted | there):
         if wanted.get(path) != there.get(path):
-            raise Conflict(f"{path} is not the file that this build made: another build replaced it; build again")
+            raise Conflict(f"{path} is not what build {build} made: build again")
 
 
 # -- the command lines -----------------------------------------------------------------------------------------------

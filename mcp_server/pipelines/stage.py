@@ -192,9 +192,10 @@ class IdfBuildWith(YamlModel):
 
 
 class IdfRunWith(YamlModel):
-    """What `uses: idf.run` takes."""
+    """What `uses: idf.run` and `uses: idf.qemu` take."""
 
     project: Text | None = None
+    target: Text | None = None
     expect: Names = ()
     fail_on: Names = ()
 
@@ -202,7 +203,7 @@ class IdfRunWith(YamlModel):
 class IdfFlashWith(YamlModel):
     """`with` of `uses: idf.flash`: the project whose build is written, and the port of the stage's server."""
 
-    project: Text = "."
+    project: Text | None = None
     target: Text | None = None
     port: Text | None = None
     erase: bool = False
@@ -211,7 +212,6 @@ class IdfFlashWith(YamlModel):
 class IdfBootWith(IdfRunWith):
     """`with` of `uses: idf.boot`: what the board on a port is to print after a reset."""
 
-    target: Text | None = None
     port: Text | None = None
 
 

@@ -12,6 +12,8 @@ from mcp_server.store.tables import ARTIFACTS, BUILDS, STAGES
 BUILD_KINDS = ("idf.build", "idf.remote")
 """Stages that leave firmware."""
 
+MOST_RETRIES = 100  # followed back to the build that built
+
 
 def put_artifacts(c: sa.Connection, build_id: int, stage: str, artifacts: Sequence[Artifact], now: datetime) -> None:
     """Record what a stage left; what it left in an earlier round is replaced."""
@@ -53,6 +55,22 @@ def builders_of(c: sa.Connection, build_id: int) -> list[Stage]:
         if row["status"] != StageStatus.SKIPPED
     }
     return list(last.values())
+
+
+def built_in(c: sa.Connection, build_id: int, build_dir: str) -> tuple[int, tuple[Artifact, ...]] | None:
+    """What a stage that passed left in this directory, in this build or in the one that it retries: number, files.
+
+    None: no stage of those builds there.
+    """
+    asked: int | None = build_id
+    for _ in range(MOST_RETRIES):
+        if asked is None:
+            return None
+        for row in recorded_products(builders_of(c, asked)):
+            if row.verdict is not None and (row.resolved or {}).get("build_dir") == build_dir:
+                return asked, row.verdict.artifacts
+        asked = c.execute(sa.select(BUILDS.c.retry_of).where(BUILDS.c.id == asked)).scalar()
+    return None
 
 
 def recorded_products(stages: Sequence[Stage]) -> list[Stage]:

@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 from mcp_server.config import Config, Server
 from mcp_server.hosts.base import Exit, ExitReason, Host
 from mcp_server.idf.diagnostics import Diagnoser
-from mcp_server.model import Build, Progress, Stage, StageSpec, Verdict
+from mcp_server.model import Artifact, Build, Progress, Stage, StageSpec, Verdict
 from mcp_server.secret_store import Secrets
 
 
@@ -19,6 +19,7 @@ class StageContext:
     `tell` shows one sentence about what `prepare` waits for. `host` is where it runs, `server` what config.yaml says of
     that; in `ready` they are those of the first candidate. `store_id` tells this home's things there from another's.
     `hold(resource, what)` returns when the resource, `what` in words, is this build's, until the build ends.
+    `built(build_dir)` is what an earlier stage of this build left there, with the number of the build that made it.
     """
 
     build: Build
@@ -32,6 +33,7 @@ class StageContext:
     secrets: Secrets
     store_id: str
     hold: Callable[[str, str], Awaitable[None]]
+    built: Callable[[str], Awaitable[tuple[int, Sequence[Artifact]] | None]]
     previous: Sequence[Stage] = ()
 
     @property
@@ -134,6 +136,22 @@ def result_of(end: Exit) -> Verdict:
     if end.reason is ExitReason.DISK_FULL:
         return Verdict(result="fail", summary="no space left on the disk of the job's log: free some, then retry")
     return Verdict(result="pass" if end.code == 0 else "fail", summary="" if end.code == 0 else f"exit code {end.code}")
+
+
+async def recorded_images(context: StageContext) -> tuple[Sequence[Artifact] | None, int | None]:
+    """The images that must lie in `build_dir`, and the number of the build that made them.
+
+    Those of `params["images"]`, as a front found them, else those that an earlier stage of this build left there.
+    (None, None): no build recorded any.
+    """
+    images, build = context.params.get("images"), context.params.get("build")
+    if images is not None:
+        found = [Artifact.model_validate(one) for one in images]
+    elif (made := await context.built(str(context.params["build_dir"]))) is not None:
+        build, found = made
+    else:
+        return None, None
+    return [one for one in found if one.offset is not None], build
 
 
 def project_path(context: StageContext) -> Path:

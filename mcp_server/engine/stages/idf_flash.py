@@ -7,7 +7,7 @@ from typing import Any
 
 from mcp_server.clock import SystemClock
 from mcp_server.config_rules import LOCAL
-from mcp_server.engine.stages.base import Observer, Prepared, StageContext, result_of
+from mcp_server.engine.stages.base import Observer, Prepared, StageContext, recorded_images, result_of
 from mcp_server.engine.stages.command import own_tree
 from mcp_server.errors import BadInput, Conflict, HostUnreachable, OrchestratorError
 from mcp_server.hosts import files
@@ -20,7 +20,7 @@ from mcp_server.idf.flash_log import SAID, Board, Cause, FlashLog, cause_of
 from mcp_server.idf.installation import Installation
 from mcp_server.idf.monitor import yield_port
 from mcp_server.idf.products import collect
-from mcp_server.model import Artifact, Stage, Verdict
+from mcp_server.model import Stage, Verdict
 
 LONG_S = 1  # of waiting for a port's lease: who else has it open may have changed by then
 
@@ -28,8 +28,8 @@ LONG_S = 1  # of waiting for a port's lease: who else has it open may have chang
 class IdfFlash:
     """Params: `project`, `build_dir`, `target`, `images` (artifacts of build number `build`), `port`, `erase`.
 
-    Also `installation`, `encrypt`, `baud`. No `images`: what lies in `build_dir` when the stage begins, as after a
-    build stage of the same build. No `port`: the only one there is.
+    Also `installation`, `encrypt`, `baud`. No `images`: what an earlier stage of the same build left in `build_dir`,
+    else whatever lies there when the stage begins. No `port`: the only one there is.
     """
 
     live = True
@@ -80,16 +80,15 @@ class IdfFlash:
 
     async def _plan(self, context: StageContext) -> FlashPlan:
         params, build_dir = context.params, Path(context.params["build_dir"])
-        given = params.get("images")
-        recorded: Sequence[Artifact] = [Artifact.model_validate(one) for one in given or ()]
-        if given is None:
+        recorded, number = await recorded_images(context)
+        if recorded is None:
             recorded = (await collect(build_dir)).images
         return await asyncio.to_thread(
             plan_flash,
             build_dir,
             recorded,
             target=params.get("target"),
-            build=params.get("build"),
+            build=number,
             encrypt=bool(params.get("encrypt")),
         )
 

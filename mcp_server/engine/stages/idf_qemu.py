@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mcp_server.engine.stages.base import Observer, Prepared, StageContext, result_of
+from mcp_server.engine.stages.base import Observer, Prepared, StageContext, recorded_images, result_of
 from mcp_server.engine.stages.panics import decoded_panic
 from mcp_server.errors import NotFound
 from mcp_server.hosts.base import Exit, ExitReason
@@ -61,7 +61,8 @@ class QemuLog:
 class IdfQemu:
     """Params: `project`, `build_dir`, `installation`, `expect`, `fail_on`, `gdb`, `images`.
 
-    `images` are the artifacts that a build recorded: what lies there now must be these. None: whatever is there.
+    `images` are the artifacts that build number `build` recorded: what lies there now must be these. None: what an
+    earlier stage of the same build left there, else whatever is there.
     """
 
     live = True
@@ -76,7 +77,7 @@ class IdfQemu:
         products = await collect(build_dir)
         way = await asyncio.to_thread(qemu.qemu_way, installation)
         emulator = way.emulator(_chip(build_dir, products))
-        qemu.check_recorded(products.images, context.params.get("images"))
+        qemu.check_recorded(products.images, *await recorded_images(context))
         image = await asyncio.to_thread(qemu.flash_image, build_dir, products)
         environment = await _environment(context, installation)
         program = await asyncio.to_thread(qemu.locate, emulator, installation, environment["PATH"])

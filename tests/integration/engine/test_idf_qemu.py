@@ -286,12 +286,15 @@ async def test_what_cannot_be_emulated_is_refused_in_one_sentence(name: str, sen
     assert stage.job_id is None
 
 
+OTHER = {"path": "lamp.bin", "size": 9, "sha256": "0" * 64, "kind": "app", "offset": "0x10000"}
+
+
 async def test_images_of_another_build_are_not_run(bench: Bench) -> None:
     """Ours. A verdict must be that of the firmware which the build made."""
-    stage = await bench.run(expect=["ready"], images=[{"path": "lamp.bin", "sha256": "0" * 64, "offset": "0x10000"}])
+    stage = await bench.run(expect=["ready"], images=[OTHER], build=42)
 
     _, summary, _ = verdict_of(stage)
-    assert "is not the file that this build made" in summary
+    assert "is not what build 42 made: build again" in summary
 
 
 async def test_gdb_gets_a_port_that_listens_before_qemu_runs(bench: Bench) -> None:

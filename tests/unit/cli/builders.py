@@ -197,6 +197,15 @@ class FakeOrchestrator:
     async def poke(self) -> None:
         self._note("poke")
 
+    @property
+    def devices(self) -> "FakeOrchestrator":
+        """Boards and emulators: asked for here, too."""
+        return self
+
+    async def build_and_run(self, project: str, **options: Any) -> Started:
+        self._note("build_and_run", project, options)
+        return Started(self.views[0].build, False)
+
     async def start_build(self, project: str, **options: Any) -> Started:
         self._note("start_build", project, options)
         return Started(self.views[0].build, False)

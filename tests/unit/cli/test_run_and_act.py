@@ -19,7 +19,7 @@ def test_a_failed_build_is_1_with_its_verdict_on_stdout_and_the_rest_on_stderr(
     result = cli("run", "--project", "p", "--target", "linux", "--clean")
 
     assert result.code == 1
-    assert fake.called[0] == ("start_build", "p", {"target": "linux", "clean": True})
+    assert fake.called[0] == ("start_build", "p", {"target": "linux", "clean": True, "host": "local"})
     lines = result.out.splitlines()
     assert lines[0].startswith("build 42 failed in stage build · 12 s · 1 error, 3 warnings")
     assert lines[1] == "main/thermostat.c:8:9 error: implicit declaration of function 'valve_opne'"
@@ -42,6 +42,42 @@ def test_a_successful_build_is_0(cli: Cli, fake: FakeOrchestrator) -> None:
     assert result.code == 0
     assert result.out.startswith("build 42 succeeded")
     assert "run: SELF TEST PASSED" in result.out
+
+
+def test_it_can_be_emulated_and_flashed_after_the_build(cli: Cli, fake: FakeOrchestrator) -> None:
+    """Interfaces: run --qemu --flash. A script has said yes by --yes."""
+    fake.views = [view(build(status="success"), stage("build", "success"))]
+
+    result = cli("run", "--host", "fast", "--qemu", "--flash", "--yes", "--port", "/dev/ttyUSB0", "--expect", "ready")
+
+    assert result.code == 0
+    name, project, options = fake.called[0]
+    assert (name, project) == ("build_and_run", ".")
+    assert options == {
+        "target": None, "clean": False, "host": "fast", "qemu": True, "flash": True, "port": "/dev/ttyUSB0",
+        "expect": ["ready"], "fail_on": (),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--flash"], "--yes: is needed where nobody can be asked: flashing overwrites the board"),
+        (["--qemu", "--port", "/dev/ttyUSB0"], "--port: belongs to --flash"),
+        (["--yes"], "--yes: belongs to --flash"),
+        (["--expect", "ready"], "--expect: belongs to --qemu or --flash"),
+        (["p.yaml", "--qemu"], "--qemu: cannot be combined with the pipeline 'p.yaml': its stages say that themselves"),
+    ],
+)
+def test_options_that_mean_nothing_there_are_refused(
+    arguments: list[str], sentence: str, cli: Cli, fake: FakeOrchestrator
+) -> None:
+    """Ours. Nothing is started."""
+    result = cli("run", *arguments)
+
+    assert result.code == 2
+    assert sentence in result.err
+    assert not fake.called
 
 
 @pytest.mark.parametrize(("status", "code"), [("success", 0), ("failed", 1), ("cancelled", 1)])

@@ -8,6 +8,8 @@ from typing import Any, Protocol, runtime_checkable
 from mcp_server.config import Config, Server
 from mcp_server.hosts.base import Exit, ExitReason, Host
 from mcp_server.idf.diagnostics import Diagnoser
+from mcp_server.idf.environment import choose_installation, find_installations
+from mcp_server.idf.installation import Installation
 from mcp_server.model import Artifact, Build, Progress, Stage, StageSpec, Verdict
 from mcp_server.secret_store import Secrets
 
@@ -152,6 +154,15 @@ async def recorded_images(context: StageContext) -> tuple[Sequence[Artifact] | N
     else:
         return None, None
     return [one for one in found if one.offset is not None], build
+
+
+def installation_here(context: StageContext) -> Installation:
+    """The ESP-IDF of `params["installation"]`, else that of this machine. EnvironmentMissing: there is none."""
+    if given := context.params.get("installation"):
+        return Installation.model_validate(given)
+    named = context.config.local.idf_path
+    found = find_installations(context.environment, [Path(named)] if named else [])
+    return choose_installation(found, context.environment.get("ESP_IDF_VERSION"))
 
 
 def project_path(context: StageContext) -> Path:

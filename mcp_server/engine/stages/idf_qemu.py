@@ -11,13 +11,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mcp_server.engine.stages.base import Observer, Prepared, StageContext, recorded_images, result_of
+from mcp_server.engine.stages.base import (
+    Observer,
+    Prepared,
+    StageContext,
+    installation_here,
+    recorded_images,
+    result_of,
+)
 from mcp_server.engine.stages.panics import decoded_panic
 from mcp_server.errors import NotFound
 from mcp_server.hosts.base import Exit, ExitReason
 from mcp_server.idf import qemu, qemu_job
 from mcp_server.idf.activation import activate
-from mcp_server.idf.environment import choose_installation, find_installations, job_environment
+from mcp_server.idf.environment import job_environment
 from mcp_server.idf.installation import Installation
 from mcp_server.idf.panic import addr2line_for
 from mcp_server.idf.products import BuildProducts, collect
@@ -73,7 +80,7 @@ class IdfQemu:
     async def prepare(self, context: StageContext) -> Prepared:
         build_dir = Path(context.params["build_dir"])
         self.observe(context)  # a bad pattern is told before anything runs
-        installation = await asyncio.to_thread(_installation, context)
+        installation = await asyncio.to_thread(installation_here, context)
         products = await collect(build_dir)
         way = await asyncio.to_thread(qemu.qemu_way, installation)
         emulator = way.emulator(_chip(build_dir, products))
@@ -128,17 +135,10 @@ class IdfQemu:
             details["notes"] = notes
         if (panic := observer.firmware.panic) is not None:
             project = Path(context.params["project"])
-            details |= await decoded_panic(panic, Path(resolved["elf"]), resolved["addr2line"], project)
+            details |= await decoded_panic(
+                panic, Path(resolved["elf"]), resolved["addr2line"], project, context.spec.name
+            )
         return verdict.model_copy(update={"details": details})
-
-
-def _installation(context: StageContext) -> Installation:
-    """The build's; for firmware that was built elsewhere, the one of this machine."""
-    if given := context.params.get("installation"):
-        return Installation.model_validate(given)
-    named = context.config.local.idf_path
-    found = find_installations(context.environment, [Path(named)] if named else [])
-    return choose_installation(found, context.environment.get("ESP_IDF_VERSION"))
 
 
 async def _environment(context: StageContext, installation: Installation) -> dict[str, str]:

@@ -6,18 +6,29 @@ directory and an sdkconfig of its own, so that neither side's configuration runs
 
 import asyncio
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import anyio
 
-from mcp_server.engine.stages.base import LogDiagnosis, Observer, Prepared, StageContext, project_path, result_of
+from mcp_server.engine.stages.base import (
+    LogDiagnosis,
+    Observer,
+    Prepared,
+    StageContext,
+    installation_here,
+    project_path,
+    result_of,
+)
 from mcp_server.engine.stages.command import own_tree
+from mcp_server.errors import EnvironmentMissing
 from mcp_server.hosts import files
 from mcp_server.hosts.base import Exit, ExitReason
 from mcp_server.idf.activation import run_tool
 from mcp_server.idf.diagnostics import Diagnoser
 from mcp_server.idf.products import collect
+from mcp_server.idf.size import measure
 from mcp_server.model import Verdict
 
 GIT_S = 5
@@ -113,6 +124,16 @@ class IdfRemote:
         details: dict[str, Any] = {name: value for name, value in named.items() if value}
         details |= {"why": f"built on {context.host.name}, brought to {build_dir}", "notes": list(products.notes)}
         return observer.verdict.model_copy(update={"artifacts": products.artifacts, "details": details})
+
+    async def after(self, context: StageContext, verdict: Verdict) -> Mapping[str, Any] | None:
+        """The sizes of what came back: by component where this machine has an ESP-IDF, else by section."""
+        try:
+            python = (await asyncio.to_thread(installation_here, context)).python
+        except EnvironmentMissing:
+            python = None
+        build_dir, target = Path(context.params["build_dir"]), verdict.details.get("target")
+        sizes = await measure(build_dir, verdict.artifacts, target=target, python=python)
+        return None if sizes is None else {"sizes": sizes.model_dump(mode="json", exclude_defaults=True)}
 
     async def _judge(self, end: Exit, observer: RemoteLog) -> Verdict:
         verdict = result_of(end)

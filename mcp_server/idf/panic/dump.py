@@ -91,6 +91,7 @@ class Dump:
         self._core_dump: list[str] = []
         self._core_dump_chars = 0
         self._core_dump_lines = 0
+        self._core_dump_ended = False
         self._notes: list[str] = []
 
     @property
@@ -177,6 +178,7 @@ class Dump:
             reboots=self._reboots,
             core_dump="\n".join(self._core_dump),
             core_dump_bytes=self._core_dump_chars * 3 // 4,
+            core_dump_whole=self._core_dump_ended and self._core_dump_chars <= MAX_CORE_DUMP_CHARS,
             notes=tuple(notes),
         )
 
@@ -309,7 +311,7 @@ class Dump:
         self._core_dump_lines += 1
         text = line.strip()
         if _ENDS_CORE_DUMP in text:
-            self.in_core_dump = False
+            self.in_core_dump, self._core_dump_ended = False, True
             self._keep(f"(core dump, {self._core_dump_chars * 3 // 4:,} bytes)")
         elif _BASE64.match(text):
             if self._core_dump_chars < MAX_CORE_DUMP_CHARS:

@@ -44,7 +44,8 @@ class Panic(Model):
     address `stack_at` on. `registers` are the first core's that was printed. `file`, `line`, `function` and
     `expression` are those that the firmware itself printed. `fatal` is False where the firmware went on.
     `before` are at most 20 lines ahead of it, `lines` its own text, without the core dump; both are bounded.
-    `reboots` counts the resets ahead of it in the same log. `core_dump` is base64 and bounded, `core_dump_bytes` not.
+    `reboots` counts the resets ahead of it in the same log. `core_dump` is base64 and bounded, `core_dump_bytes` not;
+    `core_dump_whole`: it came to its end within that bound.
     """
 
     kind: Kind
@@ -69,6 +70,7 @@ class Panic(Model):
     reboots: int = 0
     core_dump: str = Field(default="", repr=False)
     core_dump_bytes: int = 0
+    core_dump_whole: bool = False
     notes: tuple[str, ...] = ()
 
 

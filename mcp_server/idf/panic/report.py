@@ -14,8 +14,8 @@ KEPT_BEFORE = 10
 PLACE_PARTS = 3  # of a path outside the project: components/heap/heap_caps.c
 
 
-def panic_report(decoded: Decoded, limit: int = LIMIT_BYTES) -> list[str]:
-    """Cause, first frames, the lines ahead of it: at most `limit` bytes, counted with a line end each."""
+def panic_report(decoded: Decoded, more: Sequence[str] = (), *, limit: int = LIMIT_BYTES) -> list[str]:
+    """Cause, first frames, the lines ahead of it, then `more`: at most `limit` bytes, counted with a line end each."""
     panic = decoded.panic
     core = f", core {panic.core}" if panic.core is not None else ""
     task = f", task {panic.task}" if panic.task and panic.task not in panic.cause else ""
@@ -26,7 +26,8 @@ def panic_report(decoded: Decoded, limit: int = LIMIT_BYTES) -> list[str]:
     head += ["  note: " + one_line(note, 160) for note in decoded.notes[:1]]
     frames = ["  " + one_line(text, 110) for text in _frames(decoded.cause_frames or decoded.frames)]
     before = ["  | " + one_line(line, 100) for line in panic.before[-SHOWN_BEFORE:]]
-    return _fitting(head, frames, ["before it:", *before] if before else [], limit)
+    left = limit - sum(size(line) + 1 for line in more)
+    return [*_fitting(head, frames, ["before it:", *before] if before else [], left), *more]
 
 
 def panic_details(decoded: Decoded) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from mcp_server.errors import BadInput
 from mcp_server.model import BuildStatus
 from mcp_server.orchestrator import Orchestrator
 from mcp_server.views import BuildView
+from tests.support.sizes import with_sizes
 from tests.support.workers import end_everything
 
 IDF_PY = """\
@@ -77,6 +78,8 @@ async def build(far: Orchestrator, project: Path, **more: str | None) -> BuildVi
 async def test_what_was_built_there_is_here_with_its_hashes(far: Orchestrator, project: Path) -> None:
     """Issue: binaries, flasher_args.json and sizes come back; the verdict shows local paths."""
     view = await build(far, project, target="esp32c3")
+    async with asyncio.timeout(20):
+        sized = await with_sizes(far, view.build.id)
 
     place = project / "build" / "esp32c3-fast"
     assert view.build.status is BuildStatus.SUCCESS, view.build.build_output
@@ -85,6 +88,7 @@ async def test_what_was_built_there_is_here_with_its_hashes(far: Orchestrator, p
     assert (place / "hello.bin").read_bytes() == (place / "hello.elf").read_bytes()
     assert next(artifact.offset for artifact in view.artifacts if artifact.path == "hello.bin") == "0x10000"
     assert [row.host for row in view.stages] == ["fast"]
+    assert sized.stages[0].verdict and sized.stages[0].verdict.details["sizes"]["sections"]["text"] > 0
 
 
 async def test_a_mistake_is_told_by_its_place_in_the_local_tree(far: Orchestrator, project: Path) -> None:

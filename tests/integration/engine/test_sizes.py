@@ -21,6 +21,7 @@ from mcp_server.model import BuildStatus
 from mcp_server.orchestrator import Orchestrator
 from mcp_server.store.database import Store
 from mcp_server.views import BuildView
+from tests.support.sizes import with_sizes
 
 WAIT_S = 40
 
@@ -36,17 +37,6 @@ def firmware(tmp_path: Path) -> Path:
 async def build(orchestrator: Orchestrator, project: Path) -> BuildView:
     started = await orchestrator.start_build(str(project))
     return await orchestrator.wait(started.build.id, WAIT_S)
-
-
-async def with_sizes(orchestrator: Orchestrator, number: int) -> BuildView:
-    """The build once its sizes are on record."""
-    async with orchestrator.changes() as changed:
-        while True:
-            view = await orchestrator.get(number)
-            verdict = view.stages[0].verdict
-            if verdict is not None and "sizes" in verdict.details:
-                return view
-            await changed.wait()
 
 
 async def test_a_build_that_passed_has_its_sizes_soon_after_and_can_be_compared(

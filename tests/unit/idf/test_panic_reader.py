@@ -354,6 +354,8 @@ def test_core_dump_is_kept_up_to_a_bound_and_noted() -> None:
     assert panic.core_dump_bytes == 8000 * 48
     assert len(panic.core_dump) <= MAX_CORE_DUMP_CHARS * 1.02
     assert any("core dump" in note for note in panic.notes)
+    assert not panic.core_dump_whole
+    assert only("core-dump").core_dump_whole
     assert only("core-dump").core_dump.splitlines()[0] == "kCwAAAUAAAAIAAAAdAEAAAAAAAAAAAAA"
 
 

@@ -48,6 +48,11 @@ class Image:
         return PurePosixPath(self.path).name
 
     @property
+    def word(self) -> str:
+        """Its path as programs take it: no option, no list of arguments, not their stdin."""
+        return f"./{self.path}" if self.path[0] in "-@" else self.path
+
+    @property
     def end(self) -> int:
         return self.offset + self.size
 
@@ -90,8 +95,7 @@ class FlashPlan:
 
 
 def _pair(image: Image) -> list[str]:
-    path = f"./{image.path}" if image.path[0] in "-@" else image.path
-    return [f"{image.offset:#x}", path]
+    return [f"{image.offset:#x}", image.word]
 
 
 def plan_flash(
@@ -207,6 +211,8 @@ def _check_listed(build_dir: Path, listed: Mapping[str, int], images: Sequence[I
     for path in (*listed, *recorded):
         if "\0" in path or not (build_dir / path).resolve().is_relative_to(build_dir.resolve()):
             raise BadInput("images", f"{path[:200]!r} lies outside the build directory: it is not flashed")
+        if path.startswith("/") or ".." in path.split("/"):  # of its copy it would say another place
+            raise BadInput("images", f"{path[:200]!r} should be a path below the build directory, without '..'")
     if not recorded:
         raise NotFound(f"{whose} left nothing to be flashed: build first")
     for path in sorted(listed.keys() | recorded.keys()):

@@ -58,13 +58,15 @@ class IdfFlash:
         if context.host.name != LOCAL:
             folder = await self._bring(context, plan, port)
         words = plan.command(port.path, baud=_baud(context), erase=erase, careful=careful)
-        argv, environment = await self._command(context, plan, words)
+        lock = lock_folder(await context.host.directory(), port.key)
+        copied = [flash_tool.checked(plan.images), flash_tool.copies(lock)]
+        argv, environment = await self._command(context, copied, words)
         await yield_port(context.host, port.key, f"flash of build {context.build.id}")
         return Prepared(
             argv=argv,
             cwd=folder,
             env=environment | flash_tool.ENVIRONMENT,
-            lock=lock_folder(await context.host.directory(), port.key),
+            lock=lock,
             login=context.host.name != LOCAL,
             resolved={
                 "port": port.path,
@@ -113,17 +115,16 @@ class IdfFlash:
         return folder
 
     async def _command(
-        self, context: StageContext, plan: FlashPlan, words: Sequence[str]
+        self, context: StageContext, copied: Sequence[str], words: Sequence[str]
     ) -> tuple[list[str], dict[str, str]]:
-        wanted = flash_tool.checked(plan.images)
         if context.host.name != LOCAL:
             idf = context.params.get("idf_path") or context.server.idf_path or ""
-            return ["sh", "-c", flash_tool.FAR, "sh", wanted, str(idf), *words], dict(context.server.env)
+            return ["sh", "-c", flash_tool.FAR, "sh", *copied, str(idf), *words], dict(context.server.env)
         environment = job_environment({}, context.environment, context.config.env_pass)
         given = context.params.get("installation")
         installation = Installation.model_validate(given) if given else None
         tool = await asyncio.to_thread(flash_tool.find_esptool, installation, environment)
-        return ["sh", "-c", flash_tool.HERE, "sh", wanted, *tool, *words], environment
+        return ["sh", "-c", flash_tool.HERE, "sh", *copied, *tool, *words], environment
 
     def observe(self, context: StageContext) -> Observer:
         resolved = context.stage.resolved or {}

@@ -234,6 +234,22 @@ async def test_a_file_that_changed_since_the_build_is_never_flashed(
     assert view.stages[0].job_id is None
 
 
+async def test_a_file_that_is_replaced_while_esptool_starts_is_not_written(
+    orchestrator: Orchestrator, build_dir: Path, tmp_path: Path
+) -> None:
+    """Issue. What is called verified is what was built."""
+    app = build_dir / "door-lock.bin"
+    good, other = app.read_bytes(), (lay_out(tmp_path / "other", app=program(90_000, seed=9)) / app.name).read_bytes()
+    async with asyncio.timeout(WAIT_S), VirtualChip(tmp_path / "flash").running() as chip:
+        number = await start(orchestrator, build_dir, chip.port)
+        await chip.wait_for("opened")
+        app.write_bytes(other)
+        view = await orchestrator.wait(number, WAIT_S)
+        assert view.build.status is BuildStatus.SUCCESS, verdict_of(view)
+        assert chip.flash[0x10000:].startswith(good)
+    assert list((orchestrator.config.jobs_dir).glob("*/.ports/*/images")) == []
+
+
 async def test_a_port_where_nothing_answers_says_which_buttons_to_press(
     orchestrator: Orchestrator, build_dir: Path
 ) -> None:

@@ -144,6 +144,13 @@ async def test_an_image_outside_the_build_directory_is_refused(build_dir: Path, 
     assert "'link.bin' lies outside the build directory: it is not flashed" in await refusal(build_dir)
 
 
+async def test_a_path_that_only_ends_in_the_build_directory_is_refused(build_dir: Path) -> None:
+    """Ours. Images are copied by their paths, and the copies are written."""
+    for path in (str(build_dir / "door-lock.bin"), "bootloader/../../build/door-lock.bin"):
+        change(build_dir, flash_files={"0x10000": path})
+        assert "should be a path below the build directory" in await refusal(build_dir)
+
+
 async def test_images_that_overlap_or_do_not_fit_are_refused_before_the_board_is_asked(build_dir: Path) -> None:
     """Issue. A sector is erased whole, so two images cannot share one."""
     app, table = "door-lock.bin", "partition_table/partition-table.bin"

@@ -15,7 +15,7 @@ from mcp_server.hosts.base import Exit, ExitReason
 from mcp_server.hosts.ports import SerialPort, find_port, lock_folder, refuse_stranger
 from mcp_server.idf import flash_tool
 from mcp_server.idf.environment import job_environment
-from mcp_server.idf.flash import BAUD, FlashPlan, Image, plan_flash
+from mcp_server.idf.flash import BAUD, FlashPlan, Image, check_sizes, plan_flash
 from mcp_server.idf.flash_log import SAID, Board, Cause, FlashLog, cause_of
 from mcp_server.idf.installation import Installation
 from mcp_server.idf.monitor import yield_port
@@ -84,6 +84,7 @@ class IdfFlash:
         params, build_dir = context.params, Path(context.params["build_dir"])
         recorded, number = await recorded_images(context)
         if recorded is None:
+            await asyncio.to_thread(check_sizes, build_dir)  # of files that nobody looked at yet: hashing takes long
             recorded = (await collect(build_dir)).images
         return await asyncio.to_thread(
             plan_flash,

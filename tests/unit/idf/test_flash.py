@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mcp_server.errors import BadInput, Conflict, NotFound, OrchestratorError
-from mcp_server.idf.flash import Image, plan_flash
+from mcp_server.idf.flash import Image, check_sizes, plan_flash
 from mcp_server.idf.flash_log import Board, FlashLog, cause_of
 from mcp_server.model import Artifact
 from tests.support.flashable import lay_out, program, recorded
@@ -44,7 +44,7 @@ async def refusal(build_dir: Path, artifacts: Sequence[Artifact] | None = None, 
     """Why nothing of this is flashed."""
     with pytest.raises(OrchestratorError) as error:
         plan_flash(build_dir, await recorded(build_dir) if artifacts is None else artifacts, **how)
-    assert "\n" not in str(error.value)
+    assert str(error.value).isprintable()
     return str(error.value)
 
 
@@ -162,6 +162,21 @@ async def test_images_that_overlap_or_do_not_fit_are_refused_before_the_board_is
     assert "does not fit: the build is for 2048 kB of flash" in await refusal(build_dir)
 
 
+@pytest.mark.parametrize("settings", [["--flash-size", "2MB"], ["--flash-size", "keep"]])
+async def test_a_file_that_is_far_too_large_is_refused_before_it_is_read(
+    build_dir: Path, settings: Sequence[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ours. To hash 6 GB takes half a minute; its size is known at once."""
+    images = [one for one in await recorded(build_dir) if one.offset]
+    images[-1] = images[-1].model_copy(update={"size": 6 << 30})
+    os.truncate(build_dir / "door-lock.bin", 6 << 30)
+    change(build_dir, write_flash_args=settings)
+    monkeypatch.setattr("mcp_server.idf.flash.unchanged", lambda *_: pytest.fail("it was read"))
+    assert "door-lock.bin (6442450944 bytes at 0x10000) does not fit" in await refusal(build_dir, images)
+    with pytest.raises(Conflict, match="does not fit"):
+        check_sizes(build_dir)
+
+
 async def test_encrypted_builds_are_flashed_only_when_asked(build_dir: Path) -> None:
     """Issue. Fuses that this burns cannot be mended."""
     entry = {"offset": "0x10000", "file": "door-lock.bin", "encrypted": "true"}
@@ -185,6 +200,12 @@ async def test_encrypted_builds_are_flashed_only_when_asked(build_dir: Path) -> 
         ({"write_flash_args": ["--flash-mode", "dio; reboot"]}, "is no value for it"),
         ({"flash_files": {}}, "lists nothing to be flashed"),
         ({"flash_files": {"here": "door-lock.bin"}}, "is garbled near 'here'"),
+        ({"flash_files": {"010": "door-lock.bin"}}, "is garbled near '010'"),
+        ({"flash_files": {"0x20000": "\x1b[31m.bin"}}, "has a backslash or control character: rename it"),
+        ({"flash_files": {"0x20000": "\x9b31m.bin"}}, "has a backslash or control character: rename it"),
+        ({"flash_files": {"0x20000": "\u202egnp.bin"}}, "has a backslash or control character: rename it"),
+        ({"extra_esptool_args": {"chip": "esp32c3", "before": "--trace"}}, "before '--trace' in flasher_args.json is"),
+        ({"extra_esptool_args": {"chip": "esp32c3", "after": "-h"}}, "is no way of resetting"),
         ({"extra_esptool_args": {"chip": "linux"}}, "is not flashed"),
         ({"extra_esptool_args": {"chip": "--port"}}, "names no chip"),
         ({"extra_esptool_args": {"chip": "esp32c3", "before": "rm -rf"}}, "is no way of resetting"),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
+from mcp_server.idf.esptool_failures import LOST, TO_LOADER, find_failure
 from mcp_server.idf.flash import INSTALL, Image
 from mcp_server.idf.lines import LineCutter
 from mcp_server.model import Progress
@@ -133,7 +134,7 @@ class FlashLog:
     def _begin(self, offset: int) -> None:
         found = [at for at, image in enumerate(self._images) if image.offset == offset]
         self._current = found[0] if found else self._current
-        self._doing = f"writing {self.image}"
+        self._doing = f"reading {self.image}"  # it says "Writing" before it does anything
 
     def _reach(self, address: int) -> None:
         self._started = True
@@ -227,36 +228,7 @@ class Cause:
     again: bool = False
 
 
-BOOT = "hold BOOT, press RESET, let go of BOOT, then flash again"
-UNPLUGGED = "check cable and power, then flash again"
-
 _CAUSES: Final = (
-    (r"No such file or directory|FileNotFoundError", "no_port", "{port} is not there: connect the board", False),
-    (
-        r"Permission denied|Errno 13",
-        "permission",
-        "{port} may not be opened: add the user to its group, dialout",
-        False,
-    ),
-    (
-        r"port is busy|exclusively lock|Resource temporarily unavailable|Device or resource busy",
-        "port_busy",
-        "{port} is open in another program: close it",
-        False,
-    ),
-    (
-        r"Wrong boot mode detected[^!]*",
-        "no_boot_mode",
-        f"the chip started its firmware instead of the loader ({{said}}): {BOOT}",
-        False,
-    ),
-    (r"serial TX path seems to be down", "no_boot_mode", "the chip does not hear {port}: check the TX line", False),
-    (
-        r"This chip is (\S+), not ([^. ]+)",
-        "wrong_chip",
-        "the board has an {0}, the build is for {1}: set the target to the board's and build again, or name its port",
-        False,
-    ),
     (
         r"File '(.*)' \(length (\d+)\) at offset (\S+) will not fit in (\d+) bytes of flash",
         "flash_too_small",
@@ -295,22 +267,23 @@ def cause_of(log: FlashLog, port: str) -> Cause:
     """Why it failed, in one sentence without its end; what became of the board is in `log.board`."""
     said, touched = log.error, log.board is not Board.UNTOUCHED
     image = log.image
-    lost = "serial exception" if re.search(r"could not open port|Errno|device disconnected|readiness", said) else ""
-    if touched and lost:
-        return Cause("port_gone", f"{port} went away while {image} was written: {UNPLUGGED}")
+    if touched and LOST.search(said):
+        return Cause(
+            "port_gone", f"{port} went away while {image} was written: check cable and power, then flash again"
+        )
     if touched and "Failed to connect" in said:
         return Cause("stalled", f"the chip stopped answering while {image} was written", True)
+    if not touched and (failure := find_failure(said, port)):
+        return Cause(failure.name, f"{failure.sentence}: {failure.mend}")
     for pattern, name, sentence, again in _CAUSES:
         if match := re.search(pattern, said):
             return Cause(name, sentence.format(*match.groups(), port=port, said=_short(said), image=image), again)
-    if "Failed to connect" in said and "Invalid head of packet" in said:
-        heard = "something else than a chip's loader is heard there: its firmware, or noise of a wrong port"
-        return Cause("no_boot_mode", f"the chip on {port} does not go into download mode, {heard}; {BOOT}")
     if "Failed to connect" in said:
         why = _short(said.partition(": ")[2])
-        return Cause("no_answer", f"no chip answers on {port} ({why}): {BOOT}, or check which port it is")
+        return Cause("no_answer", f"no chip answers on {port} ({why}): {TO_LOADER}, or check which port it is")
     if said:
-        return Cause("write" if touched else "esptool", f"{log.doing} failed: {_short(said)}", touched)
+        doing = f"writing {image}" if said.startswith("Failed to write") else log.doing
+        return Cause("write" if touched else "esptool", f"{doing} failed: {_short(said)}", touched)
     if log.said and "esptool" not in log.facts:
         return Cause("environment", _short(log.said))
     if any("No module named" in line for line in log.last_lines):

@@ -160,7 +160,7 @@ async def test_a_silent_board_is_told_with_what_to_press(host: Host, tree: UsbTr
     chip = VirtualChip(tmp_path / "flash.bin", faults=["silent"])
     async with asyncio.timeout(25), chip.running() as running:
         [_, board] = await told(host, running.port)
-    assert board[1:3] == ("warn", "the chip says nothing")
+    assert board[1:3] == ("warn", f"no chip answers on {running.port}")
     assert str(board[3]).startswith("hold BOOT, press RESET (EN)")
 
 

@@ -171,7 +171,11 @@ async def test_a_file_that_is_far_too_large_is_refused_before_it_is_read(
     images[-1] = images[-1].model_copy(update={"size": 6 << 30})
     os.truncate(build_dir / "door-lock.bin", 6 << 30)
     change(build_dir, write_flash_args=settings)
-    monkeypatch.setattr("mcp_server.idf.flash.unchanged", lambda *_: pytest.fail("it was read"))
+
+    def read_it(_dir: Path, _artifact: Artifact) -> str:
+        pytest.fail("it was read")
+
+    monkeypatch.setattr("mcp_server.idf.flash.unchanged", read_it)
     assert "door-lock.bin (6442450944 bytes at 0x10000) does not fit" in await refusal(build_dir, images)
     with pytest.raises(Conflict, match="does not fit"):
         check_sizes(build_dir)
@@ -273,7 +277,7 @@ def test_every_verified_hash_counts_for_its_image(name: str) -> None:
         ("busy", "port_busy", Board.UNTOUCHED, False),
         ("encrypt-refused", "flash_encryption", Board.UNTOUCHED, False),
         ("encrypted-release", "flash_encryption", Board.UNTOUCHED, False),
-        ("garbage", "no_boot_mode", Board.UNTOUCHED, False),
+        ("garbage", "garbage", Board.UNTOUCHED, False),
         ("md5", "md5", Board.UNVERIFIED, True),
         ("no-answer", "no_answer", Board.UNTOUCHED, False),
         ("no-boot-mode", "no_boot_mode", Board.UNTOUCHED, False),
@@ -315,6 +319,53 @@ def test_errors_that_no_recording_has_are_known_too(error: str, cause: str, word
     found = cause_of(log, "/dev/ttyUSB0")
     assert found.name == cause
     assert words in found.sentence
+
+
+@pytest.mark.parametrize("why", ["[Errno 111] Connection refused", "timed out", "[Errno -2] Name or service not known"])
+@pytest.mark.parametrize("port", ["socket://127.0.0.1:9", "rfc2217://lab:9"])
+def test_a_serial_server_that_does_not_answer_is_not_called_busy(port: str, why: str) -> None:
+    """Issue. esptool says of every port that it is busy or does not exist."""
+    log = FlashLog(IMAGES)
+    busy = f"Could not open {port}, the port is busy or doesn't exist.\n(Could not open port {port}: {why})\n\n"
+    log.feed(f"esptool v5.6.0\n\nERROR: A fatal error occurred: {busy}".encode())
+    found = cause_of(log, port)
+    assert (found.name, found.sentence) == (
+        "unreachable",
+        f"nothing answers at {port}: start the serial server there, or check host and port",
+    )
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Could not configure port: (5, 'Input/output error')",
+        "[Errno 5] Input/output error",
+        "socket disconnected",
+        "device reports readiness to read but returned no data (device disconnected or multiple access on port?)",
+    ],
+)
+def test_a_port_that_was_lost_in_mid_write_is_gone_however_it_is_said(said: str) -> None:
+    """Ours. A port that came back may be gone again while it is opened."""
+    log = FlashLog(IMAGES)
+    text = (RECORDED / "vanished.txt").read_text()
+    log.feed(f"{text[: text.index('Hard resetting')]}ERROR: A serial exception error occurred: {said}\n".encode())
+    assert cause_of(log, "/dev/ttyUSB0").name == "port_gone"
+
+
+def test_a_first_block_that_cannot_be_written_is_no_failed_erase() -> None:
+    """Ours. esptool prints nothing between the two."""
+    log = FlashLog(IMAGES)
+    text = (RECORDED / "write-fails.txt").read_text()
+    log.feed((text[: text.index("Writing at 0x00014000")] + text[text.index("ERROR:") :]).encode())
+    assert cause_of(log, "/dev/ttyUSB0").sentence.startswith("writing door-lock.bin failed: Failed to write")
+
+
+def test_an_image_that_was_only_announced_is_not_said_to_be_written() -> None:
+    """Ours. esptool says `Writing` while it still looks at the file."""
+    log = FlashLog(IMAGES)
+    text = (RECORDED / "ok.txt").read_text()
+    log.feed(text[: text.index("Flash parameters set")].encode())
+    assert (log.doing, log.board) == ("reading bootloader.bin", Board.UNTOUCHED)
 
 
 def test_what_was_written_in_secure_download_mode_is_not_called_verified() -> None:

@@ -24,6 +24,7 @@ _FACT: Final = re.compile(
     r"(?:(Connected to) (\S+) on .*|(Chip type|Features|MAC):\s+(\S.*)|(esptool)(?:\.py)? v(\d[\w.]*))"
 )
 _ERROR: Final = re.compile(r"^(?:ERROR: )?A (?:fatal|serial exception) error occurred: ")
+_SMALLER: Final = re.compile(r"WARNING: Set flash_size (\S+) is larger than the available flash size of (\d+[KM]B)\b")
 _TOUCHES: Final = ("Erasing flash", "Flash will be erased from", "Compressed ")
 _STEPS: Final = (
     ("Connecting", "connecting"),
@@ -70,6 +71,7 @@ class FlashLog:
         self._erased = self._resetting = False
         self._error: list[str] | None = None
         self.unverifiable = self.secured = False
+        self.smaller: tuple[str, str] | None = None  # the flash that the build is for, the flash of the board
         self.said = ""
         self.facts: dict[str, str] = {}
         self.last_lines: list[str] = []
@@ -119,6 +121,8 @@ class FlashLog:
     def _note(self, line: str) -> None:
         self._started = self._started or line.startswith(_TOUCHES)
         self._erased = self._erased or line.startswith("Flash memory erased successfully")
+        if match := _SMALLER.match(line):
+            self.smaller = match[1], match[2]
         self.secured = self.secured or line.startswith("WARNING: Security features enabled")
         if line.startswith("Cannot verify written data"):
             self.unverifiable = True

@@ -155,21 +155,28 @@ def _judge(log: FlashLog, end: Exit, resolved: Any, details: dict[str, Any], *, 
             details |= {"again": True, "erased": False}
         during = f" while {log.doing}" if end.reason in (ExitReason.CANCELLED, ExitReason.TIMEOUT) else ""
         return verdict.model_copy(update={"summary": f"{verdict.summary}{during}: {state}", "details": details})
-    if end.code == 0 and log.verified:
+    closed = bool(resolved.get("encrypted"))
+    cause = _not_good_enough(log, encrypted=closed) if end.code == 0 else cause_of(log, resolved["port"])
+    if cause is None and log.verified:
         return Verdict(result="pass", summary=f"{what} written to {resolved['port']} and verified", details=details)
-    if end.code == 0 and log.unverifiable and resolved.get("encrypted"):
+    if cause is None:
         unseen = "encrypted images cannot be read back: they are written, and nobody can verify them"
         details["notes"] = [*details.get("notes", ()), unseen]
         return Verdict(result="pass", summary=f"{what} written to {resolved['port']}, encrypted", details=details)
-    cause = _silent(log) if end.code == 0 else cause_of(log, resolved["port"])
     details |= {"cause": cause.name}
-    if cause.again and not tried and not resolved.get("encrypted"):
+    if cause.again and not tried and not closed:
         details |= {"again": True, "erased": log.erased}
     return Verdict(result="fail", summary=f"{cause.sentence}; {state}", details=details)
 
 
-def _silent(log: FlashLog) -> Cause:
-    """Why an attempt without any error is not good enough."""
+def _not_good_enough(log: FlashLog, *, encrypted: bool) -> Cause | None:
+    """Why an attempt that esptool ended without an error is a failure all the same; None: it is none."""
+    if log.smaller is not None:
+        wanted, there = log.smaller
+        mend = f"set CONFIG_ESPTOOLPY_FLASHSIZE_{there} and build again"
+        return Cause("flash_size", f"the board has {there} of flash, the build is for {wanted}: {mend}")
+    if log.verified or (log.unverifiable and encrypted):
+        return None
     if log.unverifiable:
         return Cause("unverified", "the chip is in secure download mode and lets nobody read back what was written")
     return Cause("unverified", "esptool ended well without having verified every image", again=True)

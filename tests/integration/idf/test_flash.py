@@ -115,6 +115,21 @@ async def test_a_wrong_chip_is_named_and_not_touched_and_not_tried_again(
     assert verdict.summary.endswith("the board was not touched")
 
 
+async def test_a_board_with_less_flash_than_the_build_is_for_is_no_success(
+    orchestrator: Orchestrator, build_dir: Path, tmp_path: Path
+) -> None:
+    """Issue. The images fit, but what the firmware takes for its flash is not there; esptool only warns."""
+    async with asyncio.timeout(WAIT_S), VirtualChip(tmp_path / "flash", flash_size="1MB").running() as chip:
+        view = await flash(orchestrator, build_dir, chip.port)
+
+    verdict = verdict_of(view)
+    assert (verdict.result, verdict.details["cause"], len(view.stages)) == ("fail", "flash_size", 1)
+    assert verdict.summary == (
+        "the board has 1MB of flash, the build is for 2MB: set CONFIG_ESPTOOLPY_FLASHSIZE_1MB and build again; "
+        "all was written and verified"
+    )
+
+
 async def test_a_write_that_fails_is_made_again_without_the_loader_and_both_are_kept(
     orchestrator: Orchestrator, build_dir: Path, tmp_path: Path
 ) -> None:

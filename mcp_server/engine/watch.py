@@ -1,10 +1,10 @@
 """A running job's log, fed to its observer from the first byte to the last, whatever the link does."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from mcp_server.clock import Clock
-from mcp_server.engine.stages.base import Observer
+from mcp_server.engine.stages.base import Impatient, Observer
 from mcp_server.hosts.base import Exit, Host, JobId
 from mcp_server.hosts.gap import is_hole
 from mcp_server.model import Progress
@@ -53,7 +53,8 @@ class Watch:
         """Feed the log while it grows; progress is told at most four times a second."""
         told_at, due = 0.0, None
         try:
-            async for piece in self._host.follow(self._job_id, self._offset):
+            pieces = self._host.follow(self._job_id, self._offset)
+            while (piece := await self._next(pieces)) is not None:
                 self._feed(piece)
                 if self._observer.decided:
                     break
@@ -65,6 +66,18 @@ class Watch:
             if due is not None and not due.done():
                 due.cancel()
                 await asyncio.wait({due})
+
+    async def _next(self, pieces: AsyncIterator[bytes]) -> bytes | None:
+        """The next piece; None where there will be none, or the observer has waited long enough for it."""
+        patient = self._observer if isinstance(self._observer, Impatient) else None
+        limit_s = patient.patience_s if patient else None
+        if patient is None or limit_s is None:
+            return await anext(pieces, None)
+        try:
+            return await self._clock.within(limit_s, anext(pieces, None))
+        except TimeoutError:
+            patient.give_up()
+            return None
 
     async def _progress(self, pause_s: float) -> None:
         await self._clock.sleep(pause_s)

@@ -15,6 +15,7 @@ OURS: Final = "build-orchestrator: "
 """What a job says itself, before esptool does."""
 
 KEPT_LINES = 12
+LOADER_S = 15  # from its start to its first word, which comes at once; esptool itself waits for minutes
 LOCKED: Final = "waiting for the port, which another job has"
 LOADING: Final = "starting esptool's loader on the chip"
 
@@ -71,6 +72,8 @@ class FlashLog:
         self._erased = self._resetting = False
         self._error: list[str] | None = None
         self.unverifiable = self.secured = False
+        self._loader_runs = False  # and has said nothing yet
+        self.gave_up = False
         self.smaller: tuple[str, str] | None = None  # the flash that the build is for, the flash of the board
         self.said = ""
         self.facts: dict[str, str] = {}
@@ -119,6 +122,7 @@ class FlashLog:
             self._doing = step.format(self.image) if step else self._doing
 
     def _note(self, line: str) -> None:
+        self._loader_runs = line.startswith("Running stub flasher")
         self._started = self._started or line.startswith(_TOUCHES)
         self._erased = self._erased or line.startswith("Flash memory erased successfully")
         if match := _SMALLER.match(line):
@@ -170,7 +174,15 @@ class FlashLog:
 
     @property
     def decided(self) -> bool:
-        return False  # esptool is never ended in the middle of a write because of what it said
+        return self.gave_up  # esptool is never ended in the middle of a write because of what it said
+
+    @property
+    def patience_s(self) -> float | None:
+        """Only for its loader: a whole-chip erase may be silent for minutes."""
+        return LOADER_S if self.loading and self._loader_runs else None
+
+    def give_up(self) -> None:
+        self.gave_up = True
 
     @property
     def doing(self) -> str:
@@ -270,6 +282,8 @@ _CAUSES: Final = (
 def cause_of(log: FlashLog, port: str) -> Cause:
     """Why it failed, in one sentence without its end; what became of the board is in `log.board`."""
     said, touched = log.error, log.board is not Board.UNTOUCHED
+    if log.gave_up:
+        return Cause("stub", f"esptool's loader said nothing for {LOADER_S} s after its start on the chip", again=True)
     image = log.image
     if touched and LOST.search(said):
         return Cause(

@@ -75,6 +75,20 @@ class Observer(Protocol):
         ...
 
 
+@runtime_checkable
+class Impatient(Protocol):
+    """An observer that does not wait for ever for a job that has become silent."""
+
+    @property
+    def patience_s(self) -> float | None:
+        """Seconds without output after which `give_up` is called; None: never. Asked after each piece of output."""
+        ...
+
+    def give_up(self) -> None:
+        """There was no output for so long. It is `decided` from now on."""
+        ...
+
+
 class StageKind(Protocol):
     """One kind of stage. Raises OrchestratorError from `prepare` where the stage cannot start: its sentence is kept."""
 

@@ -149,14 +149,18 @@ def _judge(log: FlashLog, end: Exit, resolved: Any, details: dict[str, Any], *, 
     what = f"{len(details['images'])} images, {size + 1023 >> 10} kB"
     if log.secured:
         details["notes"] = ["the board has secure boot or restricted download: it only runs images signed for it"]
-    if end.reason is not ExitReason.EXIT:
+    if end.reason is not ExitReason.EXIT and not log.gave_up:
         verdict = result_of(end)
         if end.reason is ExitReason.TIMEOUT and log.loading and not tried:  # a loader that does not start never says so
             details |= {"again": True, "erased": False}
         during = f" while {log.doing}" if end.reason in (ExitReason.CANCELLED, ExitReason.TIMEOUT) else ""
         return verdict.model_copy(update={"summary": f"{verdict.summary}{during}: {state}", "details": details})
     closed = bool(resolved.get("encrypted"))
-    cause = _not_good_enough(log, encrypted=closed) if end.code == 0 else cause_of(log, resolved["port"])
+    cause = (
+        _not_good_enough(log, encrypted=closed)
+        if end.code == 0 and not log.gave_up
+        else cause_of(log, resolved["port"])
+    )
     if cause is None and log.verified:
         return Verdict(result="pass", summary=f"{what} written to {resolved['port']} and verified", details=details)
     if cause is None:

@@ -4,14 +4,18 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from mcp_server.engine.stages.base import StageContext
+from mcp_server.engine.stages.idf_flash import IdfFlash
 from mcp_server.errors import BadInput, Conflict, NotFound, OrchestratorError
+from mcp_server.hosts.base import Exit, ExitReason
 from mcp_server.idf.flash import Image, check_sizes, plan_flash
 from mcp_server.idf.flash_log import Board, FlashLog, cause_of
-from mcp_server.model import Artifact
+from mcp_server.model import Artifact, Stage, StageStatus
 from tests.support.flashable import lay_out, program, recorded
 
 RECORDED = Path(__file__).parents[2] / "fixtures" / "flash"
@@ -21,6 +25,9 @@ IMAGES = (
     Image("door-lock.bin", 0x10000, 60048),
 )
 """Those of the recorded runs."""
+
+RESOLVED = {"port": "/dev/ttyUSB0", "described": "/dev/ttyUSB0 (CP2102)", "target": "esp32c3"}
+"""What a worker of the first version left of a flash."""
 
 
 @pytest.fixture
@@ -386,6 +393,33 @@ def test_output_in_pieces_means_the_same(size: int) -> None:
     log.close()
     assert log.details() == whole.details()
     assert done == sorted(done)
+
+
+def test_only_the_start_of_esptools_loader_has_to_be_quick() -> None:
+    """Issue. A loader that does not start never says so; an erase of the whole chip may be silent for two minutes."""
+    text = (RECORDED / "erase-all.txt").read_text()
+    log, waits = FlashLog(IMAGES), list[str]()
+    for line in text.splitlines(keepends=True):
+        log.feed(line.encode())
+        if log.patience_s is not None:
+            waits.append(line)
+    assert waits == ["Running stub flasher...\n"]
+
+
+async def test_a_loader_that_said_nothing_is_done_without_the_next_time() -> None:
+    """Issue. The job was ended because of that: it was not cancelled."""
+    log = FlashLog(IMAGES)
+    text = (RECORDED / "ok.txt").read_text()
+    log.feed(text[: text.index("Stub flasher running")].encode())
+    log.give_up()
+    assert log.decided
+    stage = Stage(build=1, stage="flash", kind="idf.flash", host="local", status=StageStatus.RUNNING, resolved=RESOLVED)
+    context = cast("StageContext", SimpleNamespace(stage=stage, previous=()))
+    verdict = await IdfFlash().finish(context, Exit(ExitReason.CANCELLED, 143), log)
+    assert (verdict.result, verdict.details["cause"], verdict.details["again"]) == ("fail", "stub", True)
+    assert verdict.summary == (
+        "esptool's loader said nothing for 15 s after its start on the chip; the board was not touched"
+    )
 
 
 def test_progress_is_that_of_all_images_with_the_name_of_the_one_at_work() -> None:

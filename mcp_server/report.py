@@ -150,7 +150,7 @@ def _evidence(build: Build, stage: Stage, room: int) -> str:
     if isinstance(panic, list | tuple):
         return fit([_indented(str(line)) for line in panic], room)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
     kept = stage.verdict.details.get("last_lines") if stage.verdict else None
-    lines = [str(line) for line in kept] if kept else (build.build_output or "").splitlines()[1:]
+    lines = (build.build_output or "").splitlines()[1:] if kept is None else [str(line) for line in kept]
     shown: list[str] = []
     left = room - size(summary) - 16
     for line in reversed([text for text in (one_line(line, 160) for line in lines) if text][-LOG_LINES:]):
@@ -261,7 +261,8 @@ def waits_for(view: "BuildView") -> str:
     kind, _, rest = holder.resource.partition(":")
     what = {"dir": f"the directory {rest.partition(':')[2]}", "host": f"a slot of host {rest}"}.get(kind)
     more = f" and {parts.plural(others, 'other build')}" if others else ""
-    return one_line(f"waits for build {holder.build}{more}, which holds {what or f'{kind} {rest}'}", 180)
+    hold = "which hold" if others else "which holds"
+    return one_line(f"waits for build {holder.build}{more}, {hold} {what or f'{kind} {rest}'}", 180)
 
 
 def _under_way(view: "BuildView") -> str:

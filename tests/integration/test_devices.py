@@ -91,7 +91,7 @@ async def test_only_what_was_built_is_flashed_and_only_where_that_is_allowed(
         source.write_text(source.read_text().replace("valve_opne", "valve_open"))
         built = (await orchestrator.start_build(str(project))).build.id
         await orchestrator.wait(built, LIMIT_S)
-        with pytest.raises(BadInput, match="its target is linux, which runs on no board"):
+        with pytest.raises(BadInput, match="build 2 is for the linux target, which runs on no board"):
             await devices.flash(str(project), port=chip.port)
         emulated = await devices.emulate(str(project), expect=["SELF TEST PASSED"], seconds=20)
         view = await orchestrator.wait(emulated.build.id, LIMIT_S)

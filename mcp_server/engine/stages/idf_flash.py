@@ -35,7 +35,8 @@ class IdfFlash:
     live = True
 
     async def ready(self, context: StageContext) -> None:
-        pass
+        if context.config.security.allow_flash == "never":  # it may have been forbidden since the build was started
+            raise Conflict("security.allow_flash of config.yaml is `never`: no board is flashed from here")
 
     async def prepare(self, context: StageContext) -> Prepared:
         last = _last(context.previous)

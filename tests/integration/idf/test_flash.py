@@ -48,7 +48,7 @@ async def start(orchestrator: Orchestrator, build_dir: Path, port: str | None, *
     given = {"project": str(build_dir.parent), "build_dir": str(build_dir), "port": port, "images": images, "build": 42}
     timeout_s = params.pop("timeout_s", 20)
     stage = StageSpec(name="flash", kind="idf.flash", params=given | params, timeout_s=timeout_s)
-    started = await orchestrator.start_plan(build_dir.parent, Plan(stages=(stage,)), name="flash")
+    started = await orchestrator.start_plan(build_dir.parent, Plan(stages=(stage,)), name="flash", agreed=True)
     return started.build.id
 
 

@@ -49,7 +49,7 @@ async def flash(orchestrator: Orchestrator, build_dir: Path, port: str) -> tuple
     images = [artifact.model_dump(mode="json") for artifact in await recorded(build_dir)]
     params: dict[str, Any] = {"project": str(build_dir.parent), "build_dir": str(build_dir), "port": port}
     stage = StageSpec(name="flash", kind="idf.flash", host="lab-pi", params={**params, "images": images}, timeout_s=20)
-    started = await orchestrator.start_plan(build_dir.parent, Plan(stages=(stage,)), name="flash")
+    started = await orchestrator.start_plan(build_dir.parent, Plan(stages=(stage,)), name="flash", agreed=True)
     view = await orchestrator.wait(started.build.id, WAIT_S)
     assert view.stages[-1].verdict is not None
     return view, view.stages[-1].verdict

@@ -72,7 +72,7 @@ async def test_a_person_is_asked_before_a_board_is_overwritten(
     _, is_error = await call(client, "idf_flash", project="/p", port="/dev/ttyUSB0", expect=["ready"], erase=True)
 
     assert not is_error
-    assert asked == ["Erase all of the flash and write the firmware of /p to /dev/ttyUSB0?"]
+    assert asked == ["Erase all of /dev/ttyUSB0 and write build 41 of p to it?"]
     assert fake.called("flash")["expect"] == ["ready"]
     assert fake.called("flash")["erase"] is True
 

@@ -5,15 +5,13 @@ import os
 import pty
 import socket
 import tty
-from collections.abc import AsyncIterator, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
-from mcp_server.config import load_config
 from mcp_server.demo.chip.client import RunningChip, VirtualChip
 from mcp_server.hosts.base import JobSpec
 from mcp_server.hosts.local import LocalHost
@@ -24,17 +22,8 @@ from mcp_server.orchestrator import Orchestrator
 from mcp_server.views import BuildView
 from tests.support.faults import processes_with
 from tests.support.flashable import lay_out, program, recorded
-from tests.support.workers import end_everything
 
 WAIT_S = 25
-
-
-@pytest_asyncio.fixture
-async def orchestrator(home: Path) -> AsyncIterator[Orchestrator]:
-    orchestrator = Orchestrator(load_config())
-    yield orchestrator
-    await orchestrator.aclose()
-    end_everything(home)
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from mcp_server.orchestrator import Orchestrator
 from mcp_server.orders import RemoteAsk
 from mcp_server.secret_store import set_secret
 from mcp_server.views import BuildView
+from tests.support.faults import processes_with
 from tests.support.workers import end_everything, end_worker
 
 LIMIT_S = 40
@@ -250,7 +251,7 @@ async def test_a_job_whose_record_vanished_is_lost_and_not_run_again(
     orchestrator: Orchestrator, home: Path, folder: Path
 ) -> None:
     """Ours. A replaced pod looks like this: to start the attempt anew would flash, or deploy, twice."""
-    text = "pipeline:\n  name: p\n  stages: [{name: a, command: 'echo run >>ran; sleep 2', retry: 0}]\n"
+    text = "pipeline:\n  name: p\n  stages: [{name: a, command: 'echo run >>ran; sleep 1', retry: 0}]\n"
     async with asyncio.timeout(LIMIT_S):
         pipeline = await orchestrator.read_pipeline(text=text)
         number = (await orchestrator.start_pipeline(pipeline, folder)).build.id
@@ -263,6 +264,10 @@ async def test_a_job_whose_record_vanished_is_lost_and_not_run_again(
 
     assert (view.build.status, view.build.reason) == (BuildStatus.FAILED, "lost")
     assert (folder / "ran").read_text() == "run\n"
+    end_worker(home)
+    async with asyncio.timeout(5):  # its supervisor, and the timer of two hours, end with the command
+        while processes_with(str(home / "jobs")):  # noqa: ASYNC110  # a process that is not ours tells nobody
+            await asyncio.sleep(0.02)
 
 
 async def test_what_is_left_at_one_path_by_two_stages_is_refused_where_it_differs(

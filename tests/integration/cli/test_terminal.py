@@ -95,19 +95,19 @@ def test_what_a_terminal_cannot_do_is_not_done(lay: Lay, environment: dict[str, 
         assert "stage build: failed after" in terminal.shown
 
 
-@pytest.mark.parametrize("width", [40, 80])
-def test_no_line_of_any_command_is_wider_than_the_terminal(lay: Lay, width: int) -> None:
+def test_no_line_of_any_command_is_wider_than_the_terminal(lay: Lay) -> None:
     """Ours. Wider ones would be broken in two and a repainted frame would climb up the screen."""
     folder = lay("넓은이름" * 5)
-    for arguments in (("run", "--project", folder), ("builds",), ("status",), ("status", "1"), ("doctor",)):
+    commands = (("run", "--project", folder), ("builds",), ("status",), ("status", "1"), ("doctor",))
+    for width, arguments in ((width, arguments) for width in (40, 80) for arguments in commands):
         with Terminal(arguments, width=width) as terminal:
             terminal.end()
         framed = [
             line for line in terminal.shown.replace("\r", "\n").split("\n") if line.startswith(("┌", "│", "├", "└"))
         ]
-        assert all(len(line) <= width for line in framed)
+        assert all(len(line) <= width for line in framed), (width, arguments)
         if arguments == ("builds",):
-            assert all(len(line) <= width for line in terminal.shown.splitlines())
+            assert all(len(line) <= width for line in terminal.shown.splitlines()), width
 
 
 def test_status_watched_is_painted_until_ctrl_c(cli: Cli, lay: Lay) -> None:

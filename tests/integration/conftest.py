@@ -1,6 +1,7 @@
 """What tests of several rooms start: an orchestrator whose worker is a real process, and commands in this process."""
 
 from collections.abc import AsyncIterator, Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,15 +11,20 @@ import pytest_asyncio
 from mcp_server.cli import app
 from mcp_server.config import load_config
 from mcp_server.orchestrator import Orchestrator
-from tests.support.workers import end_everything
+from tests.support.workers import end_everything, worker_inside
 
 
 @pytest_asyncio.fixture
-async def orchestrator(home: Path) -> AsyncIterator[Orchestrator]:
-    """Of this test's home; its worker is started by the first build and ended with everything it left."""
+async def orchestrator(home: Path, request: pytest.FixtureRequest) -> AsyncIterator[Orchestrator]:
+    """Of this test's home; its worker starts with the first build and ends with everything it left.
+
+    A process of its own, or a task of this one where the test or its file is marked `worker_inside`.
+    """
+    inside = request.node.get_closest_marker("worker_inside") is not None
     orchestrator = Orchestrator(load_config())
-    yield orchestrator
-    await orchestrator.aclose()
+    async with worker_inside(home) if inside else nullcontext():
+        yield orchestrator
+        await orchestrator.aclose()
     end_everything(home)
 
 

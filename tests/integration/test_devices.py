@@ -12,6 +12,8 @@ from mcp_server.model import BuildStatus
 from mcp_server.orchestrator import Orchestrator
 from tests.support.pty_board import PtyBoard
 
+pytestmark = pytest.mark.worker_inside
+
 LIMIT_S = 40
 
 

@@ -22,6 +22,8 @@ from mcp_server.orchestrator import Orchestrator
 from mcp_server.store.database import Store
 from mcp_server.views import BuildView
 
+pytestmark = pytest.mark.worker_inside
+
 WAIT_S = 40
 
 

@@ -149,6 +149,27 @@ async def test_a_job_whose_supervisor_was_killed_is_lost_and_its_children_are_en
     assert processes_with(f"BO_JOB={orchestrator.config.jobs_dir}") == []
 
 
+async def test_a_job_whose_record_vanished_is_lost_and_not_run_again(
+    orchestrator: Orchestrator, folder: Path, home: Path
+) -> None:
+    """Ours. A replaced pod looks like this: to start the attempt anew would flash, or deploy, twice."""
+    started = await orchestrator.start_plan(folder, shell(folder, "echo run >>ran; sleep 1"), name="x")
+    with anyio.fail_after(WAIT_S):
+        while not any((row.resolved or {}).get("started") for row in (await orchestrator.get(started.build.id)).stages):
+            await orchestrator.wait(started.build.id, 0.1)
+    end_worker(home, signal.SIGKILL)
+    (record,) = (home / "jobs").glob("*/*-build-1-1")
+    record.rename(home / "elsewhere")
+    view = await orchestrator.wait(started.build.id, WAIT_S)
+
+    assert (view.build.status, view.build.reason) == (BuildStatus.FAILED, "lost")
+    assert (folder / "ran").read_text() == "run\n"
+    end_worker(home)
+    with anyio.fail_after(5):  # its supervisor, and the timer of the whole time limit, end with the command
+        while processes_with(str(home / "jobs")):  # noqa: ASYNC110  # a process that is not ours tells nobody
+            await anyio.sleep(0.02)
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 async def test_a_job_outlives_its_worker_and_the_next_one_takes_it_up(
     orchestrator: Orchestrator, folder: Path, ready: anyio.Path, home: Path, how: signal.Signals
@@ -221,7 +242,7 @@ async def test_a_slow_git_does_not_hold_up_a_build(
     view = await orchestrator.wait(started.build.id, WAIT_S)
 
     assert view.build.status is BuildStatus.SUCCESS
-    assert orchestrator.clock.monotonic() - began < 4
+    assert orchestrator.clock.monotonic() - began < 20  # git would have taken 60
 
 
 async def test_a_worker_leaves_when_a_newer_version_asks_and_its_jobs_run_on(

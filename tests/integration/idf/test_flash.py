@@ -23,6 +23,8 @@ from mcp_server.views import BuildView
 from tests.support.faults import processes_with
 from tests.support.flashable import lay_out, program, recorded
 
+pytestmark = pytest.mark.worker_inside
+
 WAIT_S = 25
 
 

@@ -55,6 +55,11 @@ def end_worker(home: Path, number: int = signal.SIGTERM) -> None:
     if not home.is_dir() or (pid := worker_pid(home)) is None:
         return
     assert _left(pid, number), f"worker {pid} did not leave"
+    for (
+        child,
+        _,
+    ) in start._started:  # ours, too, where we are the front: it looks after them when it next pokes, or never
+        child.poll()
 
 
 def end_everything(home: Path) -> None:

@@ -33,10 +33,15 @@ async def worker_inside(home: Path) -> AsyncGenerator[None]:
         store = Store(config.database_url, home, lambda: announce(home))
         running.append((loop.create_task(Worker(config, store, SystemClock()).serve()), store, lock))
 
-    def start_inside(_: Path, lock: int) -> None:
-        loop.call_soon_threadsafe(begin, os.dup(lock))
+    process = start._start_worker
 
-    process, start._start_worker = start._start_worker, start_inside
+    def start_inside(at: Path, lock: int) -> None:
+        if at == home:
+            loop.call_soon_threadsafe(begin, os.dup(lock))
+        else:
+            process(at, lock)
+
+    start._start_worker = start_inside
     try:
         yield
     finally:

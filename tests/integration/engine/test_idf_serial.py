@@ -21,8 +21,6 @@ from mcp_server.store.database import Store
 from tests.support.pty_board import PtyBoard
 from tests.support.workers import end_everything
 
-pytestmark = pytest.mark.worker_inside
-
 LIMIT_S = 20
 BOOT = (
     b"ESP-ROM:esp32c3-api1-20210207\r\nrst:0x1 (POWERON),boot:0xd (SPI_FAST_FLASH_BOOT)\r\n"

@@ -68,6 +68,12 @@ STAGES = tuple(
 )
 NO_STATS = Stats(None, 0, 0, 0, 0, 0, 0, 0.0, None, None, None, (), (), (), ())
 
+FLASHED = (
+    Artifact(path="bootloader/bootloader.bin", size=20_512, sha256="b" * 64, kind="bootloader", offset="0x0"),
+    Artifact(path="blink.bin", size=182_304, sha256="a" * 64, kind="app", offset="0x10000"),
+    Artifact(path="blink.elf", size=4_112_880, sha256="c" * 64, kind="elf"),
+    Artifact(path="partition_table/partition-table.bin", size=3072, sha256="d" * 64, offset="0x8000"),
+)
 TWO_ERRORS = Diagnosis(
     errors=(
         Diagnostic(

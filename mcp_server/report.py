@@ -31,6 +31,8 @@ def build_report(
     first = f"joined pending build {view.build.id}: the same was asked for before\n" if joined else ""
     where = f"project {one_line(view.project.path, 200)}\n" if place else ""
     head, _, rest = _state(view, limit_bytes - size(first) - size(where)).partition("\n")
+    if place:
+        rest = rest.replace(f"\nin {view.project.path}/", "\nin ", 1)
     return f"{first}{head}\n{where}{rest}".rstrip("\n")
 
 

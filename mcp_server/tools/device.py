@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from mcp.server.mcpserver import AcceptedElicitation, Elicit, ElicitationResult, Resolve
+from mcp.server.mcpserver import AcceptedElicitation, CancelledElicitation, Elicit, ElicitationResult, Resolve
 from mcp_types import CallToolResult
 from pydantic import BaseModel, BeforeValidator, Field
 
@@ -37,6 +37,13 @@ async def ask_to_flash(project: str, port: str, host: str, erase: bool, confirm:
     return Elicit(f"{what} the firmware of {project} to {where}?", Yes)
 
 
+def _no(answered: ElicitationResult[Yes]) -> str:
+    """Why not, and what could be done: a client that nobody sits at dismisses every question."""
+    if isinstance(answered, CancelledElicitation):
+        return "nobody answered the question. Ask whether the board may be overwritten; after a yes pass confirm=true"
+    return "the person who was asked said no"
+
+
 Agreed = Annotated[ElicitationResult[Yes], Resolve(ask_to_flash)]
 """A parameter that the SDK fills; no client sees it."""
 
@@ -60,7 +67,7 @@ async def idf_flash(
     if not (isinstance(agreed, AcceptedElicitation) and agreed.data.ok):
         if not _can_ask(ctx):
             raise BadInput("confirm", "flashing asks a person first, and this client cannot: pass confirm=true")
-        return answer("nothing was flashed: the question was not answered with yes", is_error=True)
+        return answer(f"nothing was flashed: {_no(agreed)}", is_error=True)
     orchestrator = await orchestrator_of(ctx)
     start = orchestrator.devices.flash(
         await project_path(orchestrator, project, roots),

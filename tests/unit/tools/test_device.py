@@ -77,9 +77,11 @@ async def test_a_person_is_asked_before_a_board_is_overwritten(
     assert fake.called("flash")["erase"] is True
 
 
-@pytest.mark.parametrize("action", ["decline", "cancel"])
-async def test_a_no_flashes_nothing(asking: tuple[Client, Asked, list[str]], fake: Fake, action: str) -> None:
-    """interfaces."""
+@pytest.mark.parametrize(
+    ("action", "why"), [("decline", "said no"), ("cancel", "nobody answered the question. Ask whether")]
+)
+async def test_a_no_flashes_nothing(asking: tuple[Client, Asked, list[str]], fake: Fake, action: str, why: str) -> None:
+    """interfaces. Whom nobody answered is told what to do: a client without a person dismisses every question."""
     client, asked, answers = asking
     answers[0] = action
 
@@ -87,7 +89,7 @@ async def test_a_no_flashes_nothing(asking: tuple[Client, Asked, list[str]], fak
 
     assert is_error
     assert len(asked) == 1
-    assert "nothing was flashed" in text
+    assert f"nothing was flashed: {why}" in text or f"who was asked {why}" in text
     assert "flash" not in [name for name, _ in fake.calls]
 
 

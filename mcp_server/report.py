@@ -151,6 +151,8 @@ def _evidence(build: Build, stage: Stage, room: int) -> str:
     panic = stage.verdict.details.get("panic_report") if stage.verdict else None
     if isinstance(panic, list | tuple):
         return fit([_indented(str(line)) for line in panic], room)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    if stage.verdict and stage.verdict.details.get("says_all"):
+        return clip(summary, room)
     kept = stage.verdict.details.get("last_lines") if stage.verdict else None
     lines = [str(line) for line in kept] if kept else (build.build_output or "").splitlines()[1:]
     shown: list[str] = []

@@ -27,6 +27,8 @@ MOST_LINES = 4000
 MOST_NAMED = 32
 COMMAND_CHARS = 100
 KEY_CHARS = 120
+MONITOR = "The serial monitor of build-orchestrator"  # how the text of that program begins, which is an argument
+
 SCHEMES = ("rfc2217", "socket")
 NO_BOARD = ("option", "qcserial", "sierra", "GobiNet")
 """Drivers of modems: they are listed, and never taken for a board that nobody named."""
@@ -111,11 +113,24 @@ async def find_port(host: Host, wanted: str | None) -> SerialPort:
     return port
 
 
-def refuse_stranger(port: SerialPort) -> None:
-    """Conflict where a program that is no job has the port: it would get half of what the board says."""
+def refuse_stranger(port: SerialPort, store_id: str) -> None:
+    """Conflict where another program has the port: it would get half of what the board says.
+
+    Jobs of this home, which `store_id` tells from those of another's, are no strangers: they lend the port, or end.
+    """
+    if taken := stranger(port, store_id):
+        raise Conflict(taken)
+
+
+def stranger(port: SerialPort, store_id: str) -> str:
+    """The sentence on who has the port and is no job of this home; "" where none is seen."""
     for holder in port.holders:
         if holder.job is None:
-            raise Conflict(f"{port.path} is open in {holder.command} (pid {holder.pid}): close it first")
+            return f"{port.path} is open in {holder.command} (pid {holder.pid}): close it first"
+        if not holder.job.startswith(f"{store_id}-"):
+            whose = f"{holder.command} (pid {holder.pid}), job {holder.job[:60]} of another build-orchestrator"
+            return f"{port.path} is open in {whose}: wait for its end, or end it there"
+    return ""
 
 
 def lock_folder(jobs_directory: str, key: str) -> str:
@@ -251,11 +266,16 @@ def _more(block: _Block, key: str, rest: str) -> None:
     if key == "driver":
         block.drivers.append(clean(rest))
     elif key == "command" and block.holders:
-        block.holders[-1] = replace(block.holders[-1], command=clean(rest, COMMAND_CHARS) or "?")
+        block.holders[-1] = replace(block.holders[-1], command=_command(rest))
     elif key == "job" and block.holders:
         block.holders[-1] = replace(block.holders[-1], job=rest.rstrip("/").rpartition("/")[2] or None)
     else:
         block.values[key] = rest
+
+
+def _command(line: str) -> str:
+    """A process' command line as a name for it; of a monitor it is the program's text, which would tell nothing."""
+    return "a serial monitor of build-orchestrator" if MONITOR in line else clean(line, COMMAND_CHARS) or "?"
 
 
 def _port(block: _Block, key: str, unseen: bool) -> SerialPort:

@@ -10,7 +10,7 @@ from mcp_server.engine.stages.idf_monitor import job_of, port_of, why_ended
 from mcp_server.engine.stages.panics import decoded_panic
 from mcp_server.errors import OrchestratorError
 from mcp_server.hosts.base import Exit, ExitReason
-from mcp_server.hosts.ports import lock_folder
+from mcp_server.hosts.ports import lock_folder, refuse_stranger
 from mcp_server.idf import monitor
 from mcp_server.idf.activation import activate
 from mcp_server.idf.environment import job_environment
@@ -74,6 +74,7 @@ class IdfBoot:
     async def prepare(self, context: StageContext) -> Prepared:
         params, host = context.params, context.host
         port = await port_of(context)
+        refuse_stranger(port, context.store_id)
         await context.hold(f"port:{host.name}:{port.key}", f"the port {port.path}")
         await monitor.yield_port(host, port.key, f"build {context.build.id}, which watches the boot", LEND_S)
         baud = params.get("baud") or await asyncio.to_thread(_console_baud, _build_dir(context)) or monitor.BAUD

@@ -190,3 +190,19 @@ async def test_of_two_homes_that_flash_at_the_same_moment_one_does_and_the_other
         assert answer.is_error
         assert TAKEN.search(answer.text), answer.text
         assert "last lines" not in answer.text
+
+
+async def test_of_two_homes_that_listen_at_the_same_moment_one_hears_all_and_the_other_nothing(
+    serve: Serve, home: Path, other_home: Path, tmp_path: Path, chip: RunningChip
+) -> None:
+    """Ours. A session that never had its port is an error, and says who has it."""
+    async with asyncio.timeout(LIMIT_S):
+        one = await developer(serve, home, tmp_path / "one", chip)
+        two = await developer(serve, other_home, tmp_path / "two", chip)
+        answers = sorted(await asyncio.gather(one.monitor(), two.monitor()), key=lambda answer: answer.is_error)
+
+    assert [answer.is_error for answer in answers] == [False, True], answers
+    assert "open at 115200 baud" in answers[0].text
+    assert "a serial monitor of build-orchestrator" in answers[1].text
+    assert re.search(r"\((pid|process) \d+\)", answers[1].text), answers[1].text
+    assert "virtual chip" not in answers[1].text

@@ -140,6 +140,11 @@ async def test_a_session_is_opened_read_on_and_closed(client: Client, fake: Fake
     assert is_error
     assert text.splitlines()[-1] == "session 42 open · no line matched 'ready' in that time"
 
+    fake.reading = Reading(42, "--- [0.0] /dev/ttyUSB0 is in use by picocom\n", open=False, broken=True)
+    text, is_error = await call(client, "serial_monitor", session=42)
+    assert is_error
+    assert text.splitlines() == ["--- [0.0] /dev/ttyUSB0 is in use by picocom", "session 42 closed"]
+
     text, is_error = await call(client, "serial_monitor", session=42, close=True)
     assert (text, is_error) == ("session 42 closed", False)
     text, is_error = await call(client, "serial_monitor", close=True)

@@ -74,10 +74,11 @@ class Sessions:
         """
         orchestrator = self._orchestrator
         name = orchestrator.machines.hosts.resolve(host)[0]
-        found = await find_port(orchestrator.host(name), port)
+        machine = orchestrator.host(name)
+        found = await find_port(machine, port)
         if (number := await self._on(name, found.key)) is not None:
             return Started((await orchestrator.get(number)).build, joined=True)
-        refuse_stranger(found, await (await orchestrator.store()).uuid())
+        refuse_stranger(found, await machine.directory())
         where = {"port": found.stable or found.path, "key": found.key}
         plan = device_plans.monitor(where, host=name, baud=monitor.checked_baud(baud), idle_s=monitor.IDLE_S)
         return await orchestrator.start_plan(

@@ -41,11 +41,12 @@ _CONTROLS = re.compile(r"[^\x20-\x7e\xa0-\U0010ffff]+")
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """A process that has a port open. `job` is the id of the job it belongs to, of this or another orchestrator."""
+    """A process that has a port open. `job` is the id of the job it belongs to, which lies in `jobs_directory`."""
 
     pid: int
     command: str
     job: JobId | None = None
+    jobs_directory: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,21 +114,21 @@ async def find_port(host: Host, wanted: str | None) -> SerialPort:
     return port
 
 
-def refuse_stranger(port: SerialPort, store_id: str) -> None:
+def refuse_stranger(port: SerialPort, jobs_directory: str) -> None:
     """Conflict where another program has the port: it would get half of what the board says.
 
-    Jobs of this home, which `store_id` tells from those of another's, are no strangers: they lend the port, or end.
+    Jobs in the same directory, what `Host.directory()` says, are no strangers: by its locks they lend the port, or end.
     """
-    if taken := stranger(port, store_id):
+    if taken := stranger(port, jobs_directory):
         raise Conflict(taken)
 
 
-def stranger(port: SerialPort, store_id: str) -> str:
-    """The sentence on who has the port and is no job of this home; "" where none is seen."""
+def stranger(port: SerialPort, jobs_directory: str) -> str:
+    """The sentence on who has the port and knows nothing of our locks; "" where none is seen."""
     for holder in port.holders:
         if holder.job is None:
             return f"{port.path} is open in {holder.command} (pid {holder.pid}): close it first"
-        if not holder.job.startswith(f"{store_id}-"):
+        if holder.jobs_directory != jobs_directory:
             whose = f"{holder.command} (pid {holder.pid}), job {holder.job[:60]} of another build-orchestrator"
             return f"{port.path} is open in {whose}: wait for its end, or end it there"
     return ""
@@ -268,7 +269,8 @@ def _more(block: _Block, key: str, rest: str) -> None:
     elif key == "command" and block.holders:
         block.holders[-1] = replace(block.holders[-1], command=_command(rest))
     elif key == "job" and block.holders:
-        block.holders[-1] = replace(block.holders[-1], job=rest.rstrip("/").rpartition("/")[2] or None)
+        folder, _, job = rest.rstrip("/").rpartition("/")
+        block.holders[-1] = replace(block.holders[-1], job=job or None, jobs_directory=folder)
     else:
         block.values[key] = rest
 

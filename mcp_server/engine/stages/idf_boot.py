@@ -74,7 +74,7 @@ class IdfBoot:
     async def prepare(self, context: StageContext) -> Prepared:
         params, host = context.params, context.host
         port = await port_of(context)
-        refuse_stranger(port, context.store_id)
+        refuse_stranger(port, await context.host.directory())
         await context.hold(f"port:{host.name}:{port.key}", f"the port {port.path}")
         await monitor.yield_port(host, port.key, f"build {context.build.id}, which watches the boot", LEND_S)
         baud = params.get("baud") or await asyncio.to_thread(_console_baud, _build_dir(context)) or monitor.BAUD

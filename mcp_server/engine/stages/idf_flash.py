@@ -97,12 +97,12 @@ class IdfFlash:
         """The port, this build's from now on."""
         clock = SystemClock()
         port = await find_port(context.host, context.params.get("port"))
-        refuse_stranger(port, context.store_id)
+        refuse_stranger(port, await context.host.directory())
         began = clock.monotonic()
         await context.hold(f"port:{context.host.name}:{port.key}", f"the port {port.path}")
         if clock.monotonic() - began > LONG_S:
             port = await find_port(context.host, port.path)
-            refuse_stranger(port, context.store_id)
+            refuse_stranger(port, await context.host.directory())
         return port
 
     async def _bring(self, context: StageContext, plan: FlashPlan, port: SerialPort) -> str:
@@ -174,7 +174,7 @@ def _judge(log: FlashLog, end: Exit, resolved: Any, details: dict[str, Any], *, 
 async def _holder(context: StageContext, path: str) -> str:
     """Who has the port that esptool could not lock, having come first by a moment; "" where nobody can be seen."""
     try:
-        return stranger(await find_port(context.host, path), context.store_id)
+        return stranger(await find_port(context.host, path), await context.host.directory())
     except BadInput:  # it is gone by now
         return ""
 

@@ -55,7 +55,7 @@ class IdfMonitor:
     async def prepare(self, context: StageContext) -> Prepared:
         params, host = context.params, context.host
         port = await port_of(context)
-        refuse_stranger(port, context.store_id)
+        refuse_stranger(port, await context.host.directory())
         await refuse_if_watched(context, port)
         await context.hold(f"monitor:{host.name}:{port.key}", f"the monitor of {port.path}")
         session = monitor.Session(

@@ -155,14 +155,14 @@ def test_what_the_script_says_in_a_later_version_is_no_error() -> None:
             ],
             "a serial monitor of build-orchestrator (pid 7), job 0badcafe-3-monitor-1-1 of another build-orchestrator",
         ),
-        (["command python3 -m esptool", "job /jobs/m/5f3acafe-3-flash-1-1"], ""),
+        (["command python3 -m esptool", "job /ours/m/0badcafe-3-flash-1-1"], ""),
     ],
 )
-def test_who_has_a_port_is_named_unless_it_is_a_job_of_this_home(lines: list[str], sentence: str) -> None:
-    """Ours. Another home has other locks: only the process itself tells of it."""
+def test_who_has_a_port_is_named_unless_it_is_a_job_under_the_same_locks(lines: list[str], sentence: str) -> None:
+    """Ours. Another home has other locks; two clients of one server account have the same."""
     port = _look([*said("/dev/ttyUSB0"), "holder 7 /dev/ttyUSB0", *lines]).ports[0]
 
-    found = stranger(port, "5f3acafe")
+    found = stranger(port, "/ours/m")
 
     assert sentence in found
     assert bool(found) == bool(sentence)

@@ -31,6 +31,8 @@ def build_report(
     first = f"joined pending build {view.build.id}: the same was asked for before\n" if joined else ""
     where = f"project {one_line(view.project.path, 200)}\n" if place else ""
     head, _, rest = _state(view, limit_bytes - size(first) - size(where)).partition("\n")
+    if place:
+        rest = rest.replace(f"\nin {view.project.path}/", "\nin ", 1)
     return f"{first}{head}\n{where}{rest}".rstrip("\n")
 
 
@@ -149,6 +151,8 @@ def _evidence(build: Build, stage: Stage, room: int) -> str:
     panic = stage.verdict.details.get("panic_report") if stage.verdict else None
     if isinstance(panic, list | tuple):
         return fit([_indented(str(line)) for line in panic], room)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    if stage.verdict and stage.verdict.details.get("says_all"):
+        return clip(summary, room)
     kept = stage.verdict.details.get("last_lines") if stage.verdict else None
     lines = (build.build_output or "").splitlines()[1:] if kept is None else [str(line) for line in kept]
     shown: list[str] = []

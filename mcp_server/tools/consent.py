@@ -51,7 +51,7 @@ def refusal(ctx: Ctx, agreed: Agreed, mend: str, argument: str) -> CallToolResul
     if not _can_ask(ctx):
         raise BadInput(argument, f"flashing asks a person first, and this client cannot: {mend}")
     if isinstance(agreed, CancelledElicitation):  # a client that nobody sits at dismisses every question
-        why = f"nobody answered the question. Ask whether the board may be overwritten; after a yes, {mend}"
+        why = f"nobody answered the question. Ask whether the board may be overwritten; after a yes {mend}"
     else:
         why = "the person who was asked said no"
     return answer(f"nothing was flashed: {why}", is_error=True)

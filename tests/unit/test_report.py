@@ -274,6 +274,17 @@ def test_a_success_names_what_was_made_and_where() -> None:
         "in /home/me/blink/build",
     ]
     assert report.size(text) <= 500
+    placed = report.build_report(a_view(build, stage, artifacts=FLASHED), place=True)
+    project = next(line for line in placed.splitlines() if line.startswith("project ")).removeprefix("project ")
+    near = build.model_copy(update={"artifacts_path": f"{project}/build"})
+    assert report.build_report(a_view(near, stage, artifacts=FLASHED), place=True).endswith("\nin build")
+
+
+def test_a_board_that_is_none_is_called_simulated() -> None:
+    """Interfaces: each simulated part says so."""
+    stage = a_stage(StageStatus.SUCCESS, verdict=Verdict(result="pass", details={"virtual_board": True}))
+
+    assert report.build_report(a_view(a_build(status=BuildStatus.SUCCESS), stage)).endswith("simulated board")
 
 
 def test_an_address_that_is_none_is_shown_as_it_is() -> None:

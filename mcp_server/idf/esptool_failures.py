@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+PORT_BUSY: Final = "port_busy"
 TO_LOADER: Final = "hold BOOT, press RESET (EN), let go of BOOT, then try again"
 _REPLUG: Final = "unplug the board and plug it in again; try another cable or USB socket"
 
@@ -47,7 +48,7 @@ _FAILURES: Final = (
     ),
     (  # "the port is busy or doesn't exist" is said of every port that cannot be opened
         r"exclusively lock port|Resource (?:temporarily unavailable|busy)|Device or resource busy|Access is denied",
-        "port_busy",
+        PORT_BUSY,
         "{port} is open in another program",
         "close it (as root, `fuser -v` names it)",
     ),

@@ -23,6 +23,7 @@ class Watch:
     def __init__(self, host: Host, job_id: JobId, observer: Observer, clock: Clock, *, live: bool, tell: Tell) -> None:
         self._host, self._job_id, self._observer, self._clock = host, job_id, observer, clock
         self._live, self._tell = live, tell
+        self._impatient = observer if isinstance(observer, Impatient) else None
         self._offset = 0
         self._told: Progress | None = None
 
@@ -53,8 +54,7 @@ class Watch:
         """Feed the log while it grows; progress is told at most four times a second."""
         told_at, due = 0.0, None
         try:
-            pieces = self._host.follow(self._job_id, self._offset)
-            while (piece := await self._next(pieces)) is not None:
+            async for piece in self._pieces():
                 self._feed(piece)
                 if self._observer.decided:
                     break
@@ -67,17 +67,26 @@ class Watch:
                 due.cancel()
                 await asyncio.wait({due})
 
-    async def _next(self, pieces: AsyncIterator[bytes]) -> bytes | None:
-        """The next piece; None where there will be none, or the observer has waited long enough for it."""
-        patient = self._observer if isinstance(self._observer, Impatient) else None
-        limit_s = patient.patience_s if patient else None
-        if patient is None or limit_s is None:
-            return await anext(pieces, None)
-        try:
-            return await self._clock.within(limit_s, anext(pieces, None))
-        except TimeoutError:
-            patient.give_up()
-            return None
+    async def _pieces(self) -> AsyncIterator[bytes]:
+        """The log as it grows, until there is no more of it or the observer has waited long enough for more."""
+        pieces = self._host.follow(self._job_id, self._offset)
+        while True:
+            limit_s = self._impatient.patience_s if self._impatient else None
+            if self._impatient is None or limit_s is None:
+                piece = await anext(pieces, None)
+            else:
+                try:
+                    piece = await self._clock.within(limit_s, anext(pieces, None))
+                except TimeoutError:
+                    # The link may have been silent, not the job: nobody ends a job for that.
+                    piece = await self._host.read_log(self._job_id, self._offset, PIECE_BYTES)
+                    pieces = self._host.follow(self._job_id, self._offset + len(piece))
+                    if not piece:
+                        self._impatient.give_up()
+                        return
+            if piece is None:
+                return
+            yield piece
 
     async def _progress(self, pause_s: float) -> None:
         await self._clock.sleep(pause_s)

@@ -16,8 +16,11 @@ OURS: Final = "build-orchestrator: "
 
 KEPT_LINES = 12
 LOADER_S = 15  # from its start to its first word, which comes at once; esptool itself waits for minutes
+SILENT_S = 60  # esptool's own limits are shorter, but for what takes longer with an image's size
+SILENT_S_PER_MB = 40  # as long as esptool lets a chip erase one
 LOCKED: Final = "waiting for the port, which another job has"
 LOADING: Final = "starting esptool's loader on the chip"
+ERASING_ALL: Final = "erasing the whole flash"
 
 _WRITING: Final = re.compile(r"Writing '.*' at (0x[0-9a-f]+)\.\.\.")
 _AT: Final = re.compile(r"Writing at (0x[0-9a-f]+)\b")
@@ -31,7 +34,8 @@ _STEPS: Final = (
     ("Connecting", "connecting"),
     ("Uploading stub", LOADING),
     ("Stub flasher running", "looking at the flash"),
-    ("Erasing flash memory", "erasing the whole flash"),
+    ("Erasing flash memory", ERASING_ALL),
+    ("Flash memory erased", "reading the images"),
     ("Flash will be erased", "erasing room for {}"),
     ("Verifying written data", "verifying {}"),
     ("Lost connection", "connecting again, as the connection was lost while {} was written"),
@@ -73,7 +77,7 @@ class FlashLog:
         self._error: list[str] | None = None
         self.unverifiable = self.secured = False
         self._loader_runs = False  # and has said nothing yet
-        self.gave_up = False
+        self.waited_s: float | None = None  # for a word of esptool, until it was given up
         self.smaller: tuple[str, str] | None = None  # the flash that the build is for, the flash of the board
         self.said = ""
         self.facts: dict[str, str] = {}
@@ -177,12 +181,22 @@ class FlashLog:
         return self.gave_up  # esptool is never ended in the middle of a write because of what it said
 
     @property
+    def gave_up(self) -> bool:
+        """Nobody waits any longer for it, as it was silent for `waited_s`."""
+        return self.waited_s is not None
+
+    @property
     def patience_s(self) -> float | None:
-        """Only for its loader: a whole-chip erase may be silent for minutes."""
-        return LOADER_S if self.loading and self._loader_runs else None
+        """How long esptool may say nothing. None: it did not start yet, or erases the whole flash, within its limit."""
+        if "esptool" not in self.facts or self._doing == ERASING_ALL:
+            return None
+        if self.loading and self._loader_runs:
+            return LOADER_S
+        size = self._images[self._current].size if self._current >= 0 else 0
+        return SILENT_S + SILENT_S_PER_MB * (size >> 20)
 
     def give_up(self) -> None:
-        self.gave_up = True
+        self.waited_s = self.patience_s or 0
 
     @property
     def doing(self) -> str:
@@ -282,8 +296,11 @@ _CAUSES: Final = (
 def cause_of(log: FlashLog, port: str) -> Cause:
     """Why it failed, in one sentence without its end; what became of the board is in `log.board`."""
     said, touched = log.error, log.board is not Board.UNTOUCHED
-    if log.gave_up:
-        return Cause("stub", f"esptool's loader said nothing for {LOADER_S} s after its start on the chip", again=True)
+    if log.waited_s is not None:
+        silent = f"said nothing for {log.waited_s} s"
+        if log.loading:
+            return Cause("stub", f"esptool's loader {silent} after its start on the chip", again=True)
+        return Cause("stalled", f"esptool {silent} while {log.doing}", touched)
     image = log.image
     if touched and LOST.search(said):
         return Cause(

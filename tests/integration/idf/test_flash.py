@@ -16,6 +16,7 @@ from mcp_server.demo.chip.client import RunningChip, VirtualChip
 from mcp_server.hosts.base import JobSpec
 from mcp_server.hosts.local import LocalHost
 from mcp_server.hosts.ports import find_port, lock_folder
+from mcp_server.idf import flash_log
 from mcp_server.idf.monitor import Session, monitor_argv
 from mcp_server.model import BuildStatus, Plan, Stage, StageSpec, StageStatus, Verdict
 from mcp_server.orchestrator import Orchestrator
@@ -144,6 +145,24 @@ async def test_a_write_that_fails_is_made_again_without_the_loader_and_both_are_
     assert second.result == "pass"
     assert second.details["without_loader"]
     assert (view.stages[1].resolved or {})["careful"] is True
+
+
+async def test_a_silence_in_mid_write_is_not_waited_out_and_the_board_is_written_without_the_loader(
+    orchestrator: Orchestrator, build_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Issue. Here sooner than esptool's own limit of 3 s for an answer, as that does not always come."""
+    monkeypatch.setattr(flash_log, "SILENT_S", 1)
+    faults = ("stub-write-stalls=20000",)
+    async with asyncio.timeout(WAIT_S), VirtualChip(tmp_path / "flash", faults=faults).running() as chip:
+        view = await flash(orchestrator, build_dir, chip.port)
+        assert view.build.status is BuildStatus.SUCCESS, verdict_of(view)
+        assert holds(chip, build_dir)
+
+    first, second = view.stages
+    assert verdict_of(first).summary.startswith(
+        "esptool said nothing for 1 s while writing door-lock.bin; the board is"
+    )
+    assert verdict_of(second).details["without_loader"]
 
 
 async def test_a_board_that_cannot_be_written_fails_after_two_attempts_and_is_not_to_be_trusted(

@@ -20,14 +20,21 @@ class SilentHost:
     def __init__(self) -> None:
         self.said: asyncio.Queue[bytes] = asyncio.Queue()
         self.over = asyncio.Event()
+        self.followed_from: list[int] = []
+        self.late = b""
 
     async def wait(self, job_id: str) -> Exit:
         await self.over.wait()
         return ENDED
 
     async def follow(self, job_id: str, offset: int = 0) -> AsyncIterator[bytes]:
+        self.followed_from.append(offset)
         while True:
             yield await self.said.get()
+
+    async def read_log(self, job_id: str, offset: int, max_bytes: int = 65_536) -> bytes:
+        found, self.late = self.late, b""
+        return found
 
     async def kill(self, job_id: str, grace_s: float = 1) -> JobStatus:
         self.over.set()
@@ -83,4 +90,25 @@ async def test_a_job_is_ended_when_its_observers_patience_is_over_and_only_then(
             ending.cancel()
         else:
             assert await ending == ENDED
+        await asyncio.wait({ending})
+
+
+async def test_a_silent_link_is_not_taken_for_a_silent_job() -> None:
+    """Ours. What the job wrote meanwhile is read before it is ended for its silence."""
+    host, observer, clock = SilentHost(), Waiting(), MovedClock()
+    watch = Watch(cast("Host", host), "a-1-flash-1-1", observer, clock, live=True, tell=tell)
+    async with asyncio.timeout(5):
+        ending = asyncio.create_task(watch.end())
+        host.said.put_nowait(b"wait")
+        await observer.heard.get()
+        await settle()
+        host.late = b"erasing"
+        clock.advance(15)
+        assert await observer.heard.get() == b"erasing"
+        await settle()
+        clock.advance(600)
+        await settle()
+        assert not host.over.is_set()
+        assert host.followed_from == [0, len(b"waiterasing")]
+        ending.cancel()
         await asyncio.wait({ending})

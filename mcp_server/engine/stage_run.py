@@ -108,7 +108,8 @@ class StageRun:
                 verdict, reason, end = Verdict(result="unknown", summary=str(gone)), "lost", None
             except OrchestratorError as error:
                 await self._abandon()
-                verdict, reason, end = Verdict(result="fail", summary=str(error)), error.reason, None
+                verdict = Verdict(result="fail", summary=str(error), details=dict(error.details))
+                reason, end = error.reason, None
             except Exception as error:
                 log.exception("build %d stage %s", self.build.id, self.spec.name)
                 await self._abandon()

@@ -62,11 +62,15 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class FlashPlan:
-    """What one flash writes. `settings` are words of `write-flash`; `stub` says that esptool may run its own loader."""
+    """What one flash writes. `settings` are words of `write-flash`; `stub` says that esptool may run its own loader.
+
+    `build` is the number of the build that made the images, None where nobody knows.
+    """
 
     target: str
     images: tuple[Image, ...]
     settings: tuple[str, ...]
+    build: int | None = None
     before: str = "default-reset"
     after: str = "hard-reset"
     stub: bool = True
@@ -143,6 +147,7 @@ def plan_flash(
             for one in ordered
         ),
         settings=settings,
+        build=build,
         before=_reset(extra, "before", _BEFORE),
         after=_reset(extra, "after", _AFTER),
         stub=extra.get("stub") not in (False, "false"),

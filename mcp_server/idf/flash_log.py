@@ -36,7 +36,9 @@ _STEPS: Final = (
     ("Stub flasher running", "looking at the flash"),
     ("Erasing flash memory", ERASING_ALL),
     ("Flash memory erased", "reading the images"),
-    ("Flash will be erased", "erasing room for {}"),
+    ("Flash will be erased", "writing {}"),  # the loader erases as it writes, the chip's own says so before
+    ("Erasing flash...", "erasing room for {}"),
+    ("Took ", "writing {}"),
     ("Verifying written data", "verifying {}"),
     ("Lost connection", "connecting again, as the connection was lost while {} was written"),
 )
@@ -146,7 +148,8 @@ class FlashLog:
     def _begin(self, offset: int) -> None:
         found = [at for at, image in enumerate(self._images) if image.offset == offset]
         self._current = found[0] if found else self._current
-        self._doing = f"reading {self.image}"  # it says "Writing" before it does anything
+        # It says "Writing" before it does anything; of a flash that is empty it does not say when it begins.
+        self._doing = f"{'writing' if self._erased else 'reading'} {self.image}"
 
     def _reach(self, address: int) -> None:
         self._started = True
@@ -251,11 +254,15 @@ class FlashLog:
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """Why a flash failed. `again`: writing slowly, without esptool's own loader, may go well."""
+    """Why a flash failed. `again`: writing slowly, without esptool's own loader, may go well.
+
+    `known`: the sentence has all of it; else the log may tell more.
+    """
 
     name: str
     sentence: str
     again: bool = False
+    known: bool = True
 
 
 _CAUSES: Final = (
@@ -317,13 +324,13 @@ def cause_of(log: FlashLog, port: str) -> Cause:
         why = _short(said.partition(": ")[2])
         return Cause("no_answer", f"no chip answers on {port} ({why}): {TO_LOADER}, or check which port it is")
     if said:
-        doing = f"writing {image}" if said.startswith("Failed to write") else log.doing
-        return Cause("write" if touched else "esptool", f"{doing} failed: {_short(said)}", touched)
+        # The loader is written, too: to the chip's memory.
+        return Cause("write" if touched else "esptool", f"{log.doing} failed: {_short(said)}", touched or log.loading)
     if log.said and "esptool" not in log.facts:
         return Cause("environment", _short(log.said))
     if any("No module named" in line for line in log.last_lines):
         return Cause("environment", f"esptool is not installed there: {INSTALL}")
-    return Cause("esptool", f"esptool ended without a word while {log.doing}", touched)
+    return Cause("esptool", f"esptool ended without a word while {log.doing}", touched, known=False)
 
 
 def _short(text: str) -> str:

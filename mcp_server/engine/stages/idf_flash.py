@@ -49,7 +49,9 @@ class IdfFlash:
             board = Board(last.details["board"]) if last else Board.UNTOUCHED
             if board is Board.UNTOUCHED:
                 raise
-            raise Conflict(f"{error}; from the attempt before, {SAID[board]}") from error
+            refused = Conflict(f"{error}; from the attempt before, {SAID[board]}")
+            refused.details = {"board": str(board)}
+            raise refused from error
 
     async def _prepare(self, context: StageContext, last: Verdict | None) -> Prepared:
         plan = await self._plan(context)
@@ -75,11 +77,12 @@ class IdfFlash:
                 "described": port.described,
                 "key": port.key,
                 "target": plan.target,
+                "build": plan.build,
                 "careful": careful,
                 "encrypted": plan.encrypted,
                 "images": [[image.path, image.offset, image.size] for image in plan.images],
             },
-            note=f"{len(plan.images)} images, {plan.size + 1023 >> 10} kB, to {port.described}",
+            note=f"{_what(len(plan.images), plan.size, plan.build)}, to {port.described}",
         )
 
     async def _plan(self, context: StageContext) -> FlashPlan:
@@ -152,7 +155,7 @@ def _judge(log: FlashLog, end: Exit, resolved: Any, details: dict[str, Any], *, 
     """The verdict; `tried`: an attempt before this one was made another way already."""
     state = SAID[log.board]
     size = sum(image["size"] for image in details["images"])
-    what = f"{len(details['images'])} images, {size + 1023 >> 10} kB"
+    what = _what(len(details["images"]), size, resolved.get("build"))
     if log.secured:
         details["notes"] = ["the board has secure boot or restricted download: it only runs images signed for it"]
     if end.reason is not ExitReason.EXIT and not log.gave_up:
@@ -174,9 +177,15 @@ def _judge(log: FlashLog, end: Exit, resolved: Any, details: dict[str, Any], *, 
         details["notes"] = [*details.get("notes", ()), unseen]
         return Verdict(result="pass", summary=f"{what} written to {resolved['port']}, encrypted", details=details)
     details |= {"cause": cause.name}
+    if cause.known:
+        details["last_lines"] = []  # the sentence has all that they would tell
     if cause.again and not tried and not closed:
         details |= {"again": True, "erased": log.erased}
     return Verdict(result="fail", summary=f"{cause.sentence}; {state}", details=details)
+
+
+def _what(images: int, size: int, build: int | None) -> str:
+    return f"{images} images{f' of build {build}' if build is not None else ''}, {size + 1023 >> 10} kB"
 
 
 async def _holder(context: StageContext, path: str) -> str:
@@ -197,7 +206,7 @@ def _not_good_enough(log: FlashLog, *, encrypted: bool) -> Cause | None:
         return None
     if log.unverifiable:
         return Cause("unverified", "the chip is in secure download mode and lets nobody read back what was written")
-    return Cause("unverified", "esptool ended well without having verified every image", again=True)
+    return Cause("unverified", "esptool ended well without having verified every image", again=True, known=False)
 
 
 def _last(previous: Sequence[Stage]) -> Verdict | None:

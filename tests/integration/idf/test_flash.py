@@ -20,6 +20,7 @@ from mcp_server.idf import flash_log
 from mcp_server.idf.monitor import Session, monitor_argv
 from mcp_server.model import BuildStatus, Plan, Stage, StageSpec, StageStatus, Verdict
 from mcp_server.orchestrator import Orchestrator
+from mcp_server.report import build_report
 from mcp_server.views import BuildView
 from tests.support.faults import processes_with
 from tests.support.flashable import lay_out, program, recorded
@@ -96,7 +97,8 @@ async def test_every_image_is_written_verified_and_read_back_the_same(
     assert [image["verified"] for image in verdict.details["images"]] == [True] * 3
     assert verdict.details["board"] == "written"
     assert verdict.details["mac"]
-    assert "written to" in verdict.summary
+    assert verdict.summary.startswith("3 images of build 42, ")
+    assert verdict.summary.endswith(f" kB written to {chip.port} and verified")
     assert len(view.stages) == 1
 
 
@@ -113,6 +115,7 @@ async def test_a_wrong_chip_is_named_and_not_touched_and_not_tried_again(
     assert verdict.details["cause"] == "wrong_chip"
     assert "the board has an ESP32-S3, the build is for ESP32-C3" in verdict.summary
     assert verdict.summary.endswith("the board was not touched")
+    assert "last lines" not in build_report(view)
 
 
 async def test_a_board_with_less_flash_than_the_build_is_for_is_no_success(
@@ -145,6 +148,23 @@ async def test_a_write_that_fails_is_made_again_without_the_loader_and_both_are_
     assert second.result == "pass"
     assert second.details["without_loader"]
     assert (view.stages[1].resolved or {})["careful"] is True
+
+
+async def test_a_second_attempt_that_may_not_be_made_keeps_what_the_first_one_left_of_the_board(
+    orchestrator: Orchestrator, build_dir: Path, tmp_path: Path
+) -> None:
+    """Ours. For programs, too: a board is in some state, whatever the last attempt was refused for."""
+    faults = ("stub-write-fails=20000",)
+    async with asyncio.timeout(WAIT_S), VirtualChip(tmp_path / "flash", faults=faults).running() as chip:
+        number = await start(orchestrator, build_dir, chip.port)
+        await chip.wait_for("opened")
+        (build_dir / "door-lock.bin").write_bytes(b"another build's")
+        view = await orchestrator.wait(number, WAIT_S)
+
+    assert len(view.stages) == 2
+    verdict = verdict_of(view)
+    assert "is not what build 42 made: build again; from the attempt before, the board is partly" in verdict.summary
+    assert verdict.details == {"board": "partly written"}
 
 
 async def test_a_silence_in_mid_write_is_not_waited_out_and_the_board_is_written_without_the_loader(

@@ -367,6 +367,42 @@ def test_a_first_block_that_cannot_be_written_is_no_failed_erase() -> None:
     assert cause_of(log, "/dev/ttyUSB0").sentence.startswith("writing door-lock.bin failed: Failed to write")
 
 
+@pytest.mark.parametrize("name", ["write-fails", "no-stub", "erase-all"])
+def test_a_write_is_not_called_an_erase(name: str) -> None:
+    """Ours. The loader erases as it writes, the chip's own at once before it; of an erased flash nothing is said."""
+    log, doing = FlashLog(IMAGES), dict[str, str]()
+    for line in (RECORDED / f"{name}.txt").read_text().splitlines():
+        log.feed(f"{line}\n".encode())
+        doing[line.partition(" 0x")[0]] = log.doing
+    during = {line: did for line, did in doing.items() if line.startswith(("Flash will", "Erasing flash.", "Took"))}
+    writing = "writing door-lock.bin"
+    assert (
+        during
+        == {
+            "write-fails": {"Flash will be erased from": writing},
+            "no-stub": {
+                "Flash will be erased from": writing,
+                "Erasing flash...": "erasing room for door-lock.bin",
+                "Took 0.00s to erase flash block.": writing,
+            },
+            "erase-all": {},
+        }[name]
+    )
+    assert name != "erase-all" or doing["Writing 'door-lock.bin' at"] == writing
+
+
+def test_a_loader_that_does_not_fit_in_the_chips_memory_is_no_write_to_the_flash() -> None:
+    """Ours. It is done without the next time."""
+    log = FlashLog(IMAGES)
+    text = (RECORDED / "ok.txt").read_text()
+    error = "ERROR: A fatal error occurred: Failed to write to target RAM (result was 0105: Operation timed out)\n"
+    log.feed((text[: text.index("Running stub")] + error).encode())
+    found = cause_of(log, "/dev/ttyUSB0")
+    assert log.board is Board.UNTOUCHED
+    assert found.sentence.startswith("starting esptool's loader on the chip failed: Failed to write to target RAM")
+    assert found.again
+
+
 def test_an_image_that_was_only_announced_is_not_said_to_be_written() -> None:
     """Ours. esptool says `Writing` while it still looks at the file."""
     log = FlashLog(IMAGES)
@@ -446,6 +482,27 @@ async def test_a_silence_has_a_verdict_and_another_attempt_where_that_may_mend_i
     verdict = await IdfFlash().finish(context, Exit(ExitReason.CANCELLED, 143), log)
     assert (verdict.result, verdict.details["cause"], verdict.details.get("again", False)) == ("fail", cause, again)
     assert verdict.summary == summary
+    assert verdict.details["last_lines"] == []  # they tell nothing more
+
+
+@pytest.mark.parametrize(
+    ("until", "code", "summary"),
+    [
+        ("Flash will be erased", 1, "esptool ended without a word while reading bootloader.bin; the board was not"),
+        ("Hard resetting", 0, ""),
+    ],
+)
+async def test_only_a_failure_of_unknown_cause_has_its_last_lines_shown(until: str, code: int, summary: str) -> None:
+    """Ours."""
+    log = FlashLog(IMAGES)
+    text = (RECORDED / "ok.txt").read_text()
+    log.feed(text[: text.index(until)].encode())
+    stage = Stage(build=1, stage="flash", kind="idf.flash", host="local", status=StageStatus.RUNNING, resolved=RESOLVED)
+    context = cast("StageContext", SimpleNamespace(stage=stage, previous=()))
+    verdict = await IdfFlash().finish(context, Exit(ExitReason.EXIT, code), log)
+    assert (verdict.result == "pass") is (not summary)
+    assert verdict.summary.startswith(summary)
+    assert "last_lines" not in verdict.details
 
 
 def test_progress_is_that_of_all_images_with_the_name_of_the_one_at_work() -> None:

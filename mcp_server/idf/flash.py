@@ -221,8 +221,11 @@ def _image(artifact: Artifact, label: str) -> Image:
 
 
 def _check_name(path: str) -> None:
-    """`sha256sum -c` reads a backslash as the beginning of a code, a terminal an escape as an order."""
-    if not path or any(letter == "\\" or category(letter) in ("Cc", "Cf") for letter in path):
+    """`sha256sum -c` reads a backslash as the beginning of a code, a terminal an escape as an order.
+
+    What is no Unicode cannot be recorded, and a separator of lines makes two of one.
+    """
+    if not path or any(letter == "\\" or category(letter) in ("Cc", "Cf", "Cs", "Zl", "Zp") for letter in path):
         raise BadInput("images", f"{path[:200]!r} has a backslash or control character: rename it, build again")
 
 

@@ -252,9 +252,11 @@ async def test_no_images_and_odd_names_are_refused(build_dir: Path) -> None:
     """Ours. A newline would add lines to the list of hashes that the job checks."""
     with pytest.raises(NotFound, match="left nothing to be flashed"):
         plan_flash(build_dir, [])
-    odd = Artifact(path="a\nb.bin", size=1, sha256="0" * 64, offset="0x0")
-    with pytest.raises(BadInput, match="backslash or control character"):
-        plan_flash(build_dir, [odd])
+    for name in ("a\nb.bin", "a\x1b[31m.bin", "a\x9bK.bin", "a\u202eb.bin", "a\u2028b.bin", "\udcff.bin", "a\\b.bin"):
+        odd = Artifact(path=name, size=1, sha256="0" * 64, offset="0x0")
+        with pytest.raises(BadInput, match="backslash or control character") as refused:
+            plan_flash(build_dir, [odd])
+        assert str(refused.value).isprintable()
     empty = Artifact(path="door-lock.bin", size=0, sha256="0" * 64, offset="0x10000")
     with pytest.raises(Conflict, match="is empty: build again"):
         plan_flash(build_dir, [empty])

@@ -16,7 +16,10 @@ BAUD = 115_200
 
 @dataclass(frozen=True, slots=True)
 class Firmware:
-    """What a build left, as it is to be run: `images` by address, `build` the number of the build that made them."""
+    """What a build left, as it is to be run: `images` by address, `build` the number of the build that made them.
+
+    `changed`: a source that was changed since that build began.
+    """
 
     project: str
     build_dir: str
@@ -24,14 +27,19 @@ class Firmware:
     build: int | None = None
     images: tuple[Artifact, ...] = ()
     installation: dict[str, Any] | None = None
+    changed: str | None = None
 
     def params(self) -> dict[str, Any]:
         """As stages take it."""
         found: dict[str, Any] = {"project": self.project, "build_dir": self.build_dir, "target": self.target}
+        if self.build is not None:
+            found["build"] = self.build
         if self.images:
-            found |= {"images": [image.model_dump(mode="json") for image in self.images], "build": self.build}
+            found["images"] = [image.model_dump(mode="json") for image in self.images]
         if self.installation is not None:
             found["installation"] = self.installation
+        if self.changed is not None:
+            found["changed"] = self.changed
         return found
 
 
@@ -75,7 +83,8 @@ def boot(
 ) -> StageSpec:
     """The stage `boot`: the board is reset, and what it prints is judged."""
     params = {**firmware.params(), **watching.params(), "port": port, "seconds": watching.seconds}
-    params.pop("images", None)
+    for said_already in ("images", "changed"):
+        params.pop(said_already, None)
     return StageSpec(
         name=name,
         kind="idf.boot",

@@ -149,6 +149,7 @@ class Devices:
             build=made.build,
             images=made.images,
             installation=dict(made.installation) if made.installation else None,
+            changed=made.changed,
         )
 
     # -- sessions ----------------------------------------------------------------------------------------------------

@@ -174,6 +174,8 @@ def _flash_words(stage: StageSpec) -> str:
     params = stage.params
     build, port = params.get("build"), params.get("port")
     what = f"{f'build {build} of ' if build else ''}{Path(str(params.get('project'))).name}"
+    if changed := params.get("changed"):
+        what += f" (made before {changed} was changed)"
     where = f"{port or 'the connected board'}{'' if stage.host == 'local' else f' on {stage.host}'}"
     return f"Erase all of {where} and write {what} to it" if params.get("erase") else f"Write {what} to {where}"
 

@@ -6,12 +6,13 @@ May import: model, config, errors, references, idf, store. Never: engine, hosts,
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mcp_server import references
 from mcp_server.errors import BadInput, Conflict, NotFound
+from mcp_server.idf.newer import changed_since
 from mcp_server.idf.recorded import artifact_of, unchanged
 from mcp_server.model import Artifact, Build, BuildStatus, Project, Stage
 from mcp_server.store import artifacts, builds
@@ -28,7 +29,8 @@ MOST_WAITING = 100  # newest builds of a project that are looked at for one that
 class Built:
     """Firmware as build `build` left it, unchanged since. `images` by address; () for the linux target.
 
-    `installation`: the ESP-IDF that it was built with, as in its plan; None where another host built it.
+    `installation`: the ESP-IDF that it was built with, as in its plan; None where another host built it. `changed`:
+    a source of the project's that was changed since that build began.
     """
 
     project: str
@@ -40,6 +42,7 @@ class Built:
     elf: Artifact | None
     installation: Mapping[str, Any] | None
     simulated: bool
+    changed: str | None = None
 
 
 async def built(
@@ -63,7 +66,11 @@ async def built(
     found = _built(project, build, row)
     assert row.verdict is not None
     await asyncio.to_thread(_compare, found, row.verdict.artifacts)
-    return found
+    if row.started_at is None:
+        return found
+    started = row.started_at.timestamp()
+    changed = await asyncio.to_thread(changed_since, Path(found.project), Path(found.build_dir), started)
+    return replace(found, changed=changed)
 
 
 def _of_build(c: builds.sa.Connection, number: int | str) -> tuple[Project, Build, list[Stage]]:

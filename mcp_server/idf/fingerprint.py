@@ -35,7 +35,7 @@ _VOLATILE: Final = {"SSH_AUTH_SOCK", "LANG", "TZ", "SHELL", "USER", "TMPDIR", "I
 _OF_COMPONENT: Final = ("CMakeLists.txt", "Kconfig", "Kconfig.projbuild", "idf_component.yml", "project_include.cmake")
 _OF_PROJECT: Final = (*_OF_COMPONENT, "CMakePresets.json", "CMakeUserPresets.json", "dependencies.lock", "version.txt")
 _SOURCES: Final = {".c", ".cc", ".cpp", ".cxx", ".s", ".S", ".asm"}
-_NOT_SOURCES: Final = {"build", "managed_components", "node_modules"}
+NOT_SOURCES: Final = {"build", "managed_components", "node_modules"}
 
 # The build itself writes these; ninja re-runs CMake when they change during one.
 _GENERATED: Final = {"sdkconfig", "dependencies.lock"}
@@ -127,7 +127,7 @@ def extensions(folder: Path, build_dir: Path, environment: Mapping[str, str]) ->
     """What may hook into every idf.py run and so forbids to leave it out; None where there is nothing."""
     if environment.get("IDF_EXTRA_ACTIONS_PATH"):
         return "IDF_EXTRA_ACTIONS_PATH"
-    for component in [folder, *_components(folder, build_dir, with_managed=True)]:
+    for component in [folder, *components(folder, build_dir, with_managed=True)]:
         if stamp(component / "idf_ext.py"):
             return _called(folder, component / "idf_ext.py")
     return None
@@ -169,18 +169,17 @@ def forget(build_dir: Path) -> None:
 
 
 def _watched(folder: Path, build_dir: Path, until: float | None = None) -> Iterator[tuple[str, str]]:
-    names = [*_OF_PROJECT, *(entry.name for entry in _entries(folder) if entry.name.startswith("sdkconfig.defaults"))]
+    names = [*_OF_PROJECT, *(entry.name for entry in entries(folder) if entry.name.startswith("sdkconfig.defaults"))]
     for name in names:
         yield name, _stamp_until(folder / name, until)
-    components = _components(folder, build_dir)
-    for component in components:
+    for component in components(folder, build_dir):
         called = _called(folder, component)
         for name in _OF_COMPONENT:
             yield f"{called}/{name}", _stamp_until(component / name, until)
         yield f"the list of sources of {called}", _sources(component, until)
 
 
-def _components(folder: Path, build_dir: Path, *, with_managed: bool = False) -> list[Path]:
+def components(folder: Path, build_dir: Path, *, with_managed: bool = False) -> list[Path]:
     """The project's own components: the customary folders, and where the last configure found others."""
     found = [folder / "main"]
     roots = [folder / "components", folder / "bootloader_components"]
@@ -191,7 +190,7 @@ def _components(folder: Path, build_dir: Path, *, with_managed: bool = False) ->
             roots.append(path.parent)
             found.append(path)
     for root in dict.fromkeys(roots):
-        found += [root / entry.name for entry in _entries(root) if entry.is_dir()]
+        found += [root / entry.name for entry in entries(root) if entry.is_dir()]
     return sorted(dict.fromkeys(found))[:MAX_COMPONENTS]
 
 
@@ -214,9 +213,9 @@ def _sources(component: Path, until: float | None) -> str:
     waiting = [(component, 0)]
     while waiting:
         here, depth = waiting.pop()
-        for entry in _entries(here):
+        for entry in entries(here):
             if entry.is_dir(follow_symlinks=False):
-                if depth < MAX_DEPTH and entry.name not in _NOT_SOURCES and not entry.name.startswith("."):
+                if depth < MAX_DEPTH and entry.name not in NOT_SOURCES and not entry.name.startswith("."):
                     waiting.append((here / entry.name, depth + 1))
             elif Path(entry.name).suffix in _SOURCES and _is_older(entry, until):
                 names.append(os.path.relpath(entry.path, component))
@@ -244,7 +243,7 @@ def _stamp_until(path: Path, until: float | None) -> str:
     return "" if until is not None and found.st_ctime > until else stamp(path)
 
 
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
+def entries(folder: Path) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as entries:
             return sorted(entries, key=lambda entry: entry.name)

@@ -67,6 +67,8 @@ def say(sentence: str) -> None:
 
 def prepare(plan: dict[str, Any], work: Path) -> None:
     """Fill the run's folder: `flash.bin` and `efuse.bin`."""
+    if work.parent.is_symlink():
+        raise Refused(NOT_PREPARED, f"{work.parent} is a link, and folders are deleted in there: put a folder there")
     clear(work.parent)
     shutil.rmtree(work, ignore_errors=True)  # of this very attempt, begun once before
     work.mkdir(parents=True)

@@ -95,6 +95,7 @@ class History:
             host="local",
             status=status,
             resolved={"build_dir": str(build_dir)},
+            started_at=NOW,
             verdict=Verdict(result=result, artifacts=left, details={"target": target}) if result == "pass" else None,
         )
 
@@ -125,6 +126,15 @@ async def test_the_last_build_is_found_with_its_images_while_its_files_are_uncha
     assert found.elf is not None and found.elf.path == "blink.elf"
     assert (found.project, found.installation, found.simulated) == (str(folder), ESP_IDF, False)
     assert await built(store, None, f"#{last.id}") == found
+
+
+async def test_a_source_that_is_newer_than_the_build_is_named(store: Store, folder: Path, history: History) -> None:
+    """Ours. The firmware is then what was asked for, and not what the person sees in the editor."""
+    await history.add(("esp32c3", S.SUCCESS))
+    (folder / "main").mkdir()
+    (folder / "main" / "blink.c").write_text("// of today, long after NOW")
+
+    assert (await built(store, folder)).changed == "main/blink.c"
 
 
 @pytest.mark.parametrize("name", ["bootloader.bin", "blink.bin", "blink.elf", "flasher_args.json"])

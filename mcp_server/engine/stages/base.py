@@ -170,6 +170,16 @@ async def recorded_images(context: StageContext) -> tuple[Sequence[Artifact] | N
     return [one for one in found if one.offset is not None], build
 
 
+def older_firmware(context: StageContext, verdict: Verdict) -> Verdict:
+    """The verdict, with a note where the firmware it is about was built before a source was changed."""
+    if (changed := context.params.get("changed")) is None:
+        return verdict
+    note = f"{changed} was changed since build {context.params.get('build')}: this is the firmware without that"
+    return verdict.model_copy(
+        update={"details": {**verdict.details, "notes": [*verdict.details.get("notes", ()), note]}}
+    )
+
+
 def installation_here(context: StageContext) -> Installation:
     """The ESP-IDF of `params["installation"]`, else that of this machine. EnvironmentMissing: there is none."""
     if given := context.params.get("installation"):

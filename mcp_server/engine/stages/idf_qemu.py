@@ -16,11 +16,12 @@ from mcp_server.engine.stages.base import (
     Prepared,
     StageContext,
     installation_here,
+    older_firmware,
     recorded_images,
     result_of,
 )
 from mcp_server.engine.stages.panics import decoded_panic
-from mcp_server.errors import NotFound
+from mcp_server.errors import Conflict, NotFound
 from mcp_server.hosts.base import Exit, ExitReason
 from mcp_server.idf import qemu, qemu_job
 from mcp_server.idf.activation import activate
@@ -88,7 +89,7 @@ class IdfQemu:
         image = await asyncio.to_thread(qemu.flash_image, build_dir, products)
         environment = await _environment(context, installation)
         program = await asyncio.to_thread(qemu.locate, emulator, installation, environment["PATH"])
-        work = build_dir / "qemu" / _run_name(context)
+        work = _place(build_dir) / _run_name(context)
         flash, efuse = work / "flash.bin", work / "efuse.bin"
         octal_psram = image.octal_psram and way.octal
         job = {
@@ -124,7 +125,7 @@ class IdfQemu:
         assert isinstance(observer, QemuLog)
         observer.close()
         resolved, log = context.stage.resolved or {}, observer.emulator
-        await asyncio.to_thread(shutil.rmtree, resolved["work"], ignore_errors=True)
+        await asyncio.to_thread(_remove, Path(resolved["work"]))
         verdict = _judged(observer, end, context.spec.timeout_s) if log.started else _not_started(end, log)
         if "unsupported machine type" in log.complaint:
             installation = Installation.model_validate(resolved["installation"])
@@ -138,7 +139,7 @@ class IdfQemu:
             details |= await decoded_panic(
                 panic, Path(resolved["elf"]), resolved["addr2line"], project, context.spec.name
             )
-        return verdict.model_copy(update={"details": details})
+        return older_firmware(context, verdict.model_copy(update={"details": details}))
 
 
 async def _environment(context: StageContext, installation: Installation) -> dict[str, str]:
@@ -151,6 +152,19 @@ def _chip(build_dir: Path, products: BuildProducts) -> str:
         why = products.notes[0] if products.notes else "project_description.json names no target"
         raise NotFound(f"{build_dir} has nothing to emulate ({why}): build first")
     return products.target
+
+
+def _place(build_dir: Path) -> Path:
+    """Where runs have their folders, which are deleted later: nowhere that a link of the project's leads to."""
+    place = build_dir / "qemu"
+    if place.is_symlink() or (place.exists() and not place.is_dir()):
+        raise Conflict(f"{place} is no folder of its own, which emulations need for their flash images: remove it")
+    return place
+
+
+def _remove(work: Path) -> None:
+    if not work.parent.is_symlink():
+        shutil.rmtree(work, ignore_errors=True)
 
 
 def _run_name(context: StageContext) -> str:

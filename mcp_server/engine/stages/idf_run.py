@@ -5,7 +5,7 @@ from pathlib import Path
 
 import anyio
 
-from mcp_server.engine.stages.base import Observer, Prepared, StageContext
+from mcp_server.engine.stages.base import Observer, Prepared, StageContext, older_firmware
 from mcp_server.errors import BadInput, NotFound
 from mcp_server.hosts.base import Exit
 from mcp_server.idf.environment import job_environment
@@ -43,4 +43,4 @@ class IdfRun:
 
     async def finish(self, context: StageContext, end: Exit, observer: Observer) -> Verdict:
         assert isinstance(observer, FirmwareLog)
-        return judge(observer, end, ran="program", watched_s=context.spec.timeout_s)
+        return older_firmware(context, judge(observer, end, ran="program", watched_s=context.spec.timeout_s))

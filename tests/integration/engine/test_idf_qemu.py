@@ -260,6 +260,8 @@ def spoil(bench: Bench, name: str) -> None:
     elif name == "linux":
         about = bench.build / "project_description.json"
         about.write_text(about.read_text().replace("esp32c3", "linux"))
+    elif name == "link":
+        (bench.build / "qemu").symlink_to(bench.project)
     elif name == "esp32c6":
         about = bench.build / "project_description.json"
         about.write_text(about.read_text().replace("esp32c3", "esp32c6"))
@@ -274,6 +276,7 @@ def spoil(bench: Bench, name: str) -> None:
         ("linux", "linux firmware runs as a process of this machine"),
         ("esp32c6", "QEMU of ESP-IDF 6.0.2 emulates esp32, esp32c3, esp32s3, not esp32c6"),
         ("too large", "beyond the 2 MB flash"),
+        ("link", "qemu is no folder of its own"),
     ],
 )
 async def test_what_cannot_be_emulated_is_refused_in_one_sentence(name: str, sentence: str, bench: Bench) -> None:

@@ -321,6 +321,19 @@ def test_what_killed_runs_left_is_removed_and_nothing_else(tmp_path: Path) -> No
     assert sorted(path.name for path in folder.iterdir()) == ["4-run-1-1", "5-run-1-1", "images"]
 
 
+def test_nothing_is_deleted_where_a_link_leads(tmp_path: Path) -> None:
+    """Ours. The project is not trusted to say which folder is emptied."""
+    build, elsewhere = tmp_path / "build", tmp_path / "elsewhere"
+    build.mkdir()
+    (elsewhere / "7-qemu-1-1").mkdir(parents=True)
+    (build / "qemu").symlink_to(elsewhere)
+
+    with pytest.raises(qemu_job.Refused, match="is a link"):
+        qemu_job.prepare({"burnt": "", "merge": [], "images": {}}, build / "qemu" / "7-qemu-1-1")
+
+    assert (elsewhere / "7-qemu-1-1").is_dir()
+
+
 @pytest.mark.skipif(find_spec("esptool") is None, reason="esptool is not installed (extra `demo`)")
 def test_the_real_esptool_merges_what_is_asked(tmp_path: Path, installation: Installation) -> None:
     """Issue: merged by esptool, as big as the flash, each image at its address."""

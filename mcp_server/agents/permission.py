@@ -1,0 +1,46 @@
+"""What a code agent may do: edit files inside its folder, run the commands it was given, read. Nothing else."""
+
+import os
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+_CONTROL = frozenset(";&|<>`$()\n\r{}*?[]~!#\\")
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """One folder and the commands that may be run in it, each as the words it must begin with."""
+
+    folder: Path
+    commands: tuple[str, ...] = ()
+
+    def may_touch(self, path: str) -> str | None:
+        """Why a file may not be read or changed by an agent's tool; None: it may. Follows every link on the way."""
+        if not path or "\0" in path:
+            return "no file is named"
+        folder = Path(os.path.realpath(self.folder))
+        real = Path(os.path.realpath(folder / path))
+        if not real.is_relative_to(folder):
+            return f"{path[:200]} is outside the folder of this task"
+        if any(part.lower() == ".git" for part in real.relative_to(folder).parts):
+            return f"{path[:200]} is Git's own"
+        return None
+
+    def may_run(self, command: str) -> str | None:
+        """Why a command may not be run; None: it may. Shell operators never may, as they hide a second command."""
+        listed = ", ".join(self.commands) or "none"
+        if _CONTROL & set(command):
+            return f"only plain commands without shell operators are run; those of this task: {listed}"
+        try:
+            words = shlex.split(command)
+        except ValueError:
+            return f"the command's quotes do not match; those of this task: {listed}"
+        if any(_begins(words, shlex.split(allowed)) for allowed in self.commands):
+            return None
+        return f"{command[:120]!r} is not among the commands of this task: {listed}"
+
+
+def _begins(words: Sequence[str], allowed: Sequence[str]) -> bool:
+    return bool(allowed) and list(words[: len(allowed)]) == list(allowed)

@@ -135,7 +135,7 @@ async def _decoded(context: StageContext, panic: Panic) -> dict[str, Any]:
     target = str(context.params.get("target") or description.get("target") or "esp32")
     elf = build_dir / str(description.get("app_elf") or "no project_description.json")
     program = await asyncio.to_thread(addr2line_for, target, await _environment(context))
-    return await decoded_panic(panic, elf, program, Path(context.params["project"]), context.spec.name)
+    return await decoded_panic(panic, build_dir, elf, program, Path(context.params["project"]), context.spec.name)
 
 
 async def _environment(context: StageContext) -> dict[str, str]:

@@ -5,8 +5,11 @@ import struct
 from bisect import bisect_right
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
-MAX_ELF_BYTES = 1 << 30
+from mcp_server.idf.installation import open_file
+
+MAX_ELF_BYTES = 512 << 20  # one with all its DWARF has 5 to 60 MB
 MAX_SECTION_BYTES = 128 << 20
 MAX_SECTIONS = 4096
 CHUNK_BYTES = 1 << 20
@@ -67,13 +70,9 @@ class Elf:
 
 
 def read_elf(path: Path) -> Elf:
-    """Read the file. Blocks: 20 ms for 10 MB. BadElf, OSError."""
-    with path.open("rb") as file:
-        if (size := path.stat().st_size) > MAX_ELF_BYTES:
-            raise BadElf(f"{path} has {size:,} bytes, more than a firmware has")
-        digest = hashlib.sha256()
-        while chunk := file.read(CHUNK_BYTES):
-            digest.update(chunk)
+    """Read the file. Blocks: 20 ms for 10 MB. BadElf; OSError, also for what is no regular file."""
+    with open_file(path) as file:
+        sha256 = _hash(file, path)
         file.seek(0)
         header = file.read(52)
         if len(header) < 52 or header[:6] != b"\x7fELF\x01\x01":
@@ -101,7 +100,18 @@ def read_elf(path: Path) -> Elf:
         frames = next((one for one in sections if _name(names, one[0]) == b".debug_frame"), None)
         debug_frame = content(frames) if frames and not frames[2] & _COMPRESSED else b""
     code.sort(key=lambda one: one.address)
-    return Elf(path, digest.hexdigest(), machine, tuple(code), debug_frame)
+    return Elf(path, sha256, machine, tuple(code), debug_frame)
+
+
+def _hash(file: BinaryIO, path: Path) -> str:
+    """SHA-256 of a file that may grow meanwhile. BadElf: it is larger than any firmware."""
+    digest, size = hashlib.sha256(), 0
+    while chunk := file.read(CHUNK_BYTES):
+        size += len(chunk)
+        if size > MAX_ELF_BYTES:
+            raise BadElf(f"{path} has more than {MAX_ELF_BYTES >> 20} MB, which no firmware has")
+        digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _name(names: bytes, start: int) -> bytes:

@@ -10,8 +10,11 @@ from typing import BinaryIO
 from mcp_server.idf.installation import open_file
 
 MAX_ELF_BYTES = 512 << 20  # one with all its DWARF has 5 to 60 MB
-MAX_SECTION_BYTES = 128 << 20
+MAX_CODE_BYTES = 64 << 20  # all sections with instructions; the largest flash of a chip has 32 MB
+MAX_FRAME_BYTES = 32 << 20  # .debug_frame; 40,000 functions have 2 MB
+MAX_NAME_BYTES = 4 << 20
 MAX_SECTIONS = 4096
+ENTRY_BYTES = 40  # of the table of sections
 CHUNK_BYTES = 1 << 20
 
 RISCV = 243  # e_machine
@@ -80,25 +83,28 @@ def read_elf(path: Path) -> Elf:
         machine = struct.unpack_from("<H", header, 18)[0]
         (at,) = struct.unpack_from("<I", header, 32)
         entry_size, count, names_index = struct.unpack_from("<3H", header, 46)
-        if entry_size < 40 or not names_index < count <= MAX_SECTIONS:
+        if entry_size != ENTRY_BYTES or not names_index < count <= MAX_SECTIONS:
             raise BadElf(f"{path} has no table of sections: it was stripped or cut short")
         file.seek(at)
-        table = file.read(entry_size * count)
-        if len(table) < entry_size * count:
+        table = file.read(ENTRY_BYTES * count)
+        if len(table) < ENTRY_BYTES * count:
             raise BadElf(f"{path} is cut short: its table of sections lies beyond its end")
         # name, type, flags, address, offset, size
-        sections = [struct.unpack_from("<6I", table, index * entry_size) for index in range(count)]
+        sections = [struct.unpack_from("<6I", table, index * ENTRY_BYTES) for index in range(count)]
 
-        def content(section: tuple[int, ...]) -> bytes:
-            if section[1] == _NOBITS or section[5] > MAX_SECTION_BYTES:
+        def content(section: tuple[int, ...], most: int) -> bytes:
+            if section[1] == _NOBITS or section[5] > most:
                 return b""
             file.seek(section[4])
             return file.read(section[5])
 
-        names = content(sections[names_index])
-        code = [Code(one[3], data) for one in sections if one[2] & _EXECUTABLE and (data := content(one))]
+        names = content(sections[names_index], MAX_NAME_BYTES)
+        programs = [one for one in sections if one[2] & _EXECUTABLE and one[1] != _NOBITS]
+        if sum(one[5] for one in programs) > MAX_CODE_BYTES:  # they may overlap in the file, and the file have holes
+            raise BadElf(f"{path} names more than {MAX_CODE_BYTES >> 20} MB of code, which no chip holds")
+        code = [Code(one[3], data) for one in programs if (data := content(one, MAX_CODE_BYTES))]
         frames = next((one for one in sections if _name(names, one[0]) == b".debug_frame"), None)
-        debug_frame = content(frames) if frames and not frames[2] & _COMPRESSED else b""
+        debug_frame = content(frames, MAX_FRAME_BYTES) if frames and not frames[2] & _COMPRESSED else b""
     code.sort(key=lambda one: one.address)
     return Elf(path, sha256, machine, tuple(code), debug_frame)
 

@@ -46,6 +46,7 @@ def judge(
         _failure(log)
         or _doubt(log)
         or _success(log)
+        or _flood(log, end)
         or _outside(end)
         or _ended(log, end, ran)
         or _time_over(log, ran, watched_s, baud)
@@ -88,6 +89,17 @@ def _success(log: FirmwareLog) -> _Judged | None:
     if tests is not None:
         counts = f"{tests.passed} tests passed" + (f", {tests.skipped} ignored" if tests.skipped else "")
     return "pass", "; ".join(filter(None, (log.matched[-1] if log.matched else "", counts)))
+
+
+def _flood(log: FirmwareLog, end: Exit | None) -> _Judged | None:
+    if not log.flooded:
+        return None
+    during = ""
+    if end is not None and end.started_at is not None and end.ended_at is not None:
+        during = f" in {max(end.ended_at - end.started_at, 1):.0f} s"
+    wanted = f" without {log.missing[0].text!r}" if log.missing else ""
+    last = f"; the last line that was read: {log.last_line[:SHOWN_CHARS]!r}"
+    return "fail", f"printed more than {log.most_bytes >> 20} MB{during}{wanted}: it prints without end{last}"
 
 
 def _outside(end: Exit | None) -> _Judged | None:

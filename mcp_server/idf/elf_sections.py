@@ -22,7 +22,7 @@ def read_sections(path: Path) -> Mapping[str, int]:
     try:
         with open_file(path) as file:
             return _read(file)
-    except (OSError, struct.error, ValueError):
+    except (OSError, OverflowError, struct.error, ValueError):  # a place of 64 bits may be none that a file can have
         return {}
 
 

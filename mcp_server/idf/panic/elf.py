@@ -14,7 +14,7 @@ MAX_CODE_BYTES = 64 << 20  # all sections with instructions; the largest flash o
 MAX_FRAME_BYTES = 32 << 20  # .debug_frame; 40,000 functions have 2 MB
 MAX_NAME_BYTES = 4 << 20
 MAX_SECTIONS = 4096
-ENTRY_BYTES = 40  # of the table of sections
+ENTRY_BYTES, WIDE_ENTRY_BYTES = 40, 64  # of the table of sections
 CHUNK_BYTES = 1 << 20
 
 RISCV = 243  # e_machine
@@ -23,7 +23,7 @@ _NOBITS = 8
 
 
 class BadElf(Exception):
-    """The file is no 32-bit little-endian ELF file, or it is cut short. The text says which."""
+    """The file is no little-endian ELF file, or it is cut short. The text says which."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,24 +76,10 @@ def read_elf(path: Path) -> Elf:
     """Read the file. Blocks: 20 ms for 10 MB. BadElf; OSError, also for what is no regular file."""
     with open_file(path) as file:
         sha256 = _hash(file, path)
-        file.seek(0)
-        header = file.read(52)
-        if len(header) < 52 or header[:6] != b"\x7fELF\x01\x01":
-            raise BadElf(f"{path} is no ELF file of a 32-bit chip")
-        machine = struct.unpack_from("<H", header, 18)[0]
-        (at,) = struct.unpack_from("<I", header, 32)
-        entry_size, count, names_index = struct.unpack_from("<3H", header, 46)
-        if entry_size != ENTRY_BYTES or not names_index < count <= MAX_SECTIONS:
-            raise BadElf(f"{path} has no table of sections: it was stripped or cut short")
-        file.seek(at)
-        table = file.read(ENTRY_BYTES * count)
-        if len(table) < ENTRY_BYTES * count:
-            raise BadElf(f"{path} is cut short: its table of sections lies beyond its end")
-        # name, type, flags, address, offset, size
-        sections = [struct.unpack_from("<6I", table, index * ENTRY_BYTES) for index in range(count)]
+        machine, sections, names_index = _sections(file, path)
 
         def content(section: tuple[int, ...], most: int) -> bytes:
-            if section[1] == _NOBITS or section[5] > most:
+            if section[1] == _NOBITS or section[5] > most or section[4] > MAX_ELF_BYTES:
                 return b""
             file.seek(section[4])
             return file.read(section[5])
@@ -107,6 +93,28 @@ def read_elf(path: Path) -> Elf:
         debug_frame = content(frames, MAX_FRAME_BYTES) if frames and not frames[2] & _COMPRESSED else b""
     code.sort(key=lambda one: one.address)
     return Elf(path, sha256, machine, tuple(code), debug_frame)
+
+
+def _sections(file: BinaryIO, path: Path) -> tuple[int, list[tuple[int, ...]], int]:
+    """The machine, every section's (name, type, flags, address, offset, size), and which of them has the names."""
+    file.seek(0)
+    header = file.read(64)
+    wide = header[:6] == b"\x7fELF\x02\x01"  # a program of this machine, as the virtual chip runs it
+    if len(header) < 64 or not (wide or header[:6] == b"\x7fELF\x01\x01"):
+        raise BadElf(f"{path} is no ELF file of a 32-bit chip")
+    machine = struct.unpack_from("<H", header, 18)[0]
+    (at,) = struct.unpack_from("<Q", header, 40) if wide else struct.unpack_from("<I", header, 32)
+    entry_size, count, names_index = struct.unpack_from("<3H", header, 58 if wide else 46)
+    if entry_size != (WIDE_ENTRY_BYTES if wide else ENTRY_BYTES) or not names_index < count <= MAX_SECTIONS:
+        raise BadElf(f"{path} has no table of sections: it was stripped or cut short")
+    table = b""
+    if at < MAX_ELF_BYTES:  # a place of 64 bits may be none that a file can have
+        file.seek(at)
+        table = file.read(entry_size * count)
+    if len(table) < entry_size * count:
+        raise BadElf(f"{path} is cut short: its table of sections lies beyond its end")
+    layout = "<2I4Q" if wide else "<6I"
+    return machine, [struct.unpack_from(layout, table, index * entry_size) for index in range(count)], names_index
 
 
 def _hash(file: BinaryIO, path: Path) -> str:

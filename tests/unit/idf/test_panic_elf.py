@@ -76,6 +76,18 @@ def test_a_table_with_entries_of_another_size_is_none(tmp_path: Path) -> None:
     assert grown_mb(before) < 40
 
 
+@pytest.mark.parametrize("place", [1 << 62, (1 << 64) - 64])
+def test_a_table_where_no_file_reaches_is_none(tmp_path: Path, place: int) -> None:
+    """Ours. A program of 64 bits names places that the system refuses to seek to: no OverflowError for anybody."""
+    path = tmp_path / "a.elf"
+    header = struct.pack("<HHIQQQIHHHHHH", 2, RISCV, 1, 0, 0, place, 0, 64, 0, 0, 64, 4, 0)
+    path.write_bytes(b"\x7fELF\x02\x01\x01" + bytes(9) + header)
+
+    assert not any(read_sections(path).values())
+    with pytest.raises(BadElf, match="its table of sections lies beyond its end"):
+        read_elf(path)
+
+
 def test_code_of_a_firmware_is_read(tmp_path: Path) -> None:
     """Ours. The bounds are for what no chip holds."""
     found = read_elf(elf(tmp_path / "a.elf", [(0, 0, 0, 0, 0), (1, 6, CODE_AT, 52, 4 * MB)]))

@@ -27,7 +27,11 @@ _DAMAGED = "the image in flash is damaged: flash the project again"
 _STUCK = (
     ("waiting for download", "the chip waits for a download: its boot pin was low; let BOOT go and reset the board"),
     ("invalid header: 0xffffffff", "the flash is empty where the chip looks for its bootloader: flash the project"),
-    ("invalid header: 0x", "no bootloader lies where the chip looks for it: flash the whole project, not the app only"),
+    (
+        "invalid header: 0x",
+        "no bootloader lies where the chip looks for it: it was written elsewhere (flash the whole project, for this "
+        "chip), or the chip has flash encryption on and it was written in plain text",
+    ),
     ("Failed to verify partition table", "the partition table in flash is not valid: flash the whole project"),
     ("mismatch chip ID", "the app was built for another chip: set the target and build again"),
     ("chip revision check failed", "the app was built for another revision of the chip: see CONFIG_<CHIP>_REV_MIN"),
@@ -199,6 +203,11 @@ class FirmwareLog:
     def tests(self) -> TestResults | None:
         """Results of the tests that the firmware ran; None where it ran none."""
         return self._tests.tally.results() if self._tests.tally.begun else None
+
+    @property
+    def tested_nothing(self) -> bool:
+        """Whether a summary counted no test, and no other run had one, e.g. as a filter left none."""
+        return self._tests.tally.empty and not self._tests.tally.begun
 
     @property
     def last_lines(self) -> list[str]:

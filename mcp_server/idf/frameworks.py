@@ -5,7 +5,7 @@ from typing import Literal
 
 from mcp_server.idf.unity import Tally, TestCase, UnityReader
 
-LINE_CHARS = 1000  # no result is longer; keeps what a search may cost small
+LINE_CHARS = 1000  # only a failure's message is longer; keeps what a search may cost small
 
 _GOOGLE = re.compile(
     r"^\[ {1,7}(?P<what>RUN|OK|FAILED|SKIPPED) {1,7}\] (?P<suite>[^\s.]{1,200})\.(?P<name>[^\s,]{1,200})"
@@ -174,7 +174,9 @@ class TestReader:
 
     def feed(self, line: str) -> None:
         """Read the next line, without control sequences. Costs little where nothing in it looks like a test's."""
-        if len(line) <= LINE_CHARS and (self.open or _may_tell(line)):
+        if len(line) > LINE_CHARS:
+            line = line[:LINE_CHARS] + "…"
+        if self.open or _may_tell(line):
             if line.startswith("20") and (stamp := _STAMP.match(line)):
                 line = line[stamp.end() :]
             for reader in self._readers:

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from mcp_server.idf.panic import Panic, decode, panic_details, panic_report, undecoded
+from mcp_server.idf.panic import Decoded, Panic, decode, panic_details, panic_report, undecoded
 
 
 async def decoded_panic(
@@ -18,7 +18,9 @@ async def decoded_panic(
     `elf` is what the project names: one that lies outside `build_dir` is not the build's and is not opened.
     A whole core dump is written into `build_dir`, for ESP-IDF's own esp-coredump, whose command is told.
     """
-    if await asyncio.to_thread(_is_inside, elf, build_dir):
+    if not (panic.backtrace or panic.registers or panic.stack or panic.pc is not None):
+        decoded = Decoded(panic=panic)  # e.g. a brownout: no address was printed, so no ELF is missed
+    elif await asyncio.to_thread(_is_inside, elf, build_dir):
         decoded = await decode(panic, elf, addr2line, project=project)
     else:
         decoded = undecoded(panic, None, f"not decoded: {elf} lies outside the build directory {build_dir}")

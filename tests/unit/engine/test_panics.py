@@ -36,6 +36,17 @@ async def test_a_whole_core_dump_is_kept_beside_the_elf_with_the_command_that_re
     assert sum(len(line.encode()) + 1 for line in found["panic_report"]) <= LIMIT_BYTES
 
 
+async def test_a_panic_without_an_address_misses_no_elf(tmp_path: Path) -> None:
+    """Ours. Nothing of a brownout could be decoded, so no note says that it was not."""
+    panic = Panic(kind="brownout", cause="the supply voltage fell too low (brownout)", elf_sha256="0123456789")
+
+    async with asyncio.timeout(5):
+        found = await decoded_panic(panic, tmp_path, tmp_path / "no.elf", "no-addr2line", tmp_path, "boot")
+
+    assert found["panic"]["notes"] == []
+    assert found["panic_report"] == ["panic: the supply voltage fell too low (brownout)"]
+
+
 async def test_half_a_core_dump_is_not_kept(tmp_path: Path) -> None:
     """Ours. No tool reads it, and it would look as if one could."""
     panic = panic_with_core_dump().model_copy(update={"core_dump_whole": False})

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 # On a terminal colours pass; what moves the cursor, renames the window or answers into the keyboard does not.
 _SEQUENCE = re.compile(
     rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b\n]*(?:\x07|\x1b\\)?|[ -/]*[0-OQ-WYZ\\`-~])?"
-    rb"|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\xc2[\x80-\x9f]"
+    rb"|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\xc2[\x80-\x9f]|\xe2(?:\x80[\xa8-\xae]|\x81[\xa6-\xa9])"
 )
 _COLOUR = re.compile(rb"\x1b\[[0-9;:]*m")
-_OPEN = re.compile(rb"(?:\x1b(?:\[[0-?]*[ -/]*|[\]PX^_][^\x07\x1b\n]*\x1b?|[ -/]*)|\xc2)\Z")
+_OPEN = re.compile(rb"(?:\x1b(?:\[[0-?]*[ -/]*|[\]PX^_][^\x07\x1b\n]*\x1b?|[ -/]*)|\xc2|\xe2[\x80\x81]?)\Z")
 AGAIN_S = 0.2
 _LONGEST = 4096  # bytes of a sequence that the next piece may complete
 

@@ -22,6 +22,7 @@ from mcp_server.model import Progress, Verdict
 
 OPENING_S = 1  # of the time limit: the watch ends by itself before its job would be ended
 LEND_S = 60  # until the job has started: how long a monitor keeps the port free for it
+MOST_BYTES = 256 << 20  # of a board: 46 minutes without a pause at 921,600 baud
 WAIT_S = 20  # for a job that is just letting the port go
 VIRTUAL = b"virtual chip: a simulated "
 """How the virtual chip begins whatever it prints."""
@@ -92,7 +93,8 @@ class IdfBoot:
         return job_of(context, port, session)
 
     def observe(self, context: StageContext) -> Observer:
-        return BootLog(FirmwareLog(context.params.get("expect", ()), context.params.get("fail_on", ())))
+        expect, fail_on = context.params.get("expect", ()), context.params.get("fail_on", ())
+        return BootLog(FirmwareLog(expect, fail_on, most_bytes=MOST_BYTES))
 
     async def finish(self, context: StageContext, end: Exit, observer: Observer) -> Verdict:
         assert isinstance(observer, BootLog)
@@ -152,7 +154,7 @@ async def _decoded(context: StageContext, panic: Panic) -> dict[str, Any]:
     if description.get("simulated"):
         target = "linux"  # what the virtual chip runs is a program of this machine
     program = await asyncio.to_thread(addr2line_for, target, await _environment(context))
-    return await decoded_panic(panic, elf, program, Path(context.params["project"]), context.spec.name)
+    return await decoded_panic(panic, build_dir, elf, program, Path(context.params["project"]), context.spec.name)
 
 
 async def _environment(context: StageContext) -> dict[str, str]:

@@ -194,6 +194,22 @@ async def test_a_panic_fails_the_boot_with_its_addresses(
     assert view.stages[0].exit_code is None  # the watch was ended because all was said: 143 would tell of nothing
 
 
+async def test_a_panic_of_a_project_whose_elf_never_ends_is_judged_all_the_same(
+    orchestrator: Orchestrator, folder: Path, board: PtyBoard
+) -> None:
+    """Ours. What is named as the ELF is the project's word: here a FIFO that nobody writes to."""
+    os.mkfifo(folder / "door.elf")
+    (folder / "project_description.json").write_text(json.dumps({"target": "esp32c3", "app_elf": "door.elf"}))
+    number = await watch(orchestrator, folder, board, 12, build_dir=str(folder))
+    await logged(orchestrator, await running(orchestrator, number), "open at")
+    await board.say(BOOT + b"abort() was called at PC 0x4200a1b2 on core 0\r\n\r\nRebooting...\r\n")
+
+    said = await verdict(orchestrator, number)
+
+    assert (said.result, said.summary) == ("fail", "abort() was called")
+    assert "it is no file" in said.details["panic"]["notes"][-1]
+
+
 async def test_a_board_that_is_pulled_out_fails_the_boot(
     orchestrator: Orchestrator, folder: Path, board: PtyBoard
 ) -> None:

@@ -144,11 +144,12 @@ class Folder:
         self._rest = b""
 
     def take(self, wait_s: float) -> None:
-        """Lock it, at most so many seconds later. Another monitor is not waited for."""
+        """Lock it, at most so many seconds later. A monitor does not wait for another one, which would never end."""
         end = time.monotonic() + wait_s
         while not self._try(fcntl.LOCK_EX):
             who = self.owner()
-            if time.monotonic() >= end or (who and who.get("purpose") == "monitor" and not who.get("lent")):
+            rival = who is not None and who.get("purpose") == self._purpose == "monitor" and not who.get("lent")
+            if rival or time.monotonic() >= end:
                 raise Ended(BUSY, f"{self._port} is held by {self._described(who)}")
             time.sleep(LOOK_S)
         self.taken()

@@ -439,6 +439,18 @@ async def test_it_is_lent_again_to_who_asks_meanwhile(bench: Bench, tmp_path: Pa
     await bench.said("the port is lent to build 7", "the port is lent to build 8", "the port is back after")
 
 
+async def test_a_boot_watch_waits_for_a_session_that_has_not_let_go_yet(bench: Bench) -> None:
+    """Ours: a port behind an URL takes 0.3 s to close, and a session may be asleep; a second session does not wait."""
+    await bench.start()
+    await bench.start("boot", text="", purpose="boot", commands=False, wait_s=10, seconds=0.2)
+    with pytest.raises(TimeoutError):
+        await within(bench.host.wait("boot"), 1)
+    assert await monitor.yield_port(bench.host, KEY, "build 7")
+
+    assert (await bench.ended("boot")).code == 0
+    await bench.said("the port is lent to build 7", "the port is back after")
+
+
 # -- the port goes -----------------------------------------------------------------------------------------------------
 
 

@@ -21,7 +21,6 @@ from mcp_server.idf.verdict import FirmwareLog, judge
 from mcp_server.model import Progress, Verdict
 
 OPENING_S = 1  # of the time limit: the watch ends by itself before its job would be ended
-LEND_S = 60  # until the job has started: how long a monitor keeps the port free for it
 WAIT_S = 20  # for a job that is just letting the port go
 
 
@@ -64,7 +63,6 @@ class IdfBoot:
         params, host = context.params, context.host
         port = await port_of(context)
         await context.hold(f"port:{host.name}:{port.key}", f"the port {port.path}")
-        await monitor.yield_port(host, port.key, f"build {context.build.id}, which watches the boot", LEND_S)
         baud = params.get("baud") or await asyncio.to_thread(_console_baud, _build_dir(context)) or monitor.BAUD
         session = monitor.Session(
             port=port.stable or port.path,
@@ -78,6 +76,10 @@ class IdfBoot:
             wait_s=WAIT_S,
         )
         return job_of(context, port, session)
+
+    async def begun(self, context: StageContext) -> None:
+        key, job = str((context.stage.resolved or {})["key"]), context.stage.job_id or ""
+        await monitor.yield_port(context.host, key, f"build {context.build.id}, which watches the boot", job=job)
 
     def observe(self, context: StageContext) -> Observer:
         return BootLog(FirmwareLog(context.params.get("expect", ()), context.params.get("fail_on", ())))

@@ -59,7 +59,6 @@ class IdfFlash:
             folder = await self._bring(context, plan, port)
         words = plan.command(port.path, baud=_baud(context), erase=erase, careful=careful)
         argv, environment = await self._command(context, plan, words)
-        await yield_port(context.host, port.key, f"flash of build {context.build.id}")
         return Prepared(
             argv=argv,
             cwd=folder,
@@ -77,6 +76,10 @@ class IdfFlash:
             },
             note=f"{len(plan.images)} images, {plan.size + 1023 >> 10} kB, to {port.described}",
         )
+
+    async def begun(self, context: StageContext) -> None:
+        key, job = str((context.stage.resolved or {})["key"]), context.stage.job_id or ""
+        await yield_port(context.host, key, f"flash of build {context.build.id}", job=job)
 
     async def _plan(self, context: StageContext) -> FlashPlan:
         params, build_dir = context.params, Path(context.params["build_dir"])

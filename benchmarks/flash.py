@@ -44,7 +44,7 @@ async def ours(orchestrator: Orchestrator, build_dir: Path, artifacts: list[Arti
     params = {"project": str(build_dir.parent), "build_dir": str(build_dir), "port": port, "images": images}
     plan = Plan(stages=(StageSpec(name="flash", kind="idf.flash", params=params, timeout_s=300),))
     began = time.perf_counter()
-    started = await orchestrator.start_plan(build_dir.parent, plan, name="flash")
+    started = await orchestrator.start_plan(build_dir.parent, plan, name="flash", agreed=True)
     view = await orchestrator.wait(started.build.id, 300)
     if view.build.status is not BuildStatus.SUCCESS:
         raise SystemExit(f"our flash failed: {view.stages[-1].verdict}")

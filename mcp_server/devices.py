@@ -5,6 +5,7 @@ Never: engine, a front.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mcp_server import device_plans, product_lookup
@@ -15,7 +16,7 @@ from mcp_server.hosts.ports import find_port
 from mcp_server.idf.patterns import compile_patterns
 from mcp_server.idf.project import DEFAULT_TARGET
 from mcp_server.model import Plan
-from mcp_server.orders import NEVER_FLASH
+from mcp_server.orders import NEVER_FLASH, Order
 from mcp_server.serial_sessions import Reading, Sessions
 
 if TYPE_CHECKING:
@@ -45,20 +46,42 @@ class Devices:
         fail_on: Sequence[str] = (),
         seconds: float = WATCHED_S,
         triggered_by: str = "manual",
+        agreed: bool = False,
     ) -> "Started":
-        """Write what a build left to a board, then watch it boot for so long. The front has asked for a yes.
+        """Write what a build left to a board, then watch it boot for so long.
 
         BadInput: no such port, an unusable pattern. NotFound, Conflict: nothing was built, or it has changed since.
+        NotAgreed: nobody was asked.
         """
+        order = await self.order_flash(
+            project, build=build, port=port, host=host, erase=erase, expect=expect, fail_on=fail_on, seconds=seconds
+        )
+        return await self.start(order, triggered_by, agreed=agreed)
+
+    async def order_flash(
+        self,
+        project: str,
+        *,
+        build: int | str | None = None,
+        port: str | None = None,
+        host: str = "local",
+        erase: bool = False,
+        expect: Sequence[str] = (),
+        fail_on: Sequence[str] = (),
+        seconds: float = WATCHED_S,
+    ) -> Order:
+        """What `flash` would start, once a person said yes to it."""
         orchestrator = self._orchestrator
-        self._allowed("")
+        await orchestrator.refresh()
+        if orchestrator.config.security.allow_flash == "never":
+            raise Conflict(NEVER_FLASH)
         watching = _watching(expect, fail_on, seconds)
         firmware = await self._firmware(project, build)
-        self._allowed(firmware.target)
+        _for_a_board(firmware)
         name = orchestrator.machines.hosts.resolve(host)[0]
         found = await find_port(orchestrator.host(name), port)
         plan = device_plans.flash_and_watch(firmware, watching, host=name, port=found.stable or found.path, erase=erase)
-        return await self._start(firmware, plan, "idf_flash", triggered_by)
+        return _order(firmware, plan, "idf_flash")
 
     async def emulate(
         self,
@@ -74,9 +97,9 @@ class Devices:
         watching = _watching(expect, fail_on, seconds)
         firmware = await self._firmware(project, build)
         plan = Plan(stages=(device_plans.emulate(firmware, watching),))
-        return await self._start(firmware, plan, "qemu_run", triggered_by)
+        return await self.start(_order(firmware, plan, "qemu_run"), triggered_by)
 
-    async def build_and_run(
+    async def order_run(
         self,
         project: str,
         *,
@@ -88,11 +111,10 @@ class Devices:
         port: str | None = None,
         expect: Sequence[str] = (),
         fail_on: Sequence[str] = (),
-        triggered_by: str = "manual",
-    ) -> "Started":
+    ) -> Order:
         """Build on a host, then run in the emulator and flash the board of this machine, both at once.
 
-        The front has asked for a yes to flash. BadInput, Conflict, EnvironmentMissing as `start_build` and `flash`.
+        BadInput, Conflict, EnvironmentMissing as `start_build` and `flash`.
         """
         orchestrator = self._orchestrator
         order = await orchestrator.order_build(project, target=target, clean=clean, host=host)
@@ -106,19 +128,16 @@ class Devices:
             stages.append(device_plans.emulate(firmware, _watching(expect, fail_on, EMULATED_S), after=after))
         if flash:
             watching = _watching(expect, fail_on, WATCHED_S)
-            self._allowed(firmware.target)
+            _for_a_board(firmware)
             found = await find_port(orchestrator.host(LOCAL), port)
             where = found.stable or found.path
             board = device_plans.flash_and_watch(firmware, watching, host=LOCAL, port=where, erase=False, after=after)
             stages += board.stages
-        return await self._start(firmware, Plan(stages=tuple(stages)), "run", triggered_by)
+        return _order(firmware, Plan(stages=tuple(stages)), "run")
 
-    def _allowed(self, target: str) -> None:
-        """Conflict, BadInput: this machine flashes no board, or not with such firmware."""
-        if self._orchestrator.config.security.allow_flash == "never":
-            raise Conflict(NEVER_FLASH)
-        if target == "linux":
-            raise BadInput("project", "its target is linux, which runs on no board: qemu_run runs it")
+    async def start(self, order: Order, triggered_by: str = "manual", *, agreed: bool = False) -> "Started":
+        """Start what was ordered here. NotAgreed, Conflict: a board would be overwritten, and nobody was asked."""
+        return await self._orchestrator.start(order, triggered_by, agreed=agreed)
 
     async def _firmware(self, project: str, build: int | str | None) -> Firmware:
         orchestrator = self._orchestrator
@@ -130,11 +149,6 @@ class Devices:
             build=made.build,
             images=made.images,
             installation=dict(made.installation) if made.installation else None,
-        )
-
-    async def _start(self, firmware: Firmware, plan: Plan, name: str, triggered_by: str) -> "Started":
-        return await self._orchestrator.start_plan(
-            firmware.project, plan, name=name, target=firmware.target, triggered_by=triggered_by
         )
 
     # -- sessions ----------------------------------------------------------------------------------------------------
@@ -156,6 +170,16 @@ class Devices:
     async def close_session(self, session: int | str) -> str:
         """End a session."""
         return await self._sessions.close(session)
+
+
+def _order(firmware: Firmware, plan: Plan, name: str) -> Order:
+    return Order(firmware.project, plan, name, Path(firmware.project).name, firmware.target)
+
+
+def _for_a_board(firmware: Firmware) -> None:
+    if firmware.target == "linux":
+        which = f"build {firmware.build} is" if firmware.build else "it is"
+        raise BadInput("project", f"{which} for the linux target, which runs on no board: qemu_run runs it")
 
 
 def _watching(expect: Sequence[str], fail_on: Sequence[str], seconds: float) -> Watching:

@@ -5,6 +5,7 @@ OrchestratorError                 one sentence for people, fields and `reason` f
 │   └── PipelineError             a pipeline file: every mistake, with line and column
 ├── NotFound                      a build, project or file that is not there
 ├── Conflict                      the state of a build forbids the operation
+├── NotAgreed                     a person must say yes first; carries the question
 ├── ConfigError                   config.yaml: where and what would be right
 ├── WorkerFailed                  the worker ends as soon as it is started; its last words
 ├── StoreError                    the database: newer than this version, corrupt, not on a local disk
@@ -50,6 +51,16 @@ class PipelineError(BadInput):
             more = [f"and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
             lines = [f"{len(lines)} mistakes in the pipeline:", *lines[:_SHOWN], *more]
         OrchestratorError.__init__(self, "\n".join(lines))
+
+
+class NotAgreed(OrchestratorError):
+    """A board would be overwritten, and nobody has said yes to it. `question` is what a person is to be asked."""
+
+    reason = "not_agreed"
+
+    def __init__(self, question: str) -> None:
+        self.question = question
+        super().__init__(f"a person must say yes first: {question}")
 
 
 class NotFound(OrchestratorError):

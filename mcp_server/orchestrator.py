@@ -14,7 +14,7 @@ from mcp_server.config import Config
 from mcp_server.config_file import ConfigFile
 from mcp_server.config_rules import LOCAL
 from mcp_server.engine import signals, start
-from mcp_server.errors import BadInput, Conflict, NotFound
+from mcp_server.errors import BadInput, Conflict, NotAgreed, NotFound
 from mcp_server.hosts.base import Host
 from mcp_server.hosts.gap import is_hole
 from mcp_server.idf.installation import Installation
@@ -82,7 +82,7 @@ class Orchestrator:
         if self._store is not None:
             await self._store.aclose()
 
-    async def _refresh(self) -> None:
+    async def refresh(self) -> None:
         """Take over a config.yaml that changed since this process began. ConfigError: it has mistakes now."""
         if (changed := await asyncio.to_thread(self._file.changed)) is not None:
             self.config = changed
@@ -105,11 +105,11 @@ class Orchestrator:
         BadInput: no project, unknown target or host. EnvironmentMissing: no ESP-IDF. Returns before anything is run.
         """
         order = await self.order_build(project, target=target, clean=clean, host=host)
-        return await self._start(order, triggered_by)
+        return await self.start(order, triggered_by)
 
     async def order_build(self, project: str, *, target: str | None, clean: bool, host: str) -> Order:
         """What `start_build` would start. Raises what that does."""
-        await self._refresh()
+        await self.refresh()
         return await asyncio.to_thread(self.orders.idf_build, Path(project), target=target, clean=clean, host=host)
 
     async def start_remote(self, ask: RemoteAsk, *, triggered_by: str = "manual") -> Started:
@@ -118,14 +118,14 @@ class Orchestrator:
         With a project, a folder of this machine, its tree is synced there first. BadInput: unknown host, both or
         neither of task and command, no folder to work in, an unusable duration.
         """
-        await self._refresh()
-        return await self._start(await asyncio.to_thread(self.orders.remote, ask), triggered_by)
+        await self.refresh()
+        return await self.start(await asyncio.to_thread(self.orders.remote, ask), triggered_by)
 
     async def read_pipeline(
         self, *, path: str | None = None, text: str | None = None, params: Mapping[str, Any] | None = None
     ) -> Pipeline:
         """A pipeline, checked and worked out, from a file or from text. PipelineError: every mistake in it."""
-        await self._refresh()
+        await self.refresh()
         return await asyncio.to_thread(self.orders.read_pipeline, path, text, params or {})
 
     async def usual_durations(self, folder: Path, name: str) -> Mapping[str, float]:
@@ -138,12 +138,18 @@ class Orchestrator:
 
         return await store.read(statements)
 
-    async def start_pipeline(self, pipeline: Pipeline, folder: Path, *, triggered_by: str = "manual") -> Started:
-        """Run a pipeline; its relative paths start from `folder`. BadInput, EnvironmentMissing: of its `uses`."""
-        order = await asyncio.to_thread(self.orders.pipeline, pipeline, folder)
-        return await self._start(order, triggered_by)
+    async def start_pipeline(
+        self, pipeline: Pipeline, folder: Path, *, triggered_by: str = "manual", agreed: bool = False
+    ) -> Started:
+        """Run a pipeline; its relative paths start from `folder`.
 
-    async def _start(self, order: Order, triggered_by: str) -> Started:
+        BadInput, EnvironmentMissing: of its `uses`. NotAgreed, Conflict: as `start_plan`.
+        """
+        order = await asyncio.to_thread(self.orders.pipeline, pipeline, folder)
+        return await self.start(order, triggered_by, agreed=agreed)
+
+    async def start(self, order: Order, triggered_by: str = "manual", *, agreed: bool = False) -> Started:
+        """Start what was ordered. NotAgreed, Conflict: as `start_plan`."""
         return await self.start_plan(
             order.folder,
             order.plan,
@@ -151,6 +157,7 @@ class Orchestrator:
             target=order.target,
             triggered_by=triggered_by,
             project_name=order.project_name,
+            agreed=agreed,
         )
 
     async def start_plan(
@@ -163,8 +170,14 @@ class Orchestrator:
         triggered_by: str = "manual",
         project_name: str | None = None,
         retry_of: int | None = None,
+        agreed: bool = False,
     ) -> Started:
-        """Start any plan in a folder; the row is committed before the worker is woken."""
+        """Start any plan in a folder; the row is committed before the worker is woken.
+
+        NotAgreed: it overwrites a board, and nobody was asked (`agreed`). Conflict: that is forbidden.
+        """
+        if (question := self.orders.question(plan)) is not None and not agreed:
+            raise NotAgreed(question)
         store, now = await self.store(), self.clock.now()
         key = plans.args_key(name, plan)
 
@@ -186,18 +199,18 @@ class Orchestrator:
         await self.poke()
         return Started(build, joined)
 
-    async def retry(self, reference: int | str, *, failed_only: bool = True) -> Started:
+    async def retry(self, reference: int | str, *, failed_only: bool = True, agreed: bool = False) -> Started:
         """A new build of the same plan, linked by `retry_of`; `failed_only` leaves out the stages that passed.
 
-        Conflict: only failed and cancelled builds can be retried.
+        Conflict: only failed and cancelled builds can be retried. NotAgreed: as `start_plan`.
         """
+        await self.refresh()
         view = await self.get(reference)
         build = view.build
-        if build.status not in (BuildStatus.FAILED, BuildStatus.CANCELLED):
-            raise Conflict(f"build {build.id} is {build.status}: only a failed or cancelled build can be retried")
         return await self.start_plan(
             view.project.path,
-            plans.unfinished(build.plan, view.stages, build.round) if failed_only else build.plan,
+            self.orders.again(build, view.stages, failed_only=failed_only),
+            agreed=agreed,
             name=build.name,
             target=build.target,
             triggered_by="retry",
@@ -367,7 +380,7 @@ class Orchestrator:
 
         BadInput: unknown. A host that does not answer says so in its view and keeps nobody waiting for the others.
         """
-        await self._refresh()
+        await self.refresh()
         held = await (await self.store()).read(leases.holders)
         return await self.machines.look(name, held, check=check)
 

@@ -6,7 +6,7 @@ Never: store, engine, a front.
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,13 @@ from mcp_server.config import Config
 from mcp_server.config_rules import LOCAL
 from mcp_server.demo.place import is_demo_project, simulated_installation
 from mcp_server.durations import parse_duration
-from mcp_server.errors import BadInput, EnvironmentMissing, OrchestratorError, PipelineError
+from mcp_server.errors import BadInput, Conflict, EnvironmentMissing, OrchestratorError, PipelineError
 from mcp_server.hosts.registry import Hosts
 from mcp_server.idf.environment import choose_installation, find_installations
 from mcp_server.idf.installation import Installation, checked_target, read_version
 from mcp_server.idf.project import DEFAULT_TARGET, IdfProject, inspect_project
 from mcp_server.idf_stages import IdfStages
-from mcp_server.model import Plan, StageSpec
+from mcp_server.model import Build, Plan, Stage, StageSpec
 from mcp_server.pipelines import spec
 from mcp_server.pipelines.pipeline import Pipeline, PipelineStage
 from mcp_server.secret_store import Secrets
@@ -91,6 +91,18 @@ class Orders:
             timeout_s=self._config.defaults.timeout,
         )
         return Order(str(found.path), Plan(stages=(stage,)), "idf_build", found.name, target or found.target)
+
+    def question(self, plan: Plan) -> str | None:
+        """What a person must be asked before this plan is started; None: nothing. Conflict: it is forbidden."""
+        if (question := plans.board_question(plan)) is None:
+            return None
+        if self._config.security.allow_flash == "never":
+            raise Conflict(NEVER_FLASH)
+        return question if self._config.security.allow_flash == "ask" else None
+
+    def again(self, build: Build, stages: Sequence[Stage], *, failed_only: bool) -> Plan:
+        """What a retry of a build runs. Conflict: it is not over, or it passed."""
+        return plans.again(build, stages, failed_only=failed_only)
 
     def remote(self, ask: RemoteAsk) -> Order:
         """A command on a host. BadInput names the argument that cannot be used."""

@@ -5,9 +5,12 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from mcp_server.errors import Conflict
 from mcp_server.idf.installation import Installation
-from mcp_server.model import Plan, Stage, StageSpec, StageStatus, Sync
+from mcp_server.model import Build, BuildStatus, Plan, Stage, StageSpec, StageStatus, Sync
 from mcp_server.pipelines.pipeline import Pipeline, PipelineStage
+
+FLASH = "idf.flash"
 
 
 def idf_build(
@@ -143,6 +146,13 @@ def patch(project: Path, diff: Path, *, timeout_s: float = 60) -> StageSpec:
     return StageSpec(name="fix", kind="agent.patch", params=params, timeout_s=timeout_s)
 
 
+def again(build: Build, stages: Sequence[Stage], *, failed_only: bool) -> Plan:
+    """What a retry of a build runs. Conflict: it is not over, or it passed."""
+    if build.status not in (BuildStatus.FAILED, BuildStatus.CANCELLED):
+        raise Conflict(f"build {build.id} is {build.status}: only a failed or cancelled build can be retried")
+    return unfinished(build.plan, stages, build.round) if failed_only else build.plan
+
+
 def unfinished(plan: Plan, stages: Sequence[Stage], last_round: int) -> Plan:
     """The plan without the stages that passed in the last round; whole where all of them did."""
     passed = {stage.stage for stage in stages if stage.round == last_round and stage.status is StageStatus.SUCCESS}
@@ -152,6 +162,20 @@ def unfinished(plan: Plan, stages: Sequence[Stage], last_round: int) -> Plan:
         if stage.name not in passed
     )
     return plan.model_copy(update={"stages": left or plan.stages})
+
+
+def board_question(plan: Plan) -> str | None:
+    """What a person is asked before this plan overwrites boards; None where it touches none."""
+    asked = [_flash_words(stage) for stage in plan.stages if stage.kind == FLASH and not stage.skip]
+    return f"{'; '.join(asked)}?" if asked else None
+
+
+def _flash_words(stage: StageSpec) -> str:
+    params = stage.params
+    build, port = params.get("build"), params.get("port")
+    what = f"{f'build {build} of ' if build else ''}{Path(str(params.get('project'))).name}"
+    where = f"{port or 'the connected board'}{'' if stage.host == 'local' else f' on {stage.host}'}"
+    return f"Erase all of {where} and write {what} to it" if params.get("erase") else f"Write {what} to {where}"
 
 
 def args_key(name: str, plan: Plan) -> str:

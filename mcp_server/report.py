@@ -31,6 +31,8 @@ def build_report(
     first = f"joined pending build {view.build.id}: the same was asked for before\n" if joined else ""
     where = f"project {one_line(view.project.path, 200)}\n" if place else ""
     head, _, rest = _state(view, limit_bytes - size(first) - size(where)).partition("\n")
+    if place:
+        rest = rest.replace(f"\nin {view.project.path}/", "\nin ", 1)
     return f"{first}{head}\n{where}{rest}".rstrip("\n")
 
 
@@ -149,8 +151,10 @@ def _evidence(build: Build, stage: Stage, room: int) -> str:
     panic = stage.verdict.details.get("panic_report") if stage.verdict else None
     if isinstance(panic, list | tuple):
         return fit([_indented(str(line)) for line in panic], room)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    if stage.verdict and stage.verdict.details.get("says_all"):
+        return clip(summary, room)
     kept = stage.verdict.details.get("last_lines") if stage.verdict else None
-    lines = [str(line) for line in kept] if kept else (build.build_output or "").splitlines()[1:]
+    lines = (build.build_output or "").splitlines()[1:] if kept is None else [str(line) for line in kept]
     shown: list[str] = []
     left = room - size(summary) - 16
     for line in reversed([text for text in (one_line(line, 160) for line in lines) if text][-LOG_LINES:]):
@@ -261,7 +265,8 @@ def waits_for(view: "BuildView") -> str:
     kind, _, rest = holder.resource.partition(":")
     what = {"dir": f"the directory {rest.partition(':')[2]}", "host": f"a slot of host {rest}"}.get(kind)
     more = f" and {parts.plural(others, 'other build')}" if others else ""
-    return one_line(f"waits for build {holder.build}{more}, which holds {what or f'{kind} {rest}'}", 180)
+    hold = "which hold" if others else "which holds"
+    return one_line(f"waits for build {holder.build}{more}, {hold} {what or f'{kind} {rest}'}", 180)
 
 
 def _under_way(view: "BuildView") -> str:

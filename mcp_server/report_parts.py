@@ -30,6 +30,8 @@ def head(view: "BuildView", what: str, *more: str) -> str:
         parts.append(f"retry of {build.retry_of}")
     if any(stage.verdict and stage.verdict.details.get("simulated") for stage in view.stages):
         parts.append("simulated ESP-IDF")
+    if any(stage.verdict and stage.verdict.details.get("virtual_board") for stage in view.stages):
+        parts.append("simulated board")
     return one_line(" · ".join(part for part in parts if part), 240)
 
 

@@ -39,11 +39,14 @@ class Reading:
     found: str | None = None
     left: bool = False
     note: str = ""
+    broken: bool = False
+    """It ended as it should not have: the port was taken, or gone for too long."""
 
     @property
     def failed(self) -> bool:
         """The line that was waited for did not come, or there is no session to read."""
-        return (self.wait_for is not None and self.found is None) or (not self.open and not self.text)
+        missed = self.wait_for is not None and self.found is None
+        return missed or self.broken or (not self.open and not self.text)
 
     def summary(self) -> str:
         """The last line of an answer: whether it was found, how to go on."""
@@ -71,10 +74,11 @@ class Sessions:
         """
         orchestrator = self._orchestrator
         name = orchestrator.machines.hosts.resolve(host)[0]
-        found = await find_port(orchestrator.host(name), port)
+        machine = orchestrator.host(name)
+        found = await find_port(machine, port)
         if (number := await self._on(name, found.key)) is not None:
             return Started((await orchestrator.get(number)).build, joined=True)
-        refuse_stranger(found)
+        refuse_stranger(found, await machine.directory())
         where = {"port": found.stable or found.path, "key": found.key}
         plan = device_plans.monitor(where, host=name, baud=monitor.checked_baud(baud), idle_s=monitor.IDLE_S)
         return await orchestrator.start_plan(
@@ -120,7 +124,9 @@ class Sessions:
         self._read_to[number] = at
         more = bool((await monitor.read(host, stage.job_id, at, 1))[0])
         view = await self._orchestrator.get(number)
-        return Reading(number, logs.clean(data), view.build.status.is_open, wait_for, found, more, note)
+        status = view.build.status
+        broken = status is BuildStatus.FAILED
+        return Reading(number, logs.clean(data), status.is_open, wait_for, found, more, note, broken)
 
     async def send(self, reference: int | str, data: str, *, reset: bool) -> str:
         """Reset the board, then send text. Conflict: the session is over, or does not run yet."""

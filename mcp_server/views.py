@@ -104,8 +104,11 @@ def _blockers(c: sa.Connection, build: Build, stages: Sequence[Stage]) -> Sequen
     """Leases of other builds that a build with nothing running waits for."""
     if not build.status.is_open or any(stage.status.is_open for stage in stages):
         return ()
-    others = [lease for lease in leases.holders(c) if lease.build != build.id]
+    held = leases.holders(c)
+    others = [lease for lease in held if lease.build != build.id]
     directories = {f"dir:{stage.host}:{stage.directory}" for stage in build.plan.stages}
     hosts = {f"host:{host}" for stage in build.plan.stages for host in (stage.host, *stage.hosts)}
+    if any(lease.build == build.id and lease.resource in hosts for lease in held):
+        hosts = set[str]()  # it has its place, and is just beginning there
     groups = {f"group:{stage.group}" for stage in build.plan.stages if stage.group}
     return [x for x in others if x.resource in directories] or [x for x in others if x.resource in hosts | groups]

@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,11 @@ for _number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
     if signal.getsignal(_number) is signal.SIG_IGN:
         signal.signal(_number, signal.default_int_handler if _number is signal.SIGINT else signal.SIG_DFL)
 
-KEEP = ("PATH", "LANG", "TERM", "TMPDIR", "VIRTUAL_ENV", "CI", "PYTHONDONTWRITEBYTECODE")
+# A container's image may forbid bytecode to stay small. Here it would have each of some hundred processes compile the
+# whole package anew, and each of pytest's workers all tests: a seventh of the whole time.
+sys.dont_write_bytecode = False
+
+KEEP = ("PATH", "LANG", "TERM", "TMPDIR", "VIRTUAL_ENV", "CI")
 
 _connect = socket.socket.connect
 

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mcp_server.cli.device import Yes, agreed_to
 from mcp_server.cli.options import BuildNumber, Json
 from mcp_server.cli.session import with_orchestrator
 from mcp_server.cli.words import typed
@@ -41,17 +42,23 @@ def cancel(build: BuildNumber, json: Json = False) -> int:
 def retry(
     build: BuildNumber,
     all_stages: Annotated[bool, typer.Option("--all", help="Also the stages that passed.")] = False,
+    yes: Yes = False,
     json: Json = False,
 ) -> int:
     """Start a failed or cancelled build again, as a new build.
 
-    Returns at once; the record of the old build stays as it is. Exits 2 if the build succeeded or still runs.
+    Returns at once; the record of the old build stays as it is. One that flashes a board asks first. Exits 2 if the
+    build succeeded or still runs.
     """
 
     async def work(orchestrator: "Orchestrator") -> int:
         from mcp_server.cli import record, screen  # noqa: PLC0415  # as above
 
-        started = await orchestrator.retry(build, failed_only=not all_stages)
+        started = await agreed_to(
+            lambda agreed: orchestrator.retry(build, failed_only=not all_stages, agreed=agreed), yes=yes
+        )
+        if started is None:
+            return 1
         number = started.build.id
         if json:
             screen.print_json(record.of_view(await orchestrator.get(number)))

@@ -7,9 +7,11 @@ import typer
 
 from mcp_server.cli.options import Json, ProjectFolder
 from mcp_server.cli.session import with_orchestrator
-from mcp_server.errors import BadInput
+from mcp_server.errors import BadInput, NotAgreed
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from mcp_server.orchestrator import Orchestrator
     from mcp_server.views import Started
 
@@ -54,9 +56,7 @@ def flash(
     _checked("--monitor-s", monitor_s, 0)
 
     async def work(orchestrator: "Orchestrator") -> int:
-        if not yes and not agreed_to_flash(orchestrator, project, port, host, erase=erase):
-            return 1
-        start = orchestrator.devices.flash(
+        order = await orchestrator.devices.order_flash(
             project,
             build=build,
             port=port,
@@ -66,7 +66,8 @@ def flash(
             fail_on=fail_on or (),
             seconds=monitor_s,
         )
-        return await _followed(orchestrator, await start, json=json)
+        started = await agreed_to(lambda agreed: orchestrator.devices.start(order, agreed=agreed), yes=yes)
+        return 1 if started is None else await _followed(orchestrator, started, json=json)
 
     return with_orchestrator(work)
 
@@ -128,21 +129,22 @@ def _checked(name: str, seconds: float, least: float) -> None:
         raise BadInput(name, f"{seconds:g} is out of range: {least:g} to {MOST_S:g} seconds")
 
 
-def agreed_to_flash(
-    orchestrator: "Orchestrator", project: str, port: str | None, host: str, *, erase: bool = False
-) -> bool:
-    """Whether the person at the terminal says yes, or config.yaml has said it for good."""
+async def agreed_to(start: "Callable[[bool], Awaitable[Started]]", *, yes: bool) -> "Started | None":
+    """`start(agreed)` once the person at the terminal said yes, where that is needed; None: they did not.
+
+    BadInput: nobody can be asked.
+    """
     from mcp_server.cli import screen  # noqa: PLC0415  # as above
 
-    if orchestrator.config.security.allow_flash != "ask":
-        return True  # `never` is refused with its own sentence
+    try:
+        return await start(yes)
+    except NotAgreed as asked:
+        question = asked.question
     if not sys.stdin.isatty():
-        raise BadInput("--yes", "is needed where nobody can be asked: flashing overwrites the board")
-    where = f"{port or 'the connected board'}{'' if host == HERE else f' on {host}'}"
-    what = "Erase all of the flash and write" if erase else "Write"
+        raise BadInput("--yes", f"is needed where nobody can be asked: {question}")
     err = screen.err()
-    err.ask(f"{what} the firmware of {project} to {where}? [y/N] ")
+    err.ask(f"{question} [y/N] ")
     if sys.stdin.readline().strip().lower() in ("y", "yes"):
-        return True
+        return await start(True)
     err.say("nothing was flashed")
-    return False
+    return None

@@ -18,6 +18,7 @@ from mcp_server.cli.follow import follow, signals_heard
 from mcp_server.cli.here import SIGNAL_BASE, say_how_to_go_on
 from mcp_server.cli.screen import err, out, print_json
 from mcp_server.cli.story import Story, went_the_whole_way
+from mcp_server.config import Config
 from mcp_server.demo.board import CHIP, FOLDER
 from mcp_server.demo.chip import VirtualChip
 from mcp_server.demo.place import SELF_TEST_PASSED, fix_patch, lay_out
@@ -46,9 +47,16 @@ async def show_loop(orchestrator: "Orchestrator", folder: Path | None, *, json: 
     screen = err() if json else out()
     story = Story(screen, orchestrator.config, fix_patch(), simulated=simulated, board=has_esptool())
     story.begin(project, installation.version)
-    async with signals_heard() as heard, virtual_board() as port:
+    async with signals_heard() as heard, virtual_board(orchestrator.config) as port:
         plan = demo_plan(project, installation, port)
-        started = await orchestrator.start_plan(project, plan, name="demo", target="linux", project_name="greenhouse")
+        started = await orchestrator.start_plan(
+            project,
+            plan,
+            name="demo",
+            target="linux",
+            project_name="greenhouse",
+            agreed=True,  # the board is the demo's own
+        )
         followed = await follow(orchestrator, started.build.id, story, heard, None)
     if followed.left_by is not None:
         say_how_to_go_on(err(), started.build.id)
@@ -60,9 +68,9 @@ async def show_loop(orchestrator: "Orchestrator", folder: Path | None, *, json: 
 
 
 @contextlib.asynccontextmanager
-async def virtual_board() -> AsyncGenerator[Path | None]:
-    """The port of an empty virtual board, which is on while the block lasts; None where nobody could flash it."""
-    if not has_esptool():
+async def virtual_board(config: Config) -> AsyncGenerator[Path | None]:
+    """The port of an empty virtual board, which is on while the block lasts; None: nobody could flash it, or may."""
+    if not has_esptool() or config.security.allow_flash == "never":
         yield None
         return
     with tempfile.TemporaryDirectory(prefix="demo-board-") as folder:

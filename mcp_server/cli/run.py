@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 
-from mcp_server.cli.device import HERE, Expect, FailOn, Port, Yes, agreed_to_flash
+from mcp_server.cli.device import HERE, Expect, FailOn, Port, Yes, agreed_to
 from mcp_server.cli.options import Json, ProjectFolder
 from mcp_server.cli.session import with_orchestrator
 from mcp_server.cli.words import one_line
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mcp_server.orchestrator import Orchestrator
     from mcp_server.views import Started
 
-    Start = Callable[[Orchestrator], Awaitable[Started]]
+    Start = Callable[[Orchestrator, bool], Awaitable[Started]]
 
 Target = Annotated[str | None, typer.Option("--target", metavar="CHIP", help="Set this target first, e.g. esp32c3.")]
 Clean = Annotated[bool, typer.Option("--clean", help="Remove the build directory first.")]
@@ -66,20 +66,20 @@ def run(
         _only_with("--flash", of_board, given=flash)
         _only_with("--qemu or --flash", of_firmware, given=qemu or flash)
         asked = _Asked(project, target, clean, host or HERE, qemu, flash, port, expect or (), fail_on or ())
-        return _followed(asked.start, json=json, agreed=asked.agreed if flash and not yes else None)
+        return _followed(asked.start, yes=yes, json=json)
     running = {"--qemu": qemu or None, "--flash": flash or None}
-    _only_without_pipeline(pipeline, of_project | running | of_firmware | of_board)
+    _only_without_pipeline(pipeline, of_project | running | of_firmware | {"--port": port})
     _refuse_folder(pipeline)
     params = _params(param or ())
 
     if dry_run:
         return with_orchestrator(lambda orchestrator: _show_plan(orchestrator, pipeline, params, json=json))
 
-    async def start_pipeline(orchestrator: "Orchestrator") -> "Started":
+    async def start_pipeline(orchestrator: "Orchestrator", agreed: bool) -> "Started":
         read = await orchestrator.read_pipeline(path=pipeline, params=params)
-        return await orchestrator.start_pipeline(read, _folder_of(pipeline))
+        return await orchestrator.start_pipeline(read, _folder_of(pipeline), agreed=agreed)
 
-    return _followed(start_pipeline, json=json)
+    return _followed(start_pipeline, yes=yes, json=json)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +96,11 @@ class _Asked:
     expect: Sequence[str]
     fail_on: Sequence[str]
 
-    async def start(self, orchestrator: "Orchestrator") -> "Started":
+    async def start(self, orchestrator: "Orchestrator", agreed: bool) -> "Started":
         build: _Build = {"target": self.target, "clean": self.clean, "host": self.host}
         if not self.qemu and not self.flash:
             return await orchestrator.start_build(self.project, **build)
-        return await orchestrator.devices.build_and_run(
+        order = await orchestrator.devices.order_run(
             self.project,
             **build,
             qemu=self.qemu,
@@ -109,9 +109,7 @@ class _Asked:
             expect=self.expect,
             fail_on=self.fail_on,
         )
-
-    def agreed(self, orchestrator: "Orchestrator") -> bool:
-        return agreed_to_flash(orchestrator, self.project, self.port, HERE)
+        return await orchestrator.devices.start(order, agreed=agreed)
 
 
 class _Build(TypedDict):
@@ -120,14 +118,14 @@ class _Build(TypedDict):
     host: str
 
 
-def _followed(start: "Start", *, json: bool, agreed: "Callable[[Orchestrator], bool] | None" = None) -> int:
+def _followed(start: "Start", *, yes: bool, json: bool) -> int:
     async def work(orchestrator: "Orchestrator") -> int:
         from mcp_server.cli import follow, here  # noqa: PLC0415  # the model and rich, which --help does without
 
-        if agreed is not None and not agreed(orchestrator):
-            return 1
         async with follow.signals_heard() as heard:
-            started = await start(orchestrator)
+            started = await agreed_to(lambda agreed: start(orchestrator, agreed), yes=yes)
+            if started is None:
+                return 1
             return await here.follow_here(orchestrator, started, heard, json=json)
 
     return with_orchestrator(work)

@@ -8,6 +8,7 @@ from mcp_server.hosts.base import Host
 from mcp_server.model import Build, Lease
 
 SHOWN_S = 1  # a host that takes longer to answer is worth a word
+TAKEN_S = 0.2  # what is free is had sooner
 
 Tell = Callable[[str], Awaitable[None]]
 
@@ -37,9 +38,10 @@ class Belongings:
         if resource not in self._held:
             self._held[resource] = asyncio.create_task(self._line.acquire_one(resource, build=self._build))
         holding = self._held[resource]
-        done, _ = await asyncio.wait({holding}, timeout=SHOWN_S)
+        done, _ = await asyncio.wait({holding}, timeout=TAKEN_S)
         if not done:
-            await tell(f"waiting for {what}, which another build uses")
+            number = await self._line.holder_of(resource)
+            await tell(f"waiting for {what}, which {'another build' if number is None else f'build {number}'} uses")
         await asyncio.shield(holding)
 
     async def aclose(self) -> None:

@@ -115,6 +115,11 @@ class LeaseLine:
         )
         return (await asked)[0]
 
+    async def holder_of(self, resource: str) -> int | None:
+        """The build that has a resource now."""
+        held = await self._store.read(lambda c: table.held(c, {resource}))
+        return held[0][2] if held else None
+
     async def release(self, leases: Iterable[Lease], gate: Gate | None = None, *, heirs: bool = False) -> None:
         """What was given back in the store goes to the next in line.
 

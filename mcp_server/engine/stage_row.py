@@ -8,7 +8,7 @@ from typing import Any
 from mcp_server.engine.services import Services
 from mcp_server.engine.stages.base import Prepared
 from mcp_server.errors import StoreError
-from mcp_server.hosts.base import Exit, JobSpec
+from mcp_server.hosts.base import Exit, ExitReason, JobSpec
 from mcp_server.model import Build, Lease, Progress, Stage, StageStatus, Verdict
 from mcp_server.store import artifacts, builds, leases
 from mcp_server.store.events import append
@@ -98,12 +98,13 @@ class StageRow:
         """The verdict, what it left and found, and its place given back, in one transaction."""
         statuses = {"pass": StageStatus.SUCCESS, "cancelled": StageStatus.CANCELLED}
         now = self._services.clock.now()
+        ended_by_us = reason == "exit" and end is not None and end.reason is not ExitReason.EXIT  # its verdict stood
         # The job's own end: a worker that took over may have come long after it.
         ended_at = datetime.fromtimestamp(end.ended_at, UTC) if end and end.ended_at else now
         self.change(
             status=statuses.get(verdict.result, StageStatus.FAILED),
             reason=reason,
-            exit_code=end.code if end else None,
+            exit_code=end.code if end and not ended_by_us else None,
             verdict=verdict,
             started_at=min(self.stage.started_at or ended_at, ended_at),
             ended_at=ended_at,

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
 from datetime import timedelta
 from typing import TypeVar
 
@@ -27,6 +26,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 MANY = 1_000_000
+SESSION = "session:"
 CONFIRM_S = 0.3  # a job that ends sooner writes its end instead
 AWAY_S = (1, 2, 4, 8, 15)  # between two looks at a host that does not answer; the last one from then on
 
@@ -160,12 +160,12 @@ class StageRun:
         """A slot of a host, which is the row's from now on, and the turn of the stage's group. BadInput, _down's."""
         if self.stage.job_id is None:
             hosts = self.services.places(self.spec, self._down)
-            if self.spec.kind in WITHOUT_SLOT:
-                hosts = [replace(choice, slots=MANY) for choice in hosts]
         else:
             hosts = [Choice(f"{HOST}{self.stage.host}", MANY)]  # it runs there, however many may be started
         if not hosts:
             raise next(reversed(self._down.values()))
+        if self.spec.kind in WITHOUT_SLOT:
+            hosts = [Choice(choice.resource.replace(HOST, SESSION, 1), MANY, choice.order) for choice in hosts]
         group = [[Choice(f"group:{self.spec.group}")]] if self.spec.group else []
         held = await self.services.leases.acquire(
             [hosts, *group],
@@ -176,7 +176,7 @@ class StageRun:
             rank=self.rank,
             gate=self.gate,
         )
-        self.row.change(host=held[0].resource.removeprefix(HOST))
+        self.row.change(host=held[0].resource.removeprefix(HOST).removeprefix(SESSION))
         return held
 
     async def _attempt(self) -> tuple[Verdict, str, Exit | None]:

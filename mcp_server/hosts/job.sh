@@ -260,7 +260,7 @@ watch() { # ends the job when its time is over, with nobody's help
 }
 
 conclude() { # an exit record means that nothing of a timed out or cancelled job is left
-    read -r why _ <"$d/why"
+    { read -r why _ <"$d/why"; } 2>/dev/null || why=exit # the record was taken away: the timer is still to be ended
     case $why in
         timeout) wait "$timer" ;;
         *) [ -z "$timer" ] || kill "$timer" 2>/dev/null ;;

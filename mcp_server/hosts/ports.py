@@ -27,6 +27,7 @@ MOST_LINES = 4000
 MOST_NAMED = 32
 COMMAND_CHARS = 100
 KEY_CHARS = 120
+MONITOR = "The serial monitor of build-orchestrator"  # how the text of that program begins, which is an argument
 NO_BOARD = ("option", "qcserial", "sierra", "GobiNet")
 """Drivers of modems: they are listed, and never taken for a board that nobody named."""
 
@@ -38,11 +39,12 @@ _CONTROLS = re.compile(r"[^\x20-\x7e\xa0-\U0010ffff]+")
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """A process that has a port open. `job` is the id of the job it belongs to, of this or another orchestrator."""
+    """A process that has a port open. `job` is the id of the job it belongs to, which lies in `jobs_directory`."""
 
     pid: int
     command: str
     job: JobId | None = None
+    jobs_directory: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,11 +112,24 @@ async def find_port(host: Host, wanted: str | None) -> SerialPort:
     return port
 
 
-def refuse_stranger(port: SerialPort) -> None:
-    """Conflict where a program that is no job has the port: it would get half of what the board says."""
+def refuse_stranger(port: SerialPort, jobs_directory: str) -> None:
+    """Conflict where another program has the port: it would get half of what the board says.
+
+    Jobs in the same directory, what `Host.directory()` says, are no strangers: by its locks they lend the port, or end.
+    """
+    if taken := stranger(port, jobs_directory):
+        raise Conflict(taken)
+
+
+def stranger(port: SerialPort, jobs_directory: str) -> str:
+    """The sentence on who has the port and knows nothing of our locks; "" where none is seen."""
     for holder in port.holders:
         if holder.job is None:
-            raise Conflict(f"{port.path} is open in {holder.command} (pid {holder.pid}): close it first")
+            return f"{port.path} is open in {holder.command} (pid {holder.pid}): close it first"
+        if holder.jobs_directory != jobs_directory:
+            whose = f"{holder.command} (pid {holder.pid}), job {holder.job[:60]} of another build-orchestrator"
+            return f"{port.path} is open in {whose}: wait for its end, or end it there"
+    return ""
 
 
 def lock_folder(jobs_directory: str, key: str) -> str:
@@ -241,11 +256,17 @@ def _more(block: _Block, key: str, rest: str) -> None:
     if key == "driver":
         block.drivers.append(clean(rest))
     elif key == "command" and block.holders:
-        block.holders[-1] = replace(block.holders[-1], command=clean(rest, COMMAND_CHARS) or "?")
+        block.holders[-1] = replace(block.holders[-1], command=_command(rest))
     elif key == "job" and block.holders:
-        block.holders[-1] = replace(block.holders[-1], job=rest.rstrip("/").rpartition("/")[2] or None)
+        folder, _, job = rest.rstrip("/").rpartition("/")
+        block.holders[-1] = replace(block.holders[-1], job=job or None, jobs_directory=folder)
     else:
         block.values[key] = rest
+
+
+def _command(line: str) -> str:
+    """A process' command line as a name for it; of a monitor it is the program's text, which would tell nothing."""
+    return "a serial monitor of build-orchestrator" if MONITOR in line else clean(line, COMMAND_CHARS) or "?"
 
 
 def _port(block: _Block, key: str, unseen: bool) -> SerialPort:

@@ -227,6 +227,7 @@ class Cause:
     again: bool = False
 
 
+PORT_BUSY: Final = "port_busy"
 BOOT = "hold BOOT, press RESET, let go of BOOT, then flash again"
 UNPLUGGED = "check cable and power, then flash again"
 
@@ -240,7 +241,7 @@ _CAUSES: Final = (
     ),
     (
         r"port is busy|exclusively lock|Resource temporarily unavailable|Device or resource busy",
-        "port_busy",
+        PORT_BUSY,
         "{port} is open in another program: close it",
         False,
     ),

@@ -362,12 +362,19 @@ def why_not(path: str, error: Exception) -> Ended:
     return Ended(GONE, f"{path} cannot be opened: {str(error)[:300]}")
 
 
+def command_of(process: Path) -> str:
+    """The command line below /proc, as a name for the program."""
+    line = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
+    if "The serial monitor of build-orchestrator" in line:
+        return "a serial monitor of build-orchestrator"
+    return " ".join(line.split())[:100] or "a program"
+
+
 def user_of(path: str) -> str:
     """The program that has a device open, as far as /proc tells."""
     real = os.path.realpath(path)
     for link in Path("/proc").glob("[0-9]*/fd/*"):
         with suppress(OSError):
             if os.readlink(link) == real and link.parts[2] != str(os.getpid()):  # noqa: PTH115
-                name = (Path("/proc") / link.parts[2] / "comm").read_text(encoding="utf-8").strip()
-                return f"{name} (process {link.parts[2]})"
+                return f"{command_of(link.parents[1])} (process {link.parts[2]})"
     return "another program"

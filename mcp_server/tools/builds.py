@@ -1,13 +1,17 @@
 """Looking at builds, waiting for them, ending and repeating them."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
+from mcp.server.mcpserver import Elicit, Resolve
 from mcp_types import CallToolResult
 from pydantic import Field
 
 from mcp_server.errors import BadInput
+from mcp_server.model import Plan
+from mcp_server.tools import consent
 from mcp_server.tools.answers import CANCEL_S, Roots, answer, follow, orchestrator_of, project_path, to_the_end
 from mcp_server.tools.arguments import MAX_WAIT_S, Build, BuildRef, Ctx, Text, WaitS
+from mcp_server.tools.consent import Yes
 
 Detail = Literal["verdict", "stages", "sizes", "artifacts", "events"]
 Status = Literal["pending", "running", "success", "failed", "cancelled"]
@@ -87,10 +91,31 @@ async def build_cancel(ctx: Ctx, build: Build) -> CallToolResult:
     return answer(report.build_report(view))
 
 
-async def build_retry(ctx: Ctx, build: Build, failed_only: bool = True, wait_s: WaitS = 45) -> CallToolResult:
+MEND = "run `build-orchestrator retry BUILD --yes`, or set security.allow_flash: always in config.yaml"
+
+
+async def ask_to_flash(build: Any, failed_only: bool, ctx: Ctx) -> Yes | Elicit[Yes]:
+    """The question, where the retried build overwrites a board."""
+
+    async def plan() -> Plan:
+        orchestrator = await orchestrator_of(ctx)
+        view = await orchestrator.get(build)
+        return orchestrator.orders.again(view.build, view.stages, failed_only=failed_only)
+
+    return await consent.ask(ctx, plan())
+
+
+Agreed = Annotated[consent.Agreed, Resolve(ask_to_flash)]
+
+
+async def build_retry(
+    ctx: Ctx, agreed: Agreed, build: Build, failed_only: bool = True, wait_s: WaitS = 45
+) -> CallToolResult:
     """Repeat a failed or cancelled build as a new one, without the stages that passed."""
+    if (refused := consent.refusal(ctx, agreed, MEND, "build")) is not None:
+        return refused
     orchestrator = await orchestrator_of(ctx)
-    started = await to_the_end(orchestrator.retry(build, failed_only=failed_only))
+    started = await to_the_end(orchestrator.retry(build, failed_only=failed_only, agreed=True))
     return await follow(ctx, started.build.id, wait_s, joined=started.joined, place=True)
 
 

@@ -1,43 +1,42 @@
 """Boards and emulators: flashing after a yes, running in QEMU, serial sessions."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from mcp.server.mcpserver import AcceptedElicitation, Elicit, ElicitationResult, Resolve
+from mcp.server.mcpserver import Elicit, Resolve
 from mcp_types import CallToolResult
-from pydantic import BaseModel, BeforeValidator, Field
+from pydantic import BeforeValidator, Field
 
 from mcp_server.errors import BadInput
+from mcp_server.model import Plan
+from mcp_server.tools import consent
 from mcp_server.tools.answers import Roots, answer, follow, orchestrator_of, project_path, to_the_end
 from mcp_server.tools.arguments import BuildRef, Ctx, Project, Text, Texts, WaitS, none_is_empty
+from mcp_server.tools.consent import Yes
 
 Seconds = Annotated[int, Field(ge=0, le=3600)]
 Session = Annotated[BuildRef | None, Field(description="a session's number")]
 
 
-class Yes(BaseModel):
-    """What a person answers."""
-
-    ok: bool = Field(description="Overwrite the board's flash?")
+MEND = "pass confirm=true"
 
 
-def _can_ask(ctx: Ctx) -> bool:
-    capabilities = ctx.client_capabilities
-    return capabilities is not None and capabilities.elicitation is not None
+async def ask_to_flash(
+    project: str, build: Any, port: str, host: str, erase: bool, confirm: bool, roots: Roots, ctx: Ctx
+) -> Yes | Elicit[Yes]:
+    """The question that names build, board and host, once all of them are known to be there."""
+
+    async def plan() -> Plan:
+        orchestrator = await orchestrator_of(ctx)
+        path = await project_path(orchestrator, project, roots)
+        order = await orchestrator.devices.order_flash(
+            path, build=build, port=port or None, host=host or "local", erase=erase
+        )
+        return order.plan
+
+    return await consent.ask(ctx, plan(), confirm=confirm)
 
 
-async def ask_to_flash(project: str, port: str, host: str, erase: bool, confirm: bool, ctx: Ctx) -> Yes | Elicit[Yes]:
-    """A yes that was given already, by argument or config.yaml; else the question. Who cannot be asked says no."""
-    orchestrator = await orchestrator_of(ctx)
-    if confirm or orchestrator.config.security.allow_flash != "ask":
-        return Yes(ok=True)
-    if not _can_ask(ctx):
-        return Yes(ok=False)
-    where = f"{port or 'the connected board'}{'' if host in ('', 'local') else f' on {host}'}"
-    what = "Erase all of the flash and write" if erase else "Write"
-    return Elicit(f"{what} the firmware of {project} to {where}?", Yes)
-
-
-Agreed = Annotated[ElicitationResult[Yes], Resolve(ask_to_flash)]
+Agreed = Annotated[consent.Agreed, Resolve(ask_to_flash)]
 """A parameter that the SDK fills; no client sees it."""
 
 
@@ -57,10 +56,8 @@ async def idf_flash(
     wait_s: WaitS = 45,
 ) -> CallToolResult:
     """Flash what was built, watch it boot (expect, fail_on: regexes): pass, or the decoded panic."""
-    if not (isinstance(agreed, AcceptedElicitation) and agreed.data.ok):
-        if not _can_ask(ctx):
-            raise BadInput("confirm", "flashing asks a person first, and this client cannot: pass confirm=true")
-        return answer("nothing was flashed: the question was not answered with yes", is_error=True)
+    if (refused := consent.refusal(ctx, agreed, MEND, "confirm")) is not None:
+        return refused
     orchestrator = await orchestrator_of(ctx)
     start = orchestrator.devices.flash(
         await project_path(orchestrator, project, roots),
@@ -72,6 +69,7 @@ async def idf_flash(
         fail_on=fail_on,
         seconds=monitor_s,
         triggered_by="mcp",
+        agreed=True,
     )
     started = await to_the_end(start)
     return await follow(ctx, started.build.id, wait_s, joined=started.joined, place=not project.startswith("/"))

@@ -2,15 +2,18 @@
 
 import asyncio
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from mcp.server.mcpserver import ListRoots, Resolve
+from mcp.server.mcpserver import Elicit, ListRoots, Resolve
 from mcp_types import CallToolResult, ListRootsResult
 from pydantic import BeforeValidator, Field
 
 from mcp_server.errors import BadInput
+from mcp_server.model import Plan
+from mcp_server.tools import consent
 from mcp_server.tools.answers import answer, base_folder, client_roots, follow, orchestrator_of, to_the_end
 from mcp_server.tools.arguments import Ctx, Values, WaitS, none_is_empty
+from mcp_server.tools.consent import Yes
 
 
 async def _roots_of_path(path: str, ctx: Ctx) -> ListRoots | ListRootsResult | None:
@@ -22,9 +25,32 @@ File = Annotated[str, BeforeValidator(none_is_empty), Field(description="a pipel
 Yaml = Annotated[str, BeforeValidator(none_is_empty), Field(description="or its text")]
 
 
+MEND = "run it with `build-orchestrator run FILE --yes`, or set security.allow_flash: always in config.yaml"
+
+
+async def ask_to_flash(
+    path: str, yaml: str, params: Any, dry_run: bool, roots: PathRoots, ctx: Ctx
+) -> Yes | Elicit[Yes]:
+    """The question that names each board and what is written to it."""
+    if dry_run:
+        return Yes(ok=True)
+    orchestrator = await orchestrator_of(ctx)
+
+    async def plan() -> Plan:
+        file, folder = await asyncio.to_thread(_placed, path, roots)
+        pipeline = await orchestrator.read_pipeline(path=file, text=yaml or None, params=params)
+        return (await asyncio.to_thread(orchestrator.orders.pipeline, pipeline, folder)).plan
+
+    return await consent.ask(ctx, plan())
+
+
+Agreed = Annotated[consent.Agreed, Resolve(ask_to_flash)]
+
+
 async def pipeline_run(
     ctx: Ctx,
     roots: PathRoots,
+    agreed: Agreed,
     path: File = "",
     yaml: Yaml = "",
     params: Values = {},  # noqa: B006  (never changed)
@@ -42,7 +68,9 @@ async def pipeline_run(
         return answer(
             report_plan.plan_report(pipeline, orchestrator.machines.hosts, usual, orchestrator.config.notifications)
         )
-    started = await to_the_end(orchestrator.start_pipeline(pipeline, folder, triggered_by="mcp"))
+    if (refused := consent.refusal(ctx, agreed, MEND, "path")) is not None:
+        return refused
+    started = await to_the_end(orchestrator.start_pipeline(pipeline, folder, triggered_by="mcp", agreed=True))
     return await follow(ctx, started.build.id, wait_s, joined=started.joined, place=True)
 
 

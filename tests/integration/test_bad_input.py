@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from mcp_server.demo.place import lay_out
+from tests.integration.conftest import Cli, Said
 from tests.support.faults import worker_pid
 from tests.support.workers import end_everything
 
@@ -22,7 +23,7 @@ def nothing_left(home: Path) -> Iterator[None]:
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """The command line as a user runs it."""
+    """The command line as a user runs it, in a process of its own."""
     return subprocess.run(
         [sys.executable, "-m", "mcp_server", *arguments],
         capture_output=True,
@@ -33,7 +34,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
     )
 
 
-def refused(result: subprocess.CompletedProcess[str], *words: str) -> None:
+def refused(result: Said | subprocess.CompletedProcess[str], *words: str) -> None:
     """One sentence on stderr, nothing on stdout, exit code 2."""
     assert result.returncode == 2, result
     assert result.stdout == ""
@@ -47,11 +48,10 @@ NASTY = ["$(touch pwned)", "`touch pwned`", "a'b", 'a"b', "a\nb", "a;b", "../.."
 
 
 @pytest.mark.parametrize("name", NASTY, ids=range(len(NASTY)))
-def test_a_project_that_is_none_is_refused_whatever_it_is_called(name: str, tmp_path: Path) -> None:
+def test_a_project_that_is_none_is_refused_whatever_it_is_called(cli: Cli, name: str, tmp_path: Path) -> None:
     """Ours. Nothing of a name is ever run, cut at a newline, or printed without bound."""
-    refused(run("run", f"--project={tmp_path}/{name}"), "project")
+    refused(cli("run", f"--project={tmp_path}/{name}"), "project")
     assert not (tmp_path / "pwned").exists()
-    assert not Path("pwned").exists()
 
 
 def test_a_file_in_the_folders_place(tmp_path: Path) -> None:
@@ -60,44 +60,44 @@ def test_a_file_in_the_folders_place(tmp_path: Path) -> None:
     refused(run("run", "--project", str(tmp_path / "main.c")), "project", "main.c")
 
 
-def test_a_folder_without_cmakelists_and_a_plain_cmake_project(tmp_path: Path) -> None:
+def test_a_folder_without_cmakelists_and_a_plain_cmake_project(cli: Cli, tmp_path: Path) -> None:
     """Ours. idf.py itself says only that it cannot load project_description.json."""
-    refused(run("run", "--project", str(tmp_path)), "CMakeLists.txt")
+    refused(cli("run", "--project", str(tmp_path)), "CMakeLists.txt")
     (tmp_path / "CMakeLists.txt").write_text("cmake_minimum_required(VERSION 3.16)\nproject(plain)\n")
-    refused(run("run", "--project", str(tmp_path)), "project.cmake")
+    refused(cli("run", "--project", str(tmp_path)), "project.cmake")
 
 
-def test_no_esp_idf_says_how_to_get_it(tmp_path: Path) -> None:
+def test_no_esp_idf_says_how_to_get_it(cli: Cli, tmp_path: Path) -> None:
     """Ours. The demo's marker is what lets the simulated one build; another project is not built by it."""
     firmware = lay_out(tmp_path / "firmware")
     (firmware / ".build-orchestrator-demo").unlink()
-    refused(run("run", "--project", str(firmware)), "ESP-IDF", "IDF_PATH")
+    refused(cli("run", "--project", str(firmware)), "ESP-IDF", "IDF_PATH")
 
 
-def test_an_idf_path_that_leads_nowhere(tmp_path: Path) -> None:
+def test_an_idf_path_that_leads_nowhere(cli: Cli, tmp_path: Path) -> None:
     """Ours. What was named is never silently replaced by another."""
     firmware = lay_out(tmp_path / "firmware")
     (firmware / ".build-orchestrator-demo").unlink()
-    refused(run("run", "--project", str(firmware), IDF_PATH=str(tmp_path / "nowhere")), "IDF_PATH", "nowhere")
+    refused(cli("run", "--project", str(firmware), IDF_PATH=str(tmp_path / "nowhere")), "IDF_PATH", "nowhere")
 
 
-def test_an_unknown_target_lists_those_there_are(tmp_path: Path) -> None:
+def test_an_unknown_target_lists_those_there_are(cli: Cli, tmp_path: Path) -> None:
     """Ours."""
     firmware = lay_out(tmp_path / "firmware")
-    refused(run("run", "--project", str(firmware), "--target", "z80"), "target", "z80", "linux")
+    refused(cli("run", "--project", str(firmware), "--target", "z80"), "target", "z80", "linux")
     assert not (firmware / "build").exists()
 
 
 @pytest.mark.parametrize("number", ["0", "-1", "x", "1e9", "9" * 30, "42; rm -rf /", ""])
-def test_a_build_number_that_is_none(number: str) -> None:
+def test_a_build_number_that_is_none(cli: Cli, number: str) -> None:
     """Ours."""
-    refused(run("cancel", "--", number))
+    refused(cli("cancel", "--", number))
 
 
-def test_a_build_that_is_not_there() -> None:
+def test_a_build_that_is_not_there(cli: Cli) -> None:
     """Ours."""
     for command in ("cancel", "retry", "logs"):
-        refused(run(command, "4711"), "4711")
+        refused(cli(command, "4711"), "4711")
 
 
 @pytest.mark.parametrize(
@@ -111,34 +111,34 @@ def test_a_build_that_is_not_there() -> None:
         ("a: &a [*a, *a]\n", ("config.yaml",)),
     ],
 )
-def test_a_config_that_cannot_be_used(home: Path, text: str, words: tuple[str, ...]) -> None:
+def test_a_config_that_cannot_be_used(cli: Cli, home: Path, text: str, words: tuple[str, ...]) -> None:
     """Interfaces: unknown keys name the nearest known one, with their place."""
     (home / "config.yaml").write_text(text)
-    refused(run("builds"), *words)
+    refused(cli("builds"), *words)
 
 
-def test_a_damaged_and_a_newer_database(home: Path) -> None:
+def test_a_damaged_and_a_newer_database(cli: Cli, home: Path) -> None:
     """Ours. Neither is touched."""
     database = home / "orchestrator.db"
     database.write_bytes(b"not a database" * 1000)
-    refused(run("builds"), "orchestrator.db")
+    refused(cli("builds"), "orchestrator.db")
     assert database.read_bytes() == b"not a database" * 1000
 
     database.unlink()
-    assert run("builds").returncode == 0
+    assert cli("builds").returncode == 0
     end_everything(home)
     with sqlite3.connect(database) as connection:
         connection.execute("UPDATE meta SET value = '99' WHERE key = 'schema'")
     connection.close()
-    refused(run("builds"), "schema 99")
+    refused(cli("builds"), "schema 99")
     assert worker_pid(home) is None
 
 
-def test_a_home_that_cannot_be_written(tmp_path: Path) -> None:
+def test_a_home_that_cannot_be_written(cli: Cli, tmp_path: Path) -> None:
     """Ours. Root writes everywhere, so here a file stands in the folder's place."""
     (tmp_path / "file").write_text("")
     for place in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/nowhere")):
-        refused(run("builds", BUILD_ORCHESTRATOR_HOME=str(place)), "BUILD_ORCHESTRATOR_HOME")
+        refused(cli("builds", BUILD_ORCHESTRATOR_HOME=str(place)), "BUILD_ORCHESTRATOR_HOME")
 
 
 def test_a_second_worker_by_hand(home: Path) -> None:
@@ -149,21 +149,21 @@ def test_a_second_worker_by_hand(home: Path) -> None:
         refused(run("worker"), "another worker")
 
 
-def test_looking_starts_no_worker(home: Path) -> None:
+def test_looking_starts_no_worker(cli: Cli, home: Path) -> None:
     """Ours. Only what is to be done starts one; the schema is made all the same."""
     for command in (["builds"], ["status"], ["--help"], ["doctor"]):
-        run(*command)
+        cli(*command)
 
     assert (home / "orchestrator.db").exists()
     assert worker_pid(home) is None
 
 
-def test_half_a_job_directory_does_not_stop_the_next_build(home: Path, tmp_path: Path) -> None:
+def test_half_a_job_directory_does_not_stop_the_next_build(cli: Cli, home: Path, tmp_path: Path) -> None:
     """Ours. What a machine's crash left in jobs/ is no job of ours, and nothing of it is deleted by a build."""
     (home / "jobs" / "0123456789ab" / "half").mkdir(parents=True)
     (home / "jobs" / "0123456789ab" / "half" / "log").write_text("begun")
     firmware = lay_out(tmp_path / "firmware")
-    result = run("run", "--project", str(firmware))
+    result = cli("run", "--project", str(firmware))
 
     assert result.returncode == 1
     assert "valve_opne" in result.stdout

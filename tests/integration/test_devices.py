@@ -1,30 +1,20 @@
 """Boards and emulators through the orchestrator, as every front asks for them: a real worker, a pty as the board."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
-from mcp_server.config import load_config
 from mcp_server.demo.chip import VirtualChip
 from mcp_server.demo.place import lay_out
 from mcp_server.errors import BadInput, Conflict, NotFound
 from mcp_server.model import BuildStatus
 from mcp_server.orchestrator import Orchestrator
 from tests.support.pty_board import PtyBoard
-from tests.support.workers import end_everything
+
+pytestmark = pytest.mark.worker_inside
 
 LIMIT_S = 40
-
-
-@pytest_asyncio.fixture
-async def orchestrator(home: Path) -> AsyncIterator[Orchestrator]:
-    orchestrator = Orchestrator(load_config())
-    yield orchestrator
-    await orchestrator.aclose()
-    end_everything(home)
 
 
 @pytest.fixture
@@ -91,7 +81,7 @@ async def test_only_what_was_built_is_flashed_and_only_where_that_is_allowed(
         source.write_text(source.read_text().replace("valve_opne", "valve_open"))
         built = (await orchestrator.start_build(str(project))).build.id
         await orchestrator.wait(built, LIMIT_S)
-        with pytest.raises(BadInput, match="its target is linux, which runs on no board"):
+        with pytest.raises(BadInput, match="build 2 is for the linux target, which runs on no board"):
             await devices.flash(str(project), port=chip.port)
         emulated = await devices.emulate(str(project), expect=["SELF TEST PASSED"], seconds=20)
         view = await orchestrator.wait(emulated.build.id, LIMIT_S)

@@ -11,11 +11,20 @@ from pathlib import Path
 
 import serial
 
-from mcp_server.demo.chip import image
+from mcp_server.demo.chip import VirtualChip, image
 from mcp_server.demo.chip.models import MODELS
 
 ESPTOOL = (sys.executable, "-m", "esptool")
 PRINTED = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+ECHO = b"""#!/bin/sh
+echo "app: started"
+while read line; do echo "app: got $line"; done
+"""
+
+
+def chip(tmp_path: Path, **more: object) -> VirtualChip:
+    """One whose flash is `flash.bin` there, a file that it makes or finds."""
+    return VirtualChip(tmp_path / "flash.bin", **more)  # pyright: ignore[reportArgumentType]
 
 
 @dataclass(frozen=True)

@@ -103,7 +103,8 @@ def _front(home: Path, waited_for: list[int]) -> subprocess.Popen[bytes]:
 def _kill_one(
     chance: random.Random, home: Path, front: subprocess.Popen[bytes], report: Report, lost: set[int]
 ) -> None:
-    what = chance.choice(["front", "worker", "worker", "supervisor"])
+    kinds = ["front", "worker", "worker", "supervisor"]
+    what = chance.choice([kind for kind in kinds if not report.kills[kind]] or kinds)  # one of each, however few
     if what == "front":
         front.kill()
         report.kills[what] += 1
@@ -134,14 +135,22 @@ def worker_pid(home: Path) -> int | None:
 
 
 def _supervisors(home: Path) -> Iterator[tuple[int, int]]:
-    """Processes that supervise a job of this home, with the build they belong to."""
+    """Processes that supervise a job of this home, with the build they belong to; their timers lead no session."""
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             words = path.read_bytes().split(b"\0")
         except OSError:
             continue
-        if b"_supervise" in words and any(word.startswith(str(home).encode()) for word in words):
-            yield int(path.parent.name), int(words[words.index(b"_supervise") + 1].split(b"-")[1])
+        pid = int(path.parent.name)
+        if b"_supervise" in words and any(word.startswith(str(home).encode()) for word in words) and _leads(pid):
+            yield pid, int(words[words.index(b"_supervise") + 1].split(b"-")[1])
+
+
+def _leads(pid: int) -> bool:
+    try:
+        return os.getsid(pid) == pid
+    except ProcessLookupError:
+        return False
 
 
 def processes_with(text: str) -> list[int]:

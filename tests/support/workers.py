@@ -1,12 +1,58 @@
-"""Ends the worker of a home and makes sure that nothing of it is left."""
+"""A home's worker: run inside this process, or ended, with everything it left."""
 
+import asyncio
 import contextlib
 import os
 import select
 import signal
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
+from mcp_server.clock import SystemClock
+from mcp_server.config import load_config
+from mcp_server.engine import start
+from mcp_server.engine.signals import announce
+from mcp_server.engine.worker import Worker, take_lock
+from mcp_server.store.database import Store
 from tests.support.faults import processes_with, worker_pid
+
+
+@contextlib.asynccontextmanager
+async def worker_inside(home: Path) -> AsyncGenerator[None]:
+    """Whatever would start this home's worker as a process starts it as a task here: the same worker, 0.5 s cheaper.
+
+    It holds the home's lock under our own pid, so it has to be gone before anybody ends the home's worker.
+    """
+    loop = asyncio.get_running_loop()
+    running: list[tuple[asyncio.Task[None], Store, int]] = []
+
+    def begin(handed_down: int) -> None:
+        lock = take_lock(home, handed_down)
+        assert lock is not None
+        config = load_config()
+        store = Store(config.database_url, home, lambda: announce(home))
+        running.append((loop.create_task(Worker(config, store, SystemClock()).serve()), store, lock))
+
+    process = start._start_worker
+
+    def start_inside(at: Path, lock: int) -> None:
+        if at == home:
+            loop.call_soon_threadsafe(begin, os.dup(lock))
+        else:
+            process(at, lock)
+
+    start._start_worker = start_inside
+    try:
+        yield
+    finally:
+        start._start_worker = process
+        for task, store, lock in running:
+            task.cancel()
+            await asyncio.wait({task})
+            await store.aclose()
+            os.close(lock)
+            if not task.cancelled():
+                task.result()
 
 
 def end_worker(home: Path, number: int = signal.SIGTERM) -> None:
@@ -14,6 +60,11 @@ def end_worker(home: Path, number: int = signal.SIGTERM) -> None:
     if not home.is_dir() or (pid := worker_pid(home)) is None:
         return
     assert _left(pid, number), f"worker {pid} did not leave"
+    for (
+        child,
+        _,
+    ) in start._started:  # ours, too, where we are the front: it looks after them when it next pokes, or never
+        child.poll()
 
 
 def end_everything(home: Path) -> None:

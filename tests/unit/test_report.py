@@ -10,30 +10,19 @@ from mcp_server.model import (
     BuildStatus,
     Diagnosis,
     Diagnostic,
-    Lease,
     Plan,
-    Progress,
     StageSpec,
     StageStatus,
     Verdict,
 )
 from tests.unit.tools.fake import (
-    NOON,
-    PROJECT,
+    FLASHED,
     TWO_ERRORS,
     a_build,
     a_stage,
     a_view,
     failed_view,
-    running_view,
     succeeded_view,
-)
-
-FLASHED = (
-    Artifact(path="bootloader/bootloader.bin", size=20_512, sha256="b" * 64, kind="bootloader", offset="0x0"),
-    Artifact(path="blink.bin", size=182_304, sha256="a" * 64, kind="app", offset="0x10000"),
-    Artifact(path="blink.elf", size=4_112_880, sha256="c" * 64, kind="elf"),
-    Artifact(path="partition_table/partition-table.bin", size=3072, sha256="d" * 64, offset="0x8000"),
 )
 
 
@@ -285,6 +274,17 @@ def test_a_success_names_what_was_made_and_where() -> None:
         "in /home/me/blink/build",
     ]
     assert report.size(text) <= 500
+    placed = report.build_report(a_view(build, stage, artifacts=FLASHED), place=True)
+    project = next(line for line in placed.splitlines() if line.startswith("project ")).removeprefix("project ")
+    near = build.model_copy(update={"artifacts_path": f"{project}/build"})
+    assert report.build_report(a_view(near, stage, artifacts=FLASHED), place=True).endswith("\nin build")
+
+
+def test_a_board_that_is_none_is_called_simulated() -> None:
+    """Interfaces: each simulated part says so."""
+    stage = a_stage(StageStatus.SUCCESS, verdict=Verdict(result="pass", details={"virtual_board": True}))
+
+    assert report.build_report(a_view(a_build(status=BuildStatus.SUCCESS), stage)).endswith("simulated board")
 
 
 def test_an_address_that_is_none_is_shown_as_it_is() -> None:
@@ -304,94 +304,6 @@ def test_a_success_tells_what_a_test_saw() -> None:
     )
 
     assert "run: SELF TEST PASSED" in report.build_report(a_view(a_build(status=BuildStatus.SUCCESS), *stages))
-
-
-def test_a_cancelled_build_says_so_and_how_to_build_again() -> None:
-    """interfaces: cancelled is no failure."""
-    text = report.build_report(a_view(a_build(status=BuildStatus.CANCELLED, retry_of=41), elapsed_s=12.4))
-
-    assert text.splitlines() == [
-        "build 42 cancelled · esp32c3 · 12 s · retry of 41",
-        "more: build_retry(42) builds it again",
-    ]
-
-
-def test_a_pending_build_names_the_build_it_waits_for() -> None:
-    """interfaces: what a pending build waits for."""
-    lease = Lease(resource="dir:local:/p/build", slot=0, build=41, stage=None, reason="build 41", taken_at=NOON)
-    slot = Lease(resource="host:local", slot=0, build=40, stage="build", reason="stage build", taken_at=NOON)
-
-    text = report.build_report(a_view(a_build(), blocked_by=(lease, slot), elapsed_s=3))
-    alone = report.build_report(a_view(a_build(), elapsed_s=3), joined=True)
-
-    assert text.splitlines() == [
-        "build 42 pending · esp32c3 · 3.0 s · waits for build 41 and 1 other build, which holds the directory /p/build",
-        "more: build_wait(42) · build_cancel(42)",
-    ]
-    assert alone.splitlines()[:2] == [
-        "joined pending build 42: the same was asked for before",
-        "build 42 pending · esp32c3 · 3.0 s · waits for the worker",
-    ]
-
-
-def test_a_running_build_tells_step_and_time_left() -> None:
-    """interfaces: progress and ETA."""
-    text = report.build_report(running_view(412, 1043, elapsed_s=41))
-
-    assert text.splitlines() == [
-        "build 42 running stage build · esp32c3 · 41 s · about 63 s left",
-        "412/1043 compiling gpio.c",
-        'more: build_wait(42) · build_log(42, "build", tail=20)',
-    ]
-
-
-def test_a_build_that_is_being_cancelled_is_not_called_running() -> None:
-    """Ours."""
-    view = a_view(a_build(status=BuildStatus.RUNNING, cancel_requested=True), a_stage(StageStatus.RUNNING))
-
-    assert report.build_report(view).startswith("build 42 is being cancelled")
-
-
-@pytest.mark.parametrize(
-    ("done", "total", "typical_s", "elapsed_s", "left_s"),
-    [
-        (0, 0, None, 10, None),
-        (0, 0, 40.0, 10, 30),
-        (1, 1000, 40.0, 10, 30),  # too little done to reckon from
-        (0, 0, 40.0, 50, None),  # longer than usual: nothing is known
-        (500, 1000, None, 10, 10),
-        (500, 1000, 40.0, 10, 20),  # half of each: 10 by the steps, 30 by experience
-        (500, 1000, 40.0, 90, 90),  # longer than usual: by the steps alone
-    ],
-)
-def test_the_time_left_comes_from_steps_and_experience(
-    done: int, total: int, typical_s: float | None, elapsed_s: float, left_s: float | None
-) -> None:
-    """Ours. Steps count for as much as is done of them."""
-    assert report.eta_s(running_view(done, total, typical_s=typical_s, elapsed_s=elapsed_s)) == pytest.approx(left_s)
-
-
-def test_a_stage_that_waits_says_for_what_and_where_is_said_when_asked() -> None:
-    """Ours. A build directory in use by hand is no "waits for the worker"."""
-    stage = a_stage(StageStatus.WAITING, job_id=None, progress=Progress(message="waiting for ninja (process 7)"))
-    view = a_view(a_build(status=BuildStatus.RUNNING), stage, elapsed_s=3)
-
-    assert report.build_report(view, place=True).splitlines() == [
-        "build 42 running · esp32c3 · 3.0 s",
-        f"project {PROJECT.path}",
-        "waiting for ninja (process 7)",
-        "more: build_wait(42) · build_cancel(42)",
-    ]
-    assert report.step(view)[2] == "waiting for ninja (process 7)"
-
-
-def test_steps_of_one_stage_tell_nothing_of_the_others() -> None:
-    """Ours. Half of the first of two stages is not half of the build."""
-    plan = Plan(stages=(*a_build().plan.stages, StageSpec(name="run", kind="idf.run")))
-    stage = a_stage(StageStatus.RUNNING, progress=Progress(done=5, total=10))
-    view = a_view(a_build(status=BuildStatus.RUNNING, plan=plan), stage, typical_s=60, elapsed_s=20)
-
-    assert report.eta_s(view) == 40
 
 
 def test_a_panic_is_told_by_its_frames_and_not_by_the_end_of_the_log() -> None:

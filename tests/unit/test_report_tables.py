@@ -8,25 +8,18 @@ from mcp_server import report, report_tables
 from mcp_server.idf.doctor import Check
 from mcp_server.logs import LogSlice
 from mcp_server.model import (
-    Artifact,
     BuildStatus,
     Event,
     StageStatus,
 )
 from tests.unit.tools.fake import (
+    FLASHED,
     NOON,
     PROJECT,
     a_build,
     a_stage,
     a_view,
     succeeded_view,
-)
-
-FLASHED = (
-    Artifact(path="bootloader/bootloader.bin", size=20_512, sha256="b" * 64, kind="bootloader", offset="0x0"),
-    Artifact(path="blink.bin", size=182_304, sha256="a" * 64, kind="app", offset="0x10000"),
-    Artifact(path="blink.elf", size=4_112_880, sha256="c" * 64, kind="elf"),
-    Artifact(path="partition_table/partition-table.bin", size=3072, sha256="d" * 64, offset="0x8000"),
 )
 
 

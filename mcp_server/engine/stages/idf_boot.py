@@ -10,7 +10,7 @@ from mcp_server.engine.stages.idf_monitor import job_of, port_of, why_ended
 from mcp_server.engine.stages.panics import decoded_panic
 from mcp_server.errors import OrchestratorError
 from mcp_server.hosts.base import Exit, ExitReason
-from mcp_server.hosts.ports import lock_folder
+from mcp_server.hosts.ports import lock_folder, refuse_stranger
 from mcp_server.idf import monitor
 from mcp_server.idf.activation import activate
 from mcp_server.idf.environment import job_environment
@@ -22,6 +22,10 @@ from mcp_server.model import Progress, Verdict
 
 OPENING_S = 1  # of the time limit: the watch ends by itself before its job would be ended
 WAIT_S = 20  # for a job that is just letting the port go
+VIRTUAL = b"virtual chip: a simulated "
+"""How the virtual chip begins whatever it prints."""
+START_BYTES = 4096  # in which that is looked for: a chip may have said something before its reset
+NO_LINES = "this port has no lines"
 
 
 class BootLog:
@@ -29,10 +33,17 @@ class BootLog:
 
     def __init__(self, firmware: FirmwareLog) -> None:
         self.firmware, self.board = firmware, monitor.BoardBytes()
+        self._start = b""
 
     def feed(self, data: bytes) -> None:
         if said := self.board.feed(data):
+            self._start += said[: START_BYTES - len(self._start)]
             self.firmware.feed(said)
+
+    @property
+    def is_virtual(self) -> bool:
+        """Whether the board is the virtual chip, which says so."""
+        return VIRTUAL in self._start
 
     def close(self) -> None:
         if said := self.board.close():
@@ -62,6 +73,7 @@ class IdfBoot:
     async def prepare(self, context: StageContext) -> Prepared:
         params, host = context.params, context.host
         port = await port_of(context)
+        refuse_stranger(port, await context.host.directory())
         await context.hold(f"port:{host.name}:{port.key}", f"the port {port.path}")
         baud = params.get("baud") or await asyncio.to_thread(_console_baud, _build_dir(context)) or monitor.BAUD
         session = monitor.Session(
@@ -92,7 +104,10 @@ class IdfBoot:
         if end.reason is ExitReason.EXIT and end.code != 0 and not firmware.decided:
             verdict = verdict.model_copy(update={"result": "fail", "summary": why_ended(end, board)})
         about: dict[str, Any] = {"port": resolved.get("port"), "baud": resolved.get("baud")}
-        notes = [remark for remark in board.remarks if remark.startswith(("port gone", "this port has no lines"))]
+        if observer.is_virtual:
+            about["virtual_board"] = True
+        wanted = ("port gone",) if verdict.result == "pass" else ("port gone", NO_LINES)  # it booted: no button needed
+        notes = [remark for remark in board.remarks if remark.startswith(wanted)]
         if notes:
             about["notes"] = [*verdict.details.get("notes", ()), *notes]
         if firmware.panic is not None:
@@ -136,6 +151,8 @@ async def _decoded(context: StageContext, panic: Panic) -> dict[str, Any]:
     description = await asyncio.to_thread(_json, build_dir / "project_description.json")
     target = str(context.params.get("target") or description.get("target") or "esp32")
     elf = build_dir / str(description.get("app_elf") or "no project_description.json")
+    if description.get("simulated"):
+        target = "linux"  # what the virtual chip runs is a program of this machine
     program = await asyncio.to_thread(addr2line_for, target, await _environment(context))
     return await decoded_panic(panic, elf, program, Path(context.params["project"]), context.spec.name)
 

@@ -12,11 +12,11 @@ from mcp_server.engine.stages.command import own_tree
 from mcp_server.errors import BadInput, Conflict, HostUnreachable, OrchestratorError
 from mcp_server.hosts import files
 from mcp_server.hosts.base import Exit, ExitReason
-from mcp_server.hosts.ports import SerialPort, find_port, lock_folder, refuse_stranger
+from mcp_server.hosts.ports import SerialPort, find_port, lock_folder, refuse_stranger, stranger
 from mcp_server.idf import flash_tool
 from mcp_server.idf.environment import job_environment
 from mcp_server.idf.flash import BAUD, FlashPlan, Image, plan_flash
-from mcp_server.idf.flash_log import SAID, Board, Cause, FlashLog, cause_of
+from mcp_server.idf.flash_log import PORT_BUSY, SAID, Board, Cause, FlashLog, cause_of
 from mcp_server.idf.installation import Installation
 from mcp_server.idf.monitor import yield_port
 from mcp_server.idf.products import collect
@@ -35,7 +35,8 @@ class IdfFlash:
     live = True
 
     async def ready(self, context: StageContext) -> None:
-        pass
+        if context.config.security.allow_flash == "never":  # it may have been forbidden since the build was started
+            raise Conflict("security.allow_flash of config.yaml is `never`: no board is flashed from here")
 
     async def prepare(self, context: StageContext) -> Prepared:
         last = _last(context.previous)
@@ -99,12 +100,12 @@ class IdfFlash:
         """The port, this build's from now on."""
         clock = SystemClock()
         port = await find_port(context.host, context.params.get("port"))
-        refuse_stranger(port)
+        refuse_stranger(port, await context.host.directory())
         began = clock.monotonic()
         await context.hold(f"port:{context.host.name}:{port.key}", f"the port {port.path}")
         if clock.monotonic() - began > LONG_S:
             port = await find_port(context.host, port.path)
-            refuse_stranger(port)
+            refuse_stranger(port, await context.host.directory())
         return port
 
     async def _bring(self, context: StageContext, plan: FlashPlan, port: SerialPort) -> str:
@@ -140,7 +141,11 @@ class IdfFlash:
         details = {**observer.details(), "port": resolved["described"], "target": resolved["target"]}
         if resolved.get("careful"):
             details["without_loader"] = True
-        return _judge(observer, end, resolved, details, tried=bool(_last(context.previous)))
+        verdict = _judge(observer, end, resolved, details, tried=bool(_last(context.previous)))
+        if verdict.details.get("cause") != PORT_BUSY or not (holder := await _holder(context, resolved["port"])):
+            return verdict
+        summary = f"{holder}; {SAID[observer.board]}"
+        return verdict.model_copy(update={"summary": summary, "details": {**verdict.details, "says_all": True}})
 
 
 def _judge(log: FlashLog, end: Exit, resolved: Any, details: dict[str, Any], *, tried: bool) -> Verdict:
@@ -167,6 +172,14 @@ def _judge(log: FlashLog, end: Exit, resolved: Any, details: dict[str, Any], *, 
     if cause.again and not tried and not resolved.get("encrypted"):
         details |= {"again": True, "erased": log.erased}
     return Verdict(result="fail", summary=f"{cause.sentence}; {state}", details=details)
+
+
+async def _holder(context: StageContext, path: str) -> str:
+    """Who has the port that esptool could not lock, having come first by a moment; "" where nobody can be seen."""
+    try:
+        return stranger(await find_port(context.host, path), await context.host.directory())
+    except BadInput:  # it is gone by now
+        return ""
 
 
 def _silent(log: FlashLog) -> Cause:

@@ -6,7 +6,7 @@ from mcp_server.config_rules import LOCAL
 from mcp_server.engine.stages.base import Observer, Prepared, StageContext, result_of
 from mcp_server.errors import BadInput, Conflict
 from mcp_server.hosts.base import Exit, ExitReason
-from mcp_server.hosts.ports import SerialPort, find_port, lock_folder
+from mcp_server.hosts.ports import SerialPort, find_port, lock_folder, refuse_stranger
 from mcp_server.idf import monitor
 from mcp_server.idf.environment import job_environment
 from mcp_server.model import Progress, Verdict
@@ -55,6 +55,7 @@ class IdfMonitor:
     async def prepare(self, context: StageContext) -> Prepared:
         params, host = context.params, context.host
         port = await port_of(context)
+        refuse_stranger(port, await context.host.directory())
         await refuse_if_watched(context, port)
         await context.hold(f"monitor:{host.name}:{port.key}", f"the monitor of {port.path}")
         session = monitor.Session(

@@ -17,7 +17,7 @@ _NOBITS = 8
 
 
 class BadElf(Exception):
-    """The file is no 32-bit little-endian ELF file, or it is cut short. The text says which."""
+    """The file is no little-endian ELF file, or it is cut short. The text says which."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,20 +75,22 @@ def read_elf(path: Path) -> Elf:
         while chunk := file.read(CHUNK_BYTES):
             digest.update(chunk)
         file.seek(0)
-        header = file.read(52)
-        if len(header) < 52 or header[:6] != b"\x7fELF\x01\x01":
+        header = file.read(64)
+        wide = header[:6] == b"\x7fELF\x02\x01"  # a program of this machine, as the virtual chip runs it
+        if len(header) < 64 or not (wide or header[:6] == b"\x7fELF\x01\x01"):
             raise BadElf(f"{path} is no ELF file of a 32-bit chip")
         machine = struct.unpack_from("<H", header, 18)[0]
-        (at,) = struct.unpack_from("<I", header, 32)
-        entry_size, count, names_index = struct.unpack_from("<3H", header, 46)
-        if entry_size < 40 or not names_index < count <= MAX_SECTIONS:
+        (at,) = struct.unpack_from("<Q", header, 40) if wide else struct.unpack_from("<I", header, 32)
+        entry_size, count, names_index = struct.unpack_from("<3H", header, 58 if wide else 46)
+        if entry_size < (64 if wide else 40) or not names_index < count <= MAX_SECTIONS:
             raise BadElf(f"{path} has no table of sections: it was stripped or cut short")
         file.seek(at)
         table = file.read(entry_size * count)
         if len(table) < entry_size * count:
             raise BadElf(f"{path} is cut short: its table of sections lies beyond its end")
         # name, type, flags, address, offset, size
-        sections = [struct.unpack_from("<6I", table, index * entry_size) for index in range(count)]
+        layout = "<2I4Q" if wide else "<6I"
+        sections = [struct.unpack_from(layout, table, index * entry_size) for index in range(count)]
 
         def content(section: tuple[int, ...]) -> bytes:
             if section[1] == _NOBITS or section[5] > MAX_SECTION_BYTES:

@@ -222,17 +222,6 @@ async def test_installation_outlives_an_impatient_client(plugin: PluginRoot) -> 
     await until(lambda: len(plugin.environments()) == 1)
 
 
-async def test_without_uv_pip_installs(plugin: PluginRoot) -> None:
-    """Ours. The real venv and pip, with no network and a project that needs none."""
-    plugin.with_python()
-
-    async with connected(plugin) as client:
-        if await tools(client) == ["setup"]:
-            assert "is installed" in (await call(client, "setup"))[0]
-        assert await call(client, "doctor") == ("the real server", False)
-    assert len(plugin.environments()) == 1
-
-
 @pytest.mark.skipif(shutil.which("uv") is None, reason="uv is not on PATH")
 async def test_with_the_real_uv(plugin: PluginRoot) -> None:
     """Ours. The options that we give to uv are uv's."""
@@ -248,8 +237,11 @@ async def test_with_the_real_uv(plugin: PluginRoot) -> None:
     assert "pip install" not in said
 
 
-async def test_failed_installation_says_why_and_tries_again(plugin: PluginRoot) -> None:
-    """Ours. What pip said last reaches the model as an error; once mended, setup(again=true) goes on."""
+async def test_without_uv_pip_installs_says_why_it_failed_and_tries_again(plugin: PluginRoot) -> None:
+    """Ours. What pip said last reaches the model as an error; once mended, setup(again=true) goes on.
+
+    The real venv and pip, with no network and a project that needs none.
+    """
     plugin.with_short_grace().with_python()
     project = plugin.root / "pyproject.toml"
     sound = project.read_text()
@@ -265,6 +257,8 @@ async def test_failed_installation_says_why_and_tries_again(plugin: PluginRoot) 
         project.write_text(sound)
         assert "is installed" in (await call(client, "setup", again=True))[0]
         assert await tools(client) == ["doctor"]
+        assert await call(client, "doctor") == ("the real server", False)
+    assert len(plugin.environments()) == 1
 
 
 async def test_server_that_dies_at_once_is_reported(plugin: PluginRoot) -> None:

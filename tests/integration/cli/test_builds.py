@@ -10,13 +10,14 @@ import pytest
 
 from tests.integration.cli.conftest import Lay
 from tests.integration.cli.program import LIMIT_S, PROGRAM, await_text, ended, run, start
+from tests.integration.conftest import Cli
 from tests.support.faults import worker_pid
 
 CAUSE = "main/thermostat.c:8:9 error: implicit declaration of function 'valve_opne'"
 HANGING = {"IDF_DEMO_HANG": "1"}
 
 
-def test_a_failed_build_and_all_that_one_does_with_it(lay: Lay) -> None:
+def test_a_failed_build_and_all_that_one_does_with_it(cli: Cli, lay: Lay) -> None:
     folder = lay()
 
     failed = run("run", "--project", folder)
@@ -25,37 +26,37 @@ def test_a_failed_build_and_all_that_one_does_with_it(lay: Lay) -> None:
     assert "more: build-orchestrator logs 1 build" in failed.stdout
     assert "build 1 started\n" in failed.stderr and "stage build: failed after" in failed.stderr
 
-    listed = run("builds", "--project", folder, "--status", "failed")
+    listed = cli("builds", "--project", folder, "--status", "failed")
     assert listed.stdout.splitlines()[1].split()[:4] == ["1", "greenhouse", "linux", "failed"]
-    assert [row["id"] for row in json.loads(run("builds", "--json").stdout)] == [1]
-    assert CAUSE in run("status", "1").stdout
+    assert [row["id"] for row in json.loads(cli("builds", "--json").stdout)] == [1]
+    assert CAUSE in cli("status", "1").stdout
 
-    matching = run("logs", "1", "--grep", "error: implicit")
+    matching = cli("logs", "1", "--grep", "error: implicit")
     assert (matching.returncode, matching.stdout.count("\n")) == (0, 1)
     assert "1 of " in matching.stderr
-    piece = json.loads(run("logs", "1", "build", "--offset", "0", "--max-bytes", "100", "--json").stdout)
+    piece = json.loads(cli("logs", "1", "build", "--offset", "0", "--max-bytes", "100", "--json").stdout)
     assert piece["next_offset"] == 100 and len(piece["text"].encode()) <= 100
 
-    again = run("retry", "1")
+    again = cli("retry", "1")
     assert (again.returncode, again.stdout) == (0, "build 2 started, a retry of build 1\n")
-    assert run("status", "2", "--watch").stdout.count(CAUSE) == 1
-    over = run("cancel", "2")
+    assert cli("status", "2", "--watch").stdout.count(CAUSE) == 1
+    over = cli("cancel", "2")
     assert (over.returncode, over.stdout) == (2, "")
     assert over.stderr == "build-orchestrator: build 2 is over already: failed\n"
 
 
-def test_a_build_that_passes_is_0_and_its_json_is_whole(lay: Lay) -> None:
-    done = run("run", "--project", lay(mended=True), "--json")
+def test_a_build_that_passes_is_0_and_its_json_is_whole(cli: Cli, lay: Lay) -> None:
+    done = cli("run", "--project", lay(mended=True), "--json")
 
     whole = json.loads(done.stdout)
     assert done.returncode == 0
     assert whole["build"]["status"] == "success" and whole["stages"][0]["exit_code"] == 0
     assert any(artifact["path"].endswith(".elf") for artifact in whole["artifacts"])
-    again = run("retry", str(whole["build"]["id"]))
+    again = cli("retry", str(whole["build"]["id"]))
     assert (again.returncode, again.stdout) == (2, "")
 
 
-def test_what_cannot_be_built_is_refused_with_2_and_one_sentence(lay: Lay, tmp_path: Path) -> None:
+def test_what_cannot_be_built_is_refused_with_2_and_one_sentence(cli: Cli, lay: Lay, tmp_path: Path) -> None:
     folder = lay(mended=True)
     (tmp_path / "plain").mkdir()
     cases = {
@@ -68,18 +69,18 @@ def test_what_cannot_be_built_is_refused_with_2_and_one_sentence(lay: Lay, tmp_p
     }
 
     for arguments, argument in cases.items():
-        refused = run("run", *arguments)
+        refused = cli("run", *arguments)
         assert (refused.returncode, refused.stdout) == (2, ""), arguments
         assert refused.stderr.startswith(f"build-orchestrator: {argument}"), refused.stderr
         assert refused.stderr.count("\n") == 1 and len(refused.stderr) < 700, refused.stderr
-    assert run("builds").stdout == ""
+    assert cli("builds").stdout == ""
 
 
-def test_cancel_ends_a_running_build_and_whoever_follows_it_hears_of_it(lay: Lay) -> None:
+def test_cancel_ends_a_running_build_and_whoever_follows_it_hears_of_it(cli: Cli, lay: Lay) -> None:
     with start("run", "--project", lay(mended=True), **HANGING) as following:
         await_text(following, "running on local")
 
-        cancelled = run("cancel", "1")
+        cancelled = cli("cancel", "1")
         code, out, err = ended(following)
 
     assert (cancelled.returncode, cancelled.stdout) == (0, "build 1 is cancelled\n")
@@ -87,7 +88,7 @@ def test_cancel_ends_a_running_build_and_whoever_follows_it_hears_of_it(lay: Lay
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_without_a_terminal_leaves_the_build_running(lay: Lay, number: signal.Signals) -> None:
+def test_a_signal_without_a_terminal_leaves_the_build_running(cli: Cli, lay: Lay, number: signal.Signals) -> None:
     with start("run", "--project", lay(mended=True), **HANGING) as following:
         await_text(following, "running on local")
         following.send_signal(number)
@@ -95,21 +96,21 @@ def test_a_signal_without_a_terminal_leaves_the_build_running(lay: Lay, number: 
 
     assert (code, out) == (128 + number, "")
     assert "build 1 goes on without this terminal" in err and "build-orchestrator cancel 1" in err
-    assert [row["status"] for row in json.loads(run("builds", "--json").stdout)] == ["running"]
-    assert run("cancel", "1").returncode == 0
+    assert [row["status"] for row in json.loads(cli("builds", "--json").stdout)] == ["running"]
+    assert cli("cancel", "1").returncode == 0
 
 
-def test_a_build_that_waits_for_another_says_for_which(lay: Lay) -> None:
+def test_a_build_that_waits_for_another_says_for_which(cli: Cli, lay: Lay) -> None:
     folder = lay(mended=True)
     with start("run", "--project", folder, **HANGING) as first:
         await_text(first, "running on local")
         with start("run", "--project", folder) as second:
             await_text(second, "build 2 waits for build 1")
 
-            assert "waits for build 1" in run("status").stdout
-            run("cancel", "2")
+            assert "waits for build 1" in cli("status").stdout
+            cli("cancel", "2")
             assert ended(second)[0] == 1
-        run("cancel", "1")
+        cli("cancel", "1")
 
 
 def test_a_follower_outlives_a_killed_worker(lay: Lay, home: Path) -> None:
@@ -137,16 +138,16 @@ def test_a_followed_log_has_every_byte_once(lay: Lay, home: Path) -> None:
     assert followed.stdout == log.read_bytes() != b""
 
 
-def test_following_what_is_not_there_is_refused(lay: Lay) -> None:
-    run("run", "--project", lay())
+def test_following_what_is_not_there_is_refused(cli: Cli, lay: Lay) -> None:
+    cli("run", "--project", lay())
 
     for arguments in (("logs", "9", "-f"), ("logs", "1", "nonsense", "-f"), ("logs", "1", "$(reboot)")):
-        refused = run(*arguments)
+        refused = cli(*arguments)
         assert (refused.returncode, refused.stdout, refused.stderr.count("\n")) == (2, "", 1), refused.stderr
 
 
-def test_a_reader_that_leaves_early_is_no_error(lay: Lay) -> None:
-    run("run", "--project", lay())
+def test_a_reader_that_leaves_early_is_no_error(cli: Cli, lay: Lay) -> None:
+    cli("run", "--project", lay())
     read, write = os.pipe()
     os.close(read)
 

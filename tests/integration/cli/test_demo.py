@@ -4,14 +4,48 @@ import json
 import os
 import shutil
 import sqlite3
+import subprocess
+from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
-from tests.integration.cli.program import Terminal, run
+import pytest
+
+from tests.conftest import KEEP
+from tests.integration.cli.program import LIMIT_S, PROGRAM, Terminal
+from tests.integration.conftest import Cli
+from tests.support.workers import end_everything
 
 
-def test_the_loop_goes_all_the_way_and_says_what_is_simulated(home: Path) -> None:
-    done = run("demo")
+@dataclass(frozen=True)
+class Told:
+    """A demo that has been run in a home of its own, by a process of its own."""
+
+    done: subprocess.CompletedProcess[str]
+    environment: dict[str, str]
+
+    @property
+    def home(self) -> Path:
+        return Path(self.environment["BUILD_ORCHESTRATOR_HOME"])
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
+    """For those that only look, and for whoever runs it again."""
+    folder = tmp_path_factory.mktemp("told")
+    (folder / "user").mkdir()
+    own = {"HOME": str(folder / "user"), "BUILD_ORCHESTRATOR_HOME": str(folder / "home")}
+    environment = {name: os.environ[name] for name in KEEP if name in os.environ} | own
+    done = subprocess.run(
+        [*PROGRAM, "demo"], capture_output=True, text=True, timeout=3 * LIMIT_S, check=False, cwd="/", env=environment
+    )
+    yield Told(done, own)
+    end_everything(folder / "home")
+
+
+def test_the_loop_goes_all_the_way_and_says_what_is_simulated(told: Told) -> None:
+    done = told.done
 
     assert (done.returncode, done.stderr) == (0, "")
     out = done.stdout
@@ -24,58 +58,60 @@ def test_the_loop_goes_all_the_way_and_says_what_is_simulated(home: Path) -> Non
         if line.startswith(("✗", "✓", "  board", "  emulator", "  developer", "  ESP-IDF")):
             assert "simulated" in line or "virtual" in line
     assert len(out.splitlines()) <= 46
-    assert max(len(line) for line in out.splitlines() if str(home) not in line) <= 80
+    assert max(len(line) for line in out.splitlines() if str(told.home) not in line) <= 80
 
 
-def test_the_record_is_what_was_told(home: Path) -> None:
-    run("demo")
-
-    with closing(sqlite3.connect(home / "orchestrator.db")) as database:
+def test_the_record_is_what_was_told(told: Told) -> None:
+    with closing(sqlite3.connect(told.home / "orchestrator.db")) as database:
         query = "select round, stage, status from stages where status != 'skipped' order by round, started_at"
         rows = database.execute(query).fetchall()
     assert rows[:3] == [(1, "build", "failed"), (1, "fix", "success"), (2, "build", "success")]
     assert set(rows[3:]) == {(2, stage, "success") for stage in ("run", "image", "flash", "boot")}
-    assert len(list(home.glob("jobs/*/*-1-*/log"))) == 7
+    assert len(list(told.home.glob("jobs/*/*-1-*/log"))) == 7
 
 
-def test_it_can_be_run_again_and_elsewhere(tmp_path: Path) -> None:
-    for folder in (tmp_path / "a b", tmp_path / "a b", tmp_path / "$(reboot)"):
-        done = run("demo", "--dir", str(folder))
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert "valve_open();" in (folder / "main" / "thermostat.c").read_text()
-    assert len(json.loads(run("builds", "--json").stdout)) == 3
-
-
-def test_json_is_one_object_and_the_story_goes_to_stderr() -> None:
-    done = run("demo", "--json")
+def test_run_again_its_json_is_one_object_and_the_story_goes_to_stderr(told: Told, cli: Cli) -> None:
+    done = cli("demo", "--json", **told.environment)
 
     assert done.returncode == 0
     assert json.loads(done.stdout)["build"]["round"] == 2
     assert "red → mended → green → verified" in done.stderr
+    assert len(json.loads(cli("builds", "--json", **told.environment).stdout)) == 2
+    (source,) = told.home.glob("projects/*/main/thermostat.c")
+    assert "valve_open();" in source.read_text()
 
 
-def test_a_folder_with_other_things_in_it_is_refused_and_left_alone(tmp_path: Path) -> None:
+def test_it_can_be_run_elsewhere(cli: Cli, tmp_path: Path) -> None:
+    """Ours. In a folder whose name a shell would take apart, or run."""
+    folder = tmp_path / "a b $(reboot)"
+    done = cli("demo", "--dir", str(folder))
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "valve_open();" in (folder / "main" / "thermostat.c").read_text()
+
+
+def test_a_folder_with_other_things_in_it_is_refused_and_left_alone(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "precious").touch()
 
-    done = run("demo", "--dir", str(tmp_path / "mine"))
+    done = cli("demo", "--dir", str(tmp_path / "mine"))
 
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["precious"]
 
 
-def test_without_a_compiler_it_says_what_to_install_and_starts_nothing(tmp_path: Path) -> None:
+def test_without_a_compiler_it_says_what_to_install_and_starts_nothing(cli: Cli, tmp_path: Path) -> None:
     tools = tmp_path / "bin"
     tools.mkdir()
     for name in ("sh", "git", "ninja"):
         if found := shutil.which(name):
             (tools / name).symlink_to(found)
 
-    done = run("demo", PATH=str(tools))
+    done = cli("demo", PATH=str(tools))
 
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert "the demo needs a C compiler" in done.stderr and "install" in done.stderr
-    assert run("builds").stdout == ""
+    assert cli("builds").stdout == ""
 
 
 def test_in_a_terminal_it_ends_the_same() -> None:

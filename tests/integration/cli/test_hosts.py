@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.cli.program import Terminal, run
+from tests.integration.cli.program import Terminal
+from tests.integration.conftest import Cli
 from tests.support.sshd import Sshd, why_not
 
 pytestmark = [
@@ -39,9 +40,9 @@ def fingerprint(server: Sshd) -> str:
     return shown.stdout.split()[1]
 
 
-def test_an_unknown_host_is_trusted_after_a_question_and_then_looked_at(server: Sshd) -> None:
+def test_an_unknown_host_is_trusted_after_a_question_and_then_looked_at(cli: Cli, server: Sshd) -> None:
     """Issue. The fingerprint is ssh-keygen's; nothing is written before the yes."""
-    before = run("hosts", "f")
+    before = cli("hosts", "f")
     with Terminal(("hosts", "trust", "f")) as refused:
         refused.expect(QUESTION)
         refused.press("\n")
@@ -51,7 +52,7 @@ def test_an_unknown_host_is_trusted_after_a_question_and_then_looked_at(server: 
         trusted.expect(QUESTION)
         trusted.press("yes\n")
         assert trusted.end() == 0
-    after = run("hosts", "f")
+    after = cli("hosts", "f")
 
     assert before.returncode == 1 and "is not known" in before.stdout
     assert fingerprint(server) in trusted.shown and fingerprint(server) in before.stdout
@@ -60,31 +61,31 @@ def test_an_unknown_host_is_trusted_after_a_question_and_then_looked_at(server: 
     assert after.stdout.splitlines()[1].split()[:2] == ["far", "f"]
 
 
-def test_a_changed_key_is_refused_until_the_named_command_has_run(server: Sshd) -> None:
+def test_a_changed_key_is_refused_until_the_named_command_has_run(cli: Cli, server: Sshd) -> None:
     """Issue. The exact command that removes the old one; then the new key is asked about like any other."""
-    run("hosts", "trust", "far", "--fingerprint", fingerprint(server))
+    cli("hosts", "trust", "far", "--fingerprint", fingerprint(server))
     server.kill()
     server.make_key("host_ed25519")
     server.start()
 
-    seen = run("hosts", "far")
-    refused = run("hosts", "trust", "far", "--fingerprint", fingerprint(server))
+    seen = cli("hosts", "far")
+    refused = cli("hosts", "trust", "far", "--fingerprint", fingerprint(server))
     assert seen.returncode == 1 and "CHANGED" in seen.stdout
     assert refused.returncode == 2 and "NOT the one that is known" in refused.stdout
     command = refused.stderr[refused.stderr.index("ssh-keygen") :].strip()
     subprocess.run(shlex.split(command), check=True, capture_output=True)
-    again = run("hosts", "trust", "far", "--fingerprint", fingerprint(server))
+    again = cli("hosts", "trust", "far", "--fingerprint", fingerprint(server))
 
     assert again.returncode == 0, again.stderr
-    assert run("hosts", "far").returncode == 0
+    assert cli("hosts", "far").returncode == 0
 
 
-def test_a_server_that_is_down_says_so_and_keeps_nobody_waiting(server: Sshd) -> None:
+def test_a_server_that_is_down_says_so_and_keeps_nobody_waiting(cli: Cli, server: Sshd) -> None:
     """interfaces: reachability; the others are shown all the same."""
-    run("hosts", "trust", "far", "--fingerprint", fingerprint(server))
+    cli("hosts", "trust", "far", "--fingerprint", fingerprint(server))
     server.kill()
 
-    looked = run("hosts")
+    looked = cli("hosts")
 
     assert looked.returncode == 1
     assert "far" in looked.stdout and "unreachable" in looked.stdout

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.cli.program import Terminal, run
+from tests.integration.cli.program import Terminal
+from tests.integration.conftest import Cli
 from tests.support.three_hosts import write_config
 
 QUESTION = "Detach or cancel? [d]etach, [c]ancel, Enter follows on: "
@@ -32,8 +33,8 @@ def go(file: Path) -> None:
     (file.parent / "far" / "yocto-builder" / "go").touch()
 
 
-def status_of(number: int) -> str:
-    return json.loads(run("status", str(number), "--json").stdout)["build"]["status"]
+def status_of(cli: Cli, number: int) -> str:
+    return json.loads(cli("status", str(number), "--json").stdout)["build"]["status"]
 
 
 def test_a_pipeline_is_painted_watched_from_another_terminal_and_left_standing(file: Path) -> None:
@@ -61,7 +62,9 @@ def test_a_pipeline_is_painted_watched_from_another_terminal_and_left_standing(f
 
 
 @pytest.mark.parametrize(("answer", "code", "status"), [("d\n", 130, "running"), ("c\n", 1, "cancelled")])
-def test_ctrl_c_asks_and_a_pipeline_is_left_or_cancelled(file: Path, answer: str, code: int, status: str) -> None:
+def test_ctrl_c_asks_and_a_pipeline_is_left_or_cancelled(
+    cli: Cli, file: Path, answer: str, code: int, status: str
+) -> None:
     """Seed. Every stage of a cancelled pipeline ends, on whichever host; a detached one goes on."""
     with Terminal(("run", str(file))) as terminal:
         terminal.expect("[████████░░]  80%")
@@ -70,14 +73,16 @@ def test_ctrl_c_asks_and_a_pipeline_is_left_or_cancelled(file: Path, answer: str
         terminal.press(answer)
 
         assert terminal.end() == code
-    assert status_of(1) == status
+    assert status_of(cli, 1) == status
     go(file)
-    if status == "running":
+    if status == "cancelled":
+        assert "build 1 cancelled" in terminal.shown
+    else:
         assert "build 1 goes on without this terminal" in terminal.shown
-        run("status", "1", "--watch")
+        cli("status", "1", "--watch")
 
 
-def test_the_seeds_own_file_is_shown_by_a_dry_run(home: Path, tmp_path: Path) -> None:
+def test_the_seeds_own_file_is_shown_by_a_dry_run(cli: Cli, home: Path, tmp_path: Path) -> None:
     """Seed. Its servers and its pipeline load as they stand; a dry run dials nobody."""
     (home / "config.yaml").write_text(
         "servers:\n"
@@ -87,7 +92,7 @@ def test_the_seeds_own_file_is_shown_by_a_dry_run(home: Path, tmp_path: Path) ->
     )
     example = Path(__file__).parents[3] / "examples" / "ccu2-full-build.yaml"
 
-    shown = run("run", str(example), "--dry-run")
+    shown = cli("run", str(example), "--dry-run")
 
     assert shown.returncode == 0, shown.stderr
     assert shown.stdout.startswith("ccu2-full-build · 3 stages · at most 3 at a time")
@@ -95,13 +100,13 @@ def test_the_seeds_own_file_is_shown_by_a_dry_run(home: Path, tmp_path: Path) ->
     assert all(len(line) <= 80 for line in shown.stdout.splitlines())
 
 
-def test_a_retry_leaves_out_what_passed(file: Path) -> None:
+def test_a_retry_leaves_out_what_passed(cli: Cli, file: Path) -> None:
     """interfaces: build_retry, failed_only."""
     go(file)
-    assert run("run", str(file)).returncode == 1
+    assert cli("run", str(file)).returncode == 1
 
-    run("retry", "1")
-    retried = json.loads(run("status", "2", "--watch").stdout and run("status", "2", "--json").stdout)
+    cli("retry", "1")
+    retried = json.loads(cli("status", "2", "--watch").stdout and cli("status", "2", "--json").stdout)
 
     assert retried["build"]["retry_of"] == 1
     assert "yocto-image" not in {row["stage"] for row in retried["stages"]}

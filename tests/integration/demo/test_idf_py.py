@@ -158,7 +158,7 @@ def test_only_the_demos_project_is_built(small: IdfPy) -> None:
 @pytest.mark.parametrize(
     ("words", "env", "sentence"),
     [
-        (["set-target", "esp32c3"], {}, "Target esp32c3 needs ESP-IDF itself"),
+        (["set-target", "esp32s3"], {}, "Target esp32s3 needs ESP-IDF itself"),
         (["set-target", "linux"], {}, "linux is still in preview. You have to append '--preview' option"),
         (["set-target", "esp99"], {}, "'esp99' is not one of 'esp32', 'esp32s2'"),
         (["-DIDF_TARGET=esp32", "build"], {}, "Target esp32 needs ESP-IDF itself"),

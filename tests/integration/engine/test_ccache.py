@@ -14,9 +14,10 @@ from mcp_server.views import BuildView
 
 WAIT_S = 40
 
-pytestmark = pytest.mark.skipif(
-    not all(shutil.which(tool) for tool in ("cc", "ccache")), reason="no C compiler or no ccache"
-)
+pytestmark = [
+    pytest.mark.worker_inside,
+    pytest.mark.skipif(not all(shutil.which(tool) for tool in ("cc", "ccache")), reason="no C compiler or no ccache"),
+]
 
 
 async def build(orchestrator: Orchestrator, project: Path, *, clean: bool = False) -> BuildView:

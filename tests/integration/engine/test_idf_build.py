@@ -22,6 +22,8 @@ from mcp_server.views import BuildView
 from tests.support.faults import processes_with
 from tests.support.workers import end_everything
 
+pytestmark = pytest.mark.worker_inside
+
 WAIT_S = 40
 
 

@@ -22,7 +22,10 @@ from mcp_server.orchestrator import Orchestrator
 from tests.support.faults import processes_with
 from tests.unit.idf.made_up import make_idf
 
-pytestmark = pytest.mark.skipif(find_spec("esptool") is None, reason="esptool is not installed (extra `demo`)")
+pytestmark = [
+    pytest.mark.worker_inside,
+    pytest.mark.skipif(find_spec("esptool") is None, reason="esptool is not installed (extra `demo`)"),
+]
 
 SERIAL = Path(__file__).parents[2] / "fixtures" / "serial"
 WAIT_S = 30

@@ -14,7 +14,7 @@ from mcp_server.model import BuildStatus
 from mcp_server.orchestrator import Orchestrator
 from mcp_server.views import BuildView
 from tests.support.sizes import with_sizes
-from tests.support.workers import end_everything
+from tests.support.workers import end_everything, worker_inside
 
 IDF_PY = """\
 #!/bin/bash
@@ -63,8 +63,9 @@ async def far(tmp_path: Path, home: Path) -> AsyncIterator[Orchestrator]:
     config = {"servers": {"fast": {"exec": channel, "idf_path": str(idf)}, "bare": {"exec": channel}}}
     (home / "config.yaml").write_text(json.dumps(config))
     orchestrator = Orchestrator(load_config())
-    yield orchestrator
-    await orchestrator.aclose()
+    async with worker_inside(home):
+        yield orchestrator
+        await orchestrator.aclose()
     end_everything(home)
     end_everything(there / ".build-orchestrator")
 

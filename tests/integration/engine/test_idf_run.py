@@ -11,6 +11,8 @@ from mcp_server.model import BuildStatus, Plan, Verdict
 from mcp_server.orchestrator import Orchestrator
 from tests.support.faults import processes_with
 
+pytestmark = pytest.mark.worker_inside
+
 WAIT_S = 40
 UNITY = "main/t.c:3:opens:PASS\\nmain/t.c:9:closes:%s\\n\\n---\\n2 Tests %d Failures 0 Ignored\\nFAIL\\n"
 

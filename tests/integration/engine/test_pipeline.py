@@ -18,6 +18,8 @@ from mcp_server.secret_store import set_secret
 from mcp_server.views import BuildView
 from tests.support.workers import end_everything, end_worker
 
+pytestmark = pytest.mark.worker_inside
+
 LIMIT_S = 40
 SECRET = "s3cr3t-value&\\1"
 
@@ -244,25 +246,6 @@ async def test_a_server_taken_out_of_the_configuration_keeps_its_job_until_it_is
     end_everything(home)
 
     assert [(row.exit_code, row.attempt) for row in view.stages] == [(5, 1)]
-
-
-async def test_a_job_whose_record_vanished_is_lost_and_not_run_again(
-    orchestrator: Orchestrator, home: Path, folder: Path
-) -> None:
-    """Ours. A replaced pod looks like this: to start the attempt anew would flash, or deploy, twice."""
-    text = "pipeline:\n  name: p\n  stages: [{name: a, command: 'echo run >>ran; sleep 2', retry: 0}]\n"
-    async with asyncio.timeout(LIMIT_S):
-        pipeline = await orchestrator.read_pipeline(text=text)
-        number = (await orchestrator.start_pipeline(pipeline, folder)).build.id
-        while not any((row.resolved or {}).get("started") for row in (await orchestrator.get(number)).stages):
-            await orchestrator.wait(number, 0.1)
-        end_worker(home, signal.SIGKILL)
-        for record in (home / "jobs").glob("*/*-a-1-1"):
-            record.rename(home / "elsewhere")
-        view = await orchestrator.wait(number, LIMIT_S - 5)
-
-    assert (view.build.status, view.build.reason) == (BuildStatus.FAILED, "lost")
-    assert (folder / "ran").read_text() == "run\n"
 
 
 async def test_what_is_left_at_one_path_by_two_stages_is_refused_where_it_differs(

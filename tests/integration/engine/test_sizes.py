@@ -23,6 +23,8 @@ from mcp_server.store.database import Store
 from mcp_server.views import BuildView
 from tests.support.sizes import with_sizes
 
+pytestmark = pytest.mark.worker_inside
+
 WAIT_S = 40
 
 

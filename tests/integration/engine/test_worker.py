@@ -1,4 +1,4 @@
-"""Builds through a real worker process: order, limits, ends, and what happens when the worker goes."""
+"""Builds through a worker: order, limits, ends; and through its process: what happens when that goes."""
 
 import asyncio
 import os
@@ -51,6 +51,7 @@ def ready(folder: Path) -> anyio.Path:
     return anyio.Path(folder / "ready")
 
 
+@pytest.mark.worker_inside
 async def test_a_build_ends_with_the_exit_code_of_its_job(orchestrator: Orchestrator, folder: Path) -> None:
     """Design. Never infer success."""
     good = await orchestrator.start_plan(folder, shell(folder, "echo error: all is well"), name="good")
@@ -64,6 +65,7 @@ async def test_a_build_ends_with_the_exit_code_of_its_job(orchestrator: Orchestr
     assert "SUCCESS" in (red.build.build_output or "")
 
 
+@pytest.mark.worker_inside
 async def test_two_builds_of_one_directory_queue_up(orchestrator: Orchestrator, folder: Path) -> None:
     """Design: the lease. The second starts when the first is over, and says meanwhile what it waits for."""
     gate = folder / "gate"
@@ -86,6 +88,7 @@ async def test_two_builds_of_one_directory_queue_up(orchestrator: Orchestrator, 
     assert after.build.status is BuildStatus.SUCCESS
 
 
+@pytest.mark.worker_inside
 async def test_a_cancel_ends_every_child_within_two_seconds(
     orchestrator: Orchestrator, folder: Path, ready: anyio.Path
 ) -> None:
@@ -106,6 +109,7 @@ async def test_a_cancel_ends_every_child_within_two_seconds(
         await orchestrator.cancel(started.build.id)
 
 
+@pytest.mark.worker_inside
 async def test_a_pending_build_is_cancelled_without_ever_running(orchestrator: Orchestrator, folder: Path) -> None:
     """Ours."""
     script = "touch ran; sleep 600"
@@ -123,6 +127,7 @@ async def test_a_pending_build_is_cancelled_without_ever_running(orchestrator: O
     assert not (folder / "never").exists()
 
 
+@pytest.mark.worker_inside
 async def test_a_time_limit_is_a_reason_of_its_own(orchestrator: Orchestrator, folder: Path) -> None:
     """Interfaces: reason `timeout`."""
     started = await orchestrator.start_plan(folder, shell(folder, "sleep 600", timeout_s=0.3), name="slow")
@@ -134,6 +139,7 @@ async def test_a_time_limit_is_a_reason_of_its_own(orchestrator: Orchestrator, f
     assert view.stages[0].verdict.result == "timeout"
 
 
+@pytest.mark.worker_inside
 async def test_a_job_whose_supervisor_was_killed_is_lost_and_its_children_are_ended(
     orchestrator: Orchestrator, folder: Path, ready: anyio.Path
 ) -> None:
@@ -147,6 +153,27 @@ async def test_a_job_whose_supervisor_was_killed_is_lost_and_its_children_are_en
 
     assert (view.build.status, view.build.reason) == (BuildStatus.FAILED, "lost")
     assert processes_with(f"BO_JOB={orchestrator.config.jobs_dir}") == []
+
+
+async def test_a_job_whose_record_vanished_is_lost_and_not_run_again(
+    orchestrator: Orchestrator, folder: Path, home: Path
+) -> None:
+    """Ours. A replaced pod looks like this: to start the attempt anew would flash, or deploy, twice."""
+    started = await orchestrator.start_plan(folder, shell(folder, "echo run >>ran; sleep 1"), name="x")
+    with anyio.fail_after(WAIT_S):
+        while not any((row.resolved or {}).get("started") for row in (await orchestrator.get(started.build.id)).stages):
+            await orchestrator.wait(started.build.id, 0.1)
+    end_worker(home, signal.SIGKILL)
+    (record,) = (home / "jobs").glob("*/*-build-1-1")
+    record.rename(home / "elsewhere")
+    view = await orchestrator.wait(started.build.id, WAIT_S)
+
+    assert (view.build.status, view.build.reason) == (BuildStatus.FAILED, "lost")
+    assert (folder / "ran").read_text() == "run\n"
+    end_worker(home)
+    with anyio.fail_after(5):  # its supervisor, and the timer of the whole time limit, end with the command
+        while processes_with(str(home / "jobs")):  # noqa: ASYNC110  # a process that is not ours tells nobody
+            await anyio.sleep(0.02)
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
@@ -209,6 +236,7 @@ async def test_a_worker_that_cannot_start_is_not_started_for_ever(
                 await asyncio.to_thread(child.wait)
 
 
+@pytest.mark.worker_inside
 async def test_a_slow_git_does_not_hold_up_a_build(
     orchestrator: Orchestrator, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -221,7 +249,7 @@ async def test_a_slow_git_does_not_hold_up_a_build(
     view = await orchestrator.wait(started.build.id, WAIT_S)
 
     assert view.build.status is BuildStatus.SUCCESS
-    assert orchestrator.clock.monotonic() - began < 4
+    assert orchestrator.clock.monotonic() - began < 20  # git would have taken 60
 
 
 async def test_a_worker_leaves_when_a_newer_version_asks_and_its_jobs_run_on(
@@ -281,6 +309,7 @@ async def test_five_fronts_that_poke_at_once_start_one_worker(orchestrator: Orch
     assert ours & set(processes_with("mcp_server.engine.worker\0")) == {worker_pid(home)}
 
 
+@pytest.mark.worker_inside
 async def test_a_job_directory_of_another_build_is_never_joined(
     orchestrator: Orchestrator, folder: Path, home: Path
 ) -> None:
@@ -297,6 +326,7 @@ async def test_a_job_directory_of_another_build_is_never_joined(
     assert (view.build.status, view.build.reason) == (BuildStatus.FAILED, "job_conflict")
 
 
+@pytest.mark.worker_inside
 async def test_stages_run_in_the_order_of_their_graph_and_a_failure_skips_what_follows(
     orchestrator: Orchestrator, folder: Path
 ) -> None:
@@ -327,6 +357,7 @@ async def test_stages_run_in_the_order_of_their_graph_and_a_failure_skips_what_f
     }
 
 
+@pytest.mark.worker_inside
 async def test_a_retry_is_a_new_build_of_what_did_not_pass(orchestrator: Orchestrator, folder: Path) -> None:
     """Interfaces. Nothing is overwritten: the old record stays as it was."""
     started = await orchestrator.start_plan(folder, shell(folder, "test -e mended"), name="x")
@@ -344,6 +375,7 @@ async def test_a_retry_is_a_new_build_of_what_did_not_pass(orchestrator: Orchest
         await orchestrator.retry(999)
 
 
+@pytest.mark.worker_inside
 async def test_output_that_is_no_text_is_kept_byte_for_byte(orchestrator: Orchestrator, folder: Path) -> None:
     """Ours. NUL and broken UTF-8 must not break the record."""
     started = await orchestrator.start_plan(folder, shell(folder, r"printf 'a\000\377\n'; exit 1"), name="x")

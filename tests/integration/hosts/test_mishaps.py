@@ -149,7 +149,9 @@ async def test_what_a_dead_supervisor_prepared_is_swept(
     assert {path.name for path in machine.iterdir()} - {".keeper"} == {"a", f".new.d.1.{os.getpid()}"}
 
 
-async def test_a_missing_script_is_brought_again(host: Host, sh: Sh, jobs_dir: Path, log: Log) -> None:
+async def test_a_missing_script_is_brought_again(
+    host: Host, sh: Sh, jobs_dir: Path, log: Log, processes: Processes, gone: Gone
+) -> None:
     """Once broken: `sh: cannot open`. First use of a host, a cleaned folder, an upgrade in the middle of a run."""
     await host.start(sh("a", "echo one"))
     await host.wait("a")
@@ -159,6 +161,8 @@ async def test_a_missing_script_is_brought_again(host: Host, sh: Sh, jobs_dir: P
         assert (await host.wait("b")).code == 0
         (jobs_dir / JOB.name).unlink()
         assert b"".join([piece async for piece in host.follow("a")]) == b"one\n"
+        # Supervisors and their keeper tidy up after the end, and a folder that is written to cannot be deleted.
+        assert [line for pid, line in processes().items() if " serve" not in line and not await gone(pid)] == []
         shutil.rmtree(jobs_dir)
         assert await host.start(sh("c", "echo three")) is True
         assert (await host.wait("c")).code == 0

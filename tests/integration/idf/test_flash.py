@@ -5,15 +5,13 @@ import os
 import pty
 import socket
 import tty
-from collections.abc import AsyncIterator, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
-from mcp_server.config import load_config
 from mcp_server.demo.chip.client import RunningChip, VirtualChip
 from mcp_server.hosts.base import JobSpec
 from mcp_server.hosts.local import LocalHost
@@ -24,22 +22,23 @@ from mcp_server.orchestrator import Orchestrator
 from mcp_server.views import BuildView
 from tests.support.faults import processes_with
 from tests.support.flashable import lay_out, program, recorded
-from tests.support.workers import end_everything
+
+pytestmark = pytest.mark.worker_inside
 
 WAIT_S = 25
-
-
-@pytest_asyncio.fixture
-async def orchestrator(home: Path) -> AsyncIterator[Orchestrator]:
-    orchestrator = Orchestrator(load_config())
-    yield orchestrator
-    await orchestrator.aclose()
-    end_everything(home)
 
 
 @pytest.fixture
 def build_dir(tmp_path: Path) -> Path:
     return lay_out(tmp_path / "door-lock" / "build", app=program(60_000))
+
+
+@pytest.fixture
+def impatient(tmp_path: Path) -> None:
+    """The user's own esptool.cfg, as esptool documents it: it gives up sooner than by itself."""
+    (folder := tmp_path / "user" / ".config" / "esptool").mkdir(parents=True)
+    settings = ("connect_attempts = 2", "open_port_attempts = 1", "write_block_attempts = 1", "timeout = 1")
+    (folder / "esptool.cfg").write_text("\n".join(["[esptool]", *settings, "serial_write_timeout = 2", ""]))
 
 
 async def start(orchestrator: Orchestrator, build_dir: Path, port: str | None, **params: Any) -> int:
@@ -48,7 +47,7 @@ async def start(orchestrator: Orchestrator, build_dir: Path, port: str | None, *
     given = {"project": str(build_dir.parent), "build_dir": str(build_dir), "port": port, "images": images, "build": 42}
     timeout_s = params.pop("timeout_s", 20)
     stage = StageSpec(name="flash", kind="idf.flash", params=given | params, timeout_s=timeout_s)
-    started = await orchestrator.start_plan(build_dir.parent, Plan(stages=(stage,)), name="flash")
+    started = await orchestrator.start_plan(build_dir.parent, Plan(stages=(stage,)), name="flash", agreed=True)
     return started.build.id
 
 
@@ -203,6 +202,7 @@ async def test_a_flash_ended_in_mid_write_leaves_no_esptool_and_the_next_one_mak
         assert holds(chip, build_dir)
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_a_port_that_goes_away_in_mid_write_is_said_to_have_gone(
     orchestrator: Orchestrator, build_dir: Path, tmp_path: Path
 ) -> None:
@@ -234,6 +234,7 @@ async def test_a_file_that_changed_since_the_build_is_never_flashed(
     assert view.stages[0].job_id is None
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_a_port_where_nothing_answers_says_which_buttons_to_press(
     orchestrator: Orchestrator, build_dir: Path
 ) -> None:

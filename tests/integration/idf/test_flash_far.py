@@ -16,7 +16,7 @@ from mcp_server.model import BuildStatus, Plan, StageSpec, Verdict
 from mcp_server.orchestrator import Orchestrator
 from mcp_server.views import BuildView
 from tests.support.flashable import lay_out, program, recorded
-from tests.support.workers import end_everything
+from tests.support.workers import end_everything, worker_inside
 
 WAIT_S = 25
 
@@ -34,8 +34,9 @@ async def orchestrator(home: Path, tools: Path) -> AsyncIterator[Orchestrator]:
     channel = ["env", "-i", f"HOME={tools.parent}", f"PATH={tools}:/usr/bin:/bin"]
     (home / "config.yaml").write_text(json.dumps({"servers": {"lab-pi": {"exec": channel}}}))
     orchestrator = Orchestrator(load_config())
-    yield orchestrator
-    await orchestrator.aclose()
+    async with worker_inside(home):
+        yield orchestrator
+        await orchestrator.aclose()
     end_everything(home)
     end_everything(tools.parent / ".build-orchestrator")
 
@@ -49,7 +50,7 @@ async def flash(orchestrator: Orchestrator, build_dir: Path, port: str) -> tuple
     images = [artifact.model_dump(mode="json") for artifact in await recorded(build_dir)]
     params: dict[str, Any] = {"project": str(build_dir.parent), "build_dir": str(build_dir), "port": port}
     stage = StageSpec(name="flash", kind="idf.flash", host="lab-pi", params={**params, "images": images}, timeout_s=20)
-    started = await orchestrator.start_plan(build_dir.parent, Plan(stages=(stage,)), name="flash")
+    started = await orchestrator.start_plan(build_dir.parent, Plan(stages=(stage,)), name="flash", agreed=True)
     view = await orchestrator.wait(started.build.id, WAIT_S)
     assert view.stages[-1].verdict is not None
     return view, view.stages[-1].verdict

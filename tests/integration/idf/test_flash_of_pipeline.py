@@ -68,7 +68,7 @@ async def test_a_retried_flash_writes_what_the_first_build_made_or_nothing(
         number = await built_and_not_flashed(orchestrator, Plan(stages=(build, flash)), build_dir)
         if changed:
             (build_dir / "door-lock.bin").write_bytes(b"another build's")
-        started = await orchestrator.retry(number)
+        started = await orchestrator.retry(number, agreed=True)
         view = await orchestrator.wait(started.build.id, WAIT_S)
         written = set(chip.flash) != {0xFF}
 

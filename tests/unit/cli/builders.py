@@ -6,9 +6,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from mcp_server import device_plans
 from mcp_server.build_statistics import Day, FailurePattern, HostCount, StageTime, Stats
 from mcp_server.config import Config, load_config
-from mcp_server.errors import Conflict, HostError, NotFound
+from mcp_server.device_plans import Firmware
+from mcp_server.errors import Conflict, HostError, NotAgreed, NotFound
 from mcp_server.hosts.registry import Hosts
 from mcp_server.logs import LogSlice
 from mcp_server.machines import HostView
@@ -26,7 +28,7 @@ from mcp_server.model import (
     Verdict,
 )
 from mcp_server.orchestrator import OnUpdate
-from mcp_server.orders import Orders
+from mcp_server.orders import Order, Orders
 from mcp_server.pipelines.pipeline import Pipeline
 from mcp_server.references import build_number
 from mcp_server.views import BuildView, Started
@@ -202,8 +204,16 @@ class FakeOrchestrator:
         """Boards and emulators: asked for here, too."""
         return self
 
-    async def build_and_run(self, project: str, **options: Any) -> Started:
-        self._note("build_and_run", project, options)
+    async def order_run(self, project: str, **options: Any) -> Order:
+        self._note("order_run", project, options)
+        firmware = Firmware(f"/p/{project}", f"/p/{project}/build", "esp32c3")
+        spec = device_plans.flash(firmware, host="local", port="/dev/ttyUSB0")
+        return Order(project, Plan(stages=(spec,)), "run", "p")
+
+    async def start(self, order: Order, *, agreed: bool) -> Started:
+        if not agreed and (question := Orders(self.config, self.machines.hosts, {}).question(order.plan)):
+            raise NotAgreed(question)
+        self._note("start", order.name, agreed)
         return Started(self.views[0].build, False)
 
     async def start_build(self, project: str, **options: Any) -> Started:
@@ -216,7 +226,7 @@ class FakeOrchestrator:
     async def usual_durations(self, folder: Path, name: str) -> Mapping[str, float]:
         return self.usual
 
-    async def start_pipeline(self, pipeline: Pipeline, folder: Path) -> Started:
+    async def start_pipeline(self, pipeline: Pipeline, folder: Path, *, agreed: bool) -> Started:
         self._note("start_pipeline", pipeline.name, dict(pipeline.params), folder)
         return Started(self.views[0].build, False)
 
@@ -269,7 +279,7 @@ class FakeOrchestrator:
             raise Conflict(f"build {found.build.id} is over already: {found.build.status}")
         return found
 
-    async def retry(self, reference: int | str, *, failed_only: bool = True) -> Started:
+    async def retry(self, reference: int | str, *, failed_only: bool = True, agreed: bool = False) -> Started:
         self._note("retry", reference, failed_only)
         old = self._view(reference).build
         self.views.append(view(build(43, "pending", retry_of=old.id)))

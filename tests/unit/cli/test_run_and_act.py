@@ -52,7 +52,7 @@ def test_it_can_be_emulated_and_flashed_after_the_build(cli: Cli, fake: FakeOrch
 
     assert result.code == 0
     name, project, options = fake.called[0]
-    assert (name, project) == ("build_and_run", ".")
+    assert (name, project) == ("order_run", ".")
     assert options == {
         "target": None, "clean": False, "host": "fast", "qemu": True, "flash": True, "port": "/dev/ttyUSB0",
         "expect": ["ready"], "fail_on": (),
@@ -62,7 +62,7 @@ def test_it_can_be_emulated_and_flashed_after_the_build(cli: Cli, fake: FakeOrch
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--flash"], "--yes: is needed where nobody can be asked: flashing overwrites the board"),
+        (["--flash"], "--yes: is needed where nobody can be asked: Write p to /dev/ttyUSB0?"),
         (["--qemu", "--port", "/dev/ttyUSB0"], "--port: belongs to --flash"),
         (["--yes"], "--yes: belongs to --flash"),
         (["--expect", "ready"], "--expect: belongs to --qemu or --flash"),
@@ -77,7 +77,7 @@ def test_options_that_mean_nothing_there_are_refused(
 
     assert result.code == 2
     assert sentence in result.err
-    assert not fake.called
+    assert "start" not in [name for name, *_ in fake.called]
 
 
 @pytest.mark.parametrize(("status", "code"), [("success", 0), ("failed", 1), ("cancelled", 1)])

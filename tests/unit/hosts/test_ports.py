@@ -7,7 +7,7 @@ import pytest
 
 from mcp_server.errors import BadInput
 from mcp_server.hosts.port_names import name_of
-from mcp_server.hosts.ports import SerialPort, _look, lock_folder, permission, port_of_url, safe
+from mcp_server.hosts.ports import SerialPort, _look, lock_folder, permission, port_of_url, safe, stranger
 
 
 def said(path: str, **values: str) -> list[str]:
@@ -171,6 +171,34 @@ def test_what_the_script_says_in_a_later_version_is_no_error() -> None:
     """Ours."""
     look = _look(["news 1", *said("/dev/ttyUSB0", colour="red"), "holder 7 /dev/other", "command x", "news"])
     assert look.ports[0].holders == ()
+
+
+@pytest.mark.parametrize(
+    ("lines", "sentence"),
+    [
+        (["command picocom /dev/ttyUSB0", "job "], "picocom /dev/ttyUSB0 (pid 7): close it first"),
+        (
+            ["command python3 -m esptool", "job /jobs/m/0badcafe-3-flash-1-1"],
+            "python3 -m esptool (pid 7), job 0badcafe-3-",
+        ),
+        (
+            [
+                'command python3 -c """The serial monitor of build-orchestrator, first half',
+                "job /j/m/0badcafe-3-monitor-1-1",
+            ],
+            "a serial monitor of build-orchestrator (pid 7), job 0badcafe-3-monitor-1-1 of another build-orchestrator",
+        ),
+        (["command python3 -m esptool", "job /ours/m/0badcafe-3-flash-1-1"], ""),
+    ],
+)
+def test_who_has_a_port_is_named_unless_it_is_a_job_under_the_same_locks(lines: list[str], sentence: str) -> None:
+    """Ours. Another home has other locks; two clients of one server account have the same."""
+    port = _look([*said("/dev/ttyUSB0"), "holder 7 /dev/ttyUSB0", *lines]).ports[0]
+
+    found = stranger(port, "/ours/m")
+
+    assert sentence in found
+    assert bool(found) == bool(sentence)
 
 
 @pytest.mark.parametrize(

@@ -226,7 +226,7 @@ async def test_ten_thousand_builds_take_a_blink(store: Store) -> None:
 
     assert stats.total_builds == 10_000
     assert stats.failures[0].count == 2000
-    assert took < 1, took
+    assert took < 3, took  # 0.2 on an idle machine
 
 
 def test_messages_are_folded_to_what_stays() -> None:

@@ -7,14 +7,18 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
+from mcp_server import device_plans
 from mcp_server.build_statistics import Stats
 from mcp_server.clock import SystemClock
 from mcp_server.config import Config, load_config
+from mcp_server.device_plans import Firmware
 from mcp_server.errors import Conflict, NotFound
+from mcp_server.hosts.registry import Hosts
 from mcp_server.idf.doctor import Check
 from mcp_server.logs import LogSlice
 from mcp_server.machines import HostView
 from mcp_server.model import (
+    Artifact,
     Build,
     BuildStatus,
     Diagnosis,
@@ -29,7 +33,7 @@ from mcp_server.model import (
     Verdict,
 )
 from mcp_server.orchestrator import OnUpdate, Orchestrator
-from mcp_server.orders import RemoteAsk
+from mcp_server.orders import Order, Orders, RemoteAsk
 from mcp_server.pipelines.pipeline import Pipeline, PipelineStage
 from mcp_server.references import build_number
 from mcp_server.serial_sessions import Reading
@@ -64,6 +68,12 @@ STAGES = tuple(
 )
 NO_STATS = Stats(None, 0, 0, 0, 0, 0, 0, 0.0, None, None, None, (), (), (), ())
 
+FLASHED = (
+    Artifact(path="bootloader/bootloader.bin", size=20_512, sha256="b" * 64, kind="bootloader", offset="0x0"),
+    Artifact(path="blink.bin", size=182_304, sha256="a" * 64, kind="app", offset="0x10000"),
+    Artifact(path="blink.elf", size=4_112_880, sha256="c" * 64, kind="elf"),
+    Artifact(path="partition_table/partition-table.bin", size=3072, sha256="d" * 64, offset="0x8000"),
+)
 TWO_ERRORS = Diagnosis(
     errors=(
         Diagnostic(
@@ -196,6 +206,17 @@ class Fake:
         """Stands in for them."""
         return self
 
+    @property
+    def orders(self) -> Orders:
+        """Real ones: what a person is asked is theirs to say."""
+        return Orders(self.config, Hosts(self.config), {})
+
+    async def order_flash(self, project: str, *, build: Any, port: str | None, host: str, erase: bool) -> Order:
+        app = Artifact(path="app.bin", size=1, sha256="0" * 64, kind="app", offset="0x10000")
+        firmware = Firmware(project, f"{project}/build", "esp32c3", build=build or 41, images=(app,))
+        spec = device_plans.flash(firmware, host=host, port=port or "/dev/ttyUSB0", erase=erase)
+        return Order(project, Plan(stages=(spec,)), "idf_flash", "p")
+
     async def flash(self, project: str, **more: Any) -> Started:
         self._note("flash", project=project, **more)
         return Started(a_build(), joined=False)
@@ -281,8 +302,8 @@ class Fake:
         self._note("stats", project=project)
         return NO_STATS
 
-    async def retry(self, reference: int | str, *, failed_only: bool = True) -> Started:
-        self._note("retry", reference=reference, failed_only=failed_only)
+    async def retry(self, reference: int | str, *, failed_only: bool = True, agreed: bool = False) -> Started:
+        self._note("retry", reference=reference, failed_only=failed_only, agreed=agreed)
         if not self.views[0].build.status.is_open and self.views[0].build.status is BuildStatus.SUCCESS:
             raise Conflict("build 42 is success: only a failed or cancelled build can be retried")
         return Started(self.views[0].build, joined=False)

@@ -116,7 +116,7 @@ async def test_a_retry_is_waited_for_like_any_build(client: Client, fake: Fake) 
 
     assert is_error
     assert "retry of 41" in text
-    assert fake.called("retry") == {"reference": 41, "failed_only": False}
+    assert fake.called("retry") == {"reference": 41, "failed_only": False, "agreed": True}
 
 
 async def test_what_the_state_forbids_is_one_sentence(client: Client, fake: Fake) -> None:

@@ -72,14 +72,16 @@ async def test_a_person_is_asked_before_a_board_is_overwritten(
     _, is_error = await call(client, "idf_flash", project="/p", port="/dev/ttyUSB0", expect=["ready"], erase=True)
 
     assert not is_error
-    assert asked == ["Erase all of the flash and write the firmware of /p to /dev/ttyUSB0?"]
+    assert asked == ["Erase all of /dev/ttyUSB0 and write build 41 of p to it?"]
     assert fake.called("flash")["expect"] == ["ready"]
     assert fake.called("flash")["erase"] is True
 
 
-@pytest.mark.parametrize("action", ["decline", "cancel"])
-async def test_a_no_flashes_nothing(asking: tuple[Client, Asked, list[str]], fake: Fake, action: str) -> None:
-    """interfaces."""
+@pytest.mark.parametrize(
+    ("action", "why"), [("decline", "said no"), ("cancel", "nobody answered the question. Ask whether")]
+)
+async def test_a_no_flashes_nothing(asking: tuple[Client, Asked, list[str]], fake: Fake, action: str, why: str) -> None:
+    """interfaces. Whom nobody answered is told what to do: a client without a person dismisses every question."""
     client, asked, answers = asking
     answers[0] = action
 
@@ -87,7 +89,7 @@ async def test_a_no_flashes_nothing(asking: tuple[Client, Asked, list[str]], fak
 
     assert is_error
     assert len(asked) == 1
-    assert "nothing was flashed" in text
+    assert f"nothing was flashed: {why}" in text or f"who was asked {why}" in text
     assert "flash" not in [name for name, _ in fake.calls]
 
 
@@ -137,6 +139,11 @@ async def test_a_session_is_opened_read_on_and_closed(client: Client, fake: Fake
     text, is_error = await call(client, "serial_monitor", session=42, wait_for="ready")
     assert is_error
     assert text.splitlines()[-1] == "session 42 open · no line matched 'ready' in that time"
+
+    fake.reading = Reading(42, "--- [0.0] /dev/ttyUSB0 is in use by picocom\n", open=False, broken=True)
+    text, is_error = await call(client, "serial_monitor", session=42)
+    assert is_error
+    assert text.splitlines() == ["--- [0.0] /dev/ttyUSB0 is in use by picocom", "session 42 closed"]
 
     text, is_error = await call(client, "serial_monitor", session=42, close=True)
     assert (text, is_error) == ("session 42 closed", False)

@@ -102,7 +102,8 @@ async def test_a_file_is_looked_for_in_the_clients_folder_and_paths_start_from_i
 
     read = [arguments for name, arguments in fake.calls if name == "read_pipeline"]
     started = [arguments for name, arguments in fake.calls if name == "start_pipeline"]
-    assert read == [
+    once = [one for number, one in enumerate(read) if one not in read[:number]]  # also read for whom to ask what
+    assert once == [
         {"path": str(tmp_path / "ci/full.yaml"), "text": None, "params": {"jobs": 8, "debug": True}},
         {"path": None, "text": "pipeline: {}", "params": {}},
     ]

@@ -1,5 +1,7 @@
 """The simulated ESP-IDF's idf.py: builds the project of build-orchestrator's demo, for target linux, with real tools.
 
+For target esp32c3 it compiles the same program of this machine and puts it into an image that the virtual chip runs.
+
 Prints, exits and leaves files as idf.py of ESP-IDF 6.0 does; SIMULATED.md says what it is for. It is the test double of
 the real one, too. These variables change how it behaves:
 
@@ -21,7 +23,7 @@ sys.dont_write_bytecode = True  # the installation may belong to another user
 from idf_py_actions.constants import PREVIEW_TARGETS, SUPPORTED_TARGETS  # noqa: E402
 from simulated import actions  # noqa: E402
 from simulated.configure import refuse_target  # noqa: E402
-from simulated.place import BANNER, IDF_PATH, FatalError, complain, say, version  # noqa: E402
+from simulated.place import BANNER, IDF_PATH, TARGETS, FatalError, complain, say, version  # noqa: E402
 
 
 class _Parser(argparse.ArgumentParser):
@@ -65,7 +67,7 @@ def _take_target(words: list[str]) -> str | None:
         complain("Try 'idf.py set-target --help' for help.\n")
         complain(f"Error: {problem if target else f'Missing argument {choices!r}.'}")
         sys.exit(2)
-    if target != "linux":
+    if target not in TARGETS:
         raise FatalError(refuse_target(target))
     return target
 

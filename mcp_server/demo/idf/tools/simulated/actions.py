@@ -9,7 +9,7 @@ from pathlib import Path
 
 from . import cache, kconfig, knobs
 from .configure import refuse_target
-from .place import GET_ESP_IDF, IDF_PATH, MARKER, FatalError, find_ninja, say
+from .place import GET_ESP_IDF, IDF_PATH, MARKER, TARGETS, FatalError, find_ninja, say
 from .running import Tool, run
 
 NAMES = {"all": "all (aliases: build)"}
@@ -52,7 +52,7 @@ def check_project(options: Options) -> None:
 
 
 def _check_target(options: Options, old: dict[str, str]) -> str:
-    """The target of this build; FatalError where its sources disagree, or where it is not linux."""
+    """The target of this build; FatalError where its sources disagree, or where it is not one of TARGETS."""
     sdkconfig = options.project_dir / "sdkconfig"
     from_sdkconfig = None if options.new_target else kconfig.target(sdkconfig)
     from_env, from_cache = os.environ.get("IDF_TARGET"), old.get("IDF_TARGET")
@@ -72,7 +72,7 @@ def _check_target(options: Options, old: dict[str, str]) -> str:
     from_defaults = kconfig.target(options.project_dir / "sdkconfig.defaults")
     asked = options.new_target or options.entries.get("IDF_TARGET")
     target = asked or from_env or from_cache or from_sdkconfig or from_defaults or "esp32"
-    if target != "linux":
+    if target not in TARGETS:
         raise FatalError(refuse_target(target))
     return target
 
@@ -152,7 +152,7 @@ def fullclean(options: Options) -> None:
 
 def set_target(options: Options) -> None:
     """Set the old sdkconfig aside and configure anew."""
-    if not options.preview:
+    if options.new_target == "linux" and not options.preview:
         raise FatalError(
             f"{options.new_target} is still in preview. You have to append '--preview' option after idf.py to use any "
             "preview feature."

@@ -9,7 +9,7 @@ from pathlib import Path
 from . import cache, kconfig, ninja_file, records
 from .cmakelists import CMakeError, Component, read_project
 from .components import check_files, choose, find_components
-from .place import GET_ESP_IDF, IDF_PATH, complain, find_compiler, say
+from .place import CHIP, GET_ESP_IDF, IDF_PATH, complain, find_compiler, say
 
 GENERATED = """\
 /* Source file {number} of those that IDF_DEMO_FILES asked for. */
@@ -71,7 +71,7 @@ def _configure(request: Request) -> int:
     known = find_components(request.project_dir)
     components = choose(project, known) + _generated(request)
     say(f"-- Project sdkconfig file {request.project_dir / 'sdkconfig'}")
-    kconfig.write(request.project_dir, request.build_dir)
+    kconfig.write(request.project_dir, request.build_dir, request.entries["IDF_TARGET"])
     complain("NOTE: Status: Finished successfully")
     say("-- Components: " + " ".join(component.name for component in components))
     say("-- Component paths: " + " ".join(str(component.folder) for component in components))
@@ -98,6 +98,7 @@ def _plan(request: Request, name: str, compiler: str, components: list[Component
         inputs=_inputs(request, components),
         ccache=request.entries.get("CCACHE_ENABLE") == "True",
         step_s=request.entries.get("IDF_DEMO_STEP_S", ""),
+        target=request.entries.get("IDF_TARGET", "linux"),
     )
 
 
@@ -132,8 +133,8 @@ def _generated(request: Request) -> list[Component]:
 
 
 def refuse_target(target: str) -> str:
-    """The sentence for every target but linux."""
+    """The sentence for every target that is not in TARGETS."""
     return (
-        f"Target {target} needs ESP-IDF itself: this one is simulated and builds for target linux only. "
-        f"How to get ESP-IDF: {GET_ESP_IDF}"
+        f"Target {target} needs ESP-IDF itself: this one is simulated and builds for target linux, or {CHIP} as the "
+        f"virtual chip runs it, only. How to get ESP-IDF: {GET_ESP_IDF}"
     )

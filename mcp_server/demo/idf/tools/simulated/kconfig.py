@@ -11,9 +11,7 @@ Value = bool | int | str
 DEFAULTS: dict[str, Value] = {
     "IDF_CMAKE": True,
     "IDF_TARGET_ARCH": "",
-    "IDF_TARGET": "linux",
     "IDF_INIT_VERSION": "",
-    "IDF_TARGET_LINUX": True,
     "COMPILER_OPTIMIZATION_DEBUG": True,
     "FREERTOS_HZ": 100,
     "LOG_DEFAULT_LEVEL": 3,
@@ -43,10 +41,11 @@ def target(path: Path) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def write(project_dir: Path, build_dir: Path) -> dict[str, Value]:
-    """Bring sdkconfig, config/sdkconfig.h and config/sdkconfig.json up to date; the options."""
+def write(project_dir: Path, build_dir: Path, target: str) -> dict[str, Value]:
+    """Bring sdkconfig, config/sdkconfig.h and config/sdkconfig.json up to date; the options. `target` is as decided."""
     values = DEFAULTS | {"IDF_INIT_VERSION": version()}
     values |= read(project_dir / "sdkconfig.defaults") | read(project_dir / "sdkconfig")
+    values |= {"IDF_TARGET": target, f"IDF_TARGET_{target.upper()}": True}
     head = (
         f"#\n# Automatically generated file. DO NOT EDIT.\n# Simulated ESP-IDF {version()} Project Configuration\n#\n"
     )

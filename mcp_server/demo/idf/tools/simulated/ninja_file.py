@@ -9,7 +9,7 @@ from pathlib import Path
 
 from .cmakelists import Component
 from .components import include_path
-from .place import IDF_PATH, find_ninja, version
+from .place import CHIP, IDF_PATH, find_ninja, version
 
 # ESP-IDF's own warning options, less what clang does not know.
 FLAGS = (
@@ -18,6 +18,10 @@ FLAGS = (
     "-Wno-error=extra -Wno-unused-parameter -Wno-sign-compare -Wno-enum-conversion -gdwarf-4 -ggdb -Og "
     "-fmacro-prefix-map={project}=. -fmacro-prefix-map={idf}=/IDF -std=gnu17"
 )
+
+
+FLASHED_BESIDE = {"bootloader/bootloader.bin": "0x0", "partition_table/partition-table.bin": "0x8000"}
+"""What lies beside the app in the flash of the virtual chip, with its address."""
 
 
 @dataclass
@@ -32,6 +36,7 @@ class Plan:
     inputs: list[Path]
     ccache: bool
     step_s: str
+    target: str = "linux"
 
 
 def _path(path: Path | str) -> str:
@@ -48,8 +53,17 @@ def _compile(plan: Plan, includes: str) -> str:
     words = ["sleep", plan.step_s, "&&"] if plan.step_s else []
     words += [_shell(tool) for tool in (ccache, plan.compiler) if tool]
     words += ["-DESP_PLATFORM", f'-DIDF_VER=\\"v{version()}\\"', "-D_GNU_SOURCE", includes]
+    words += ["-fno-pie"] if plan.target == CHIP else []  # addresses that a panic can name in 32 bits
     words.append(FLAGS.format(project=_shell(plan.project_dir), idf=_shell(IDF_PATH)))
     return " ".join(words)
+
+
+def _image(plan: Plan) -> str:
+    """What the rule IMAGE runs, with its description."""
+    if plan.target != CHIP:
+        return "cp $in $out\n  description = Generating $out (simulated image: the executable as it is)"
+    make = f"{_shell(sys.executable)} {_shell(IDF_PATH / 'tools/simulated_image.py')} $in $out"
+    return f"{make}\n  description = Generating $out (simulated: for the virtual chip, this machine's program in it)"
 
 
 def _rules(plan: Plan) -> str:
@@ -69,12 +83,11 @@ rule C_STATIC_LIBRARY_LINKER
   description = Linking C static library $out
 
 rule C_EXECUTABLE_LINKER
-  command = : && {_shell(plan.compiler)} -o $out $LIBRARIES -lpthread && :
+  command = : && {_shell(plan.compiler)}{" -no-pie" if plan.target == CHIP else ""} -o $out $LIBRARIES -lpthread && :
   description = Linking C executable $out
 
 rule IMAGE
-  command = cp $in $out
-  description = Generating $out (simulated image: the executable as it is)
+  command = {_image(plan)}
 
 rule RERUN_CMAKE
   command = {again} -S{_shell(plan.project_dir)} -B{_shell(plan.build_dir)}
@@ -125,8 +138,9 @@ def write(plan: Plan) -> None:
     # Twice, because libraries need each other in a circle and --start-group is not for every linker.
     text += f"build {_path(elf)}: C_EXECUTABLE_LINKER | {' '.join(_path(item) for item in libraries)}\n"
     text += f"  LIBRARIES = {' '.join(_shell(item) for item in libraries * 2)}\n"
-    text += f"build {_path(image)}: IMAGE {_path(elf)}\n"
-    text += f"build all: phony {_path(elf)} {_path(image)}\nbuild clean: CLEAN\ndefault all\n\n"
+    images = " ".join(_path(path) for path in (image, *(FLASHED_BESIDE if plan.target == CHIP else ())))
+    text += f"build {images}: IMAGE {_path(elf)}\n"
+    text += f"build all: phony {_path(elf)} {images}\nbuild clean: CLEAN\ndefault all\n\n"
     _write_compile_commands(plan, with_sources)
     (plan.build_dir / "build.ninja").write_text(text + _configure_again(plan), encoding="utf-8")
 

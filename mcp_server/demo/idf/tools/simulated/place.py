@@ -9,6 +9,9 @@ IDF_PATH = Path(__file__).resolve().parents[2]
 MARKER = ".build-orchestrator-demo"
 GET_ESP_IDF = "https://docs.espressif.com/projects/esp-idf/en/stable/esp32/get-started/"
 BANNER = "Simulated ESP-IDF of build-orchestrator's demo: it builds the demo's own project for this machine only."
+CHIP = "esp32c3"
+"""The virtual chip: its firmware is a program of this machine, in an image that only that chip can run."""
+TARGETS = ("linux", CHIP)
 
 
 class FatalError(Exception):

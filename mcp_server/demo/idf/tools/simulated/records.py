@@ -5,12 +5,12 @@ from typing import Any
 
 from .cmakelists import Component
 from .components import COMMON
-from .ninja_file import Plan, library
-from .place import IDF_PATH, version
+from .ninja_file import FLASHED_BESIDE, Plan, library
+from .place import CHIP, IDF_PATH, version
 
 # The demo's virtual chip is an ESP32-C3; the offset is where ESP-IDF puts an app by default.
 FLASH = {"--flash-mode": "dio", "--flash-size": "2MB", "--flash-freq": "80m"}
-CHIP, APP_OFFSET = "esp32c3", "0x10000"
+APP_OFFSET = "0x10000"
 
 
 def _component_info(plan: Plan, component: Component) -> dict[str, Any]:
@@ -32,20 +32,28 @@ def _component_info(plan: Plan, component: Component) -> dict[str, Any]:
 
 
 def write(plan: Plan) -> None:
-    """All three, for the linux target; no bootloader and no partition table, as there."""
-    build, app = plan.build_dir, f"{plan.name}.bin"
-    flash_args = " ".join(f"{name} {value}" for name, value in FLASH.items()) + f"\n{APP_OFFSET} {app}\n"
+    """All three; for the linux target no bootloader and no partition table, as there."""
+    build, files = plan.build_dir, {APP_OFFSET: f"{plan.name}.bin"}
+    if plan.target == CHIP:
+        files = {offset: path for path, offset in FLASHED_BESIDE.items()} | files
+    flash_args = " ".join(f"{name} {value}" for name, value in FLASH.items())
+    flash_args += "".join(f"\n{offset} {path}" for offset, path in files.items()) + "\n"
     (build / "project_description.json").write_text(json.dumps(_description(plan), indent=4), encoding="utf-8")
-    (build / "flasher_args.json").write_text(json.dumps(_flasher_args(app), indent=4), encoding="utf-8")
+    (build / "flasher_args.json").write_text(json.dumps(_flasher_args(files), indent=4), encoding="utf-8")
     (build / "flash_args").write_text(flash_args, encoding="utf-8")
 
 
-def _flasher_args(app: str) -> dict[str, Any]:
+def _flasher_args(files: dict[str, str]) -> dict[str, Any]:
+    kinds = {"bootloader": "0x0", "partition-table": "0x8000", "app": APP_OFFSET}
     return {
         "write_flash_args": [part for pair in FLASH.items() for part in pair],
         "flash_settings": {name.removeprefix("--").replace("-", "_"): value for name, value in FLASH.items()},
-        "flash_files": {APP_OFFSET: app},
-        "app": {"offset": APP_OFFSET, "file": app, "encrypted": "false"},
+        "flash_files": files,
+        **{
+            kind: {"offset": offset, "file": files[offset], "encrypted": "false"}
+            for kind, offset in kinds.items()
+            if offset in files
+        },
         "extra_esptool_args": {"after": "hard-reset", "before": "default-reset", "stub": True, "chip": CHIP},
     }
 
@@ -63,9 +71,9 @@ def _description(plan: Plan) -> dict[str, Any]:
         "bootloader_elf": "",
         "app_elf": f"{plan.name}.elf",
         "app_bin": f"{plan.name}.bin",
-        "build_type": "ram_app",
+        "build_type": "ram_app" if plan.target == "linux" else "flash_app",
         "git_revision": f"v{version()}",
-        "target": "linux",
+        "target": plan.target,
         "rev": "",
         "min_rev": "0",
         "max_rev": "999",

@@ -29,7 +29,9 @@ def port_named(port: str | None, host: str) -> str | None:
     return port
 
 
-async def watch(orchestrator: "Orchestrator", port: str | None, host: str, baud: int, *, raw: bool, reset: bool) -> int:
+async def watch(
+    orchestrator: "Orchestrator", port: str | None, host: str, baud: int | None, *, raw: bool, reset: bool
+) -> int:
     """0 once the person leaves or the session is closed, 1 where it ended by itself."""
     async with signals_heard() as heard:
         started = await orchestrator.devices.open_session(port_named(port, host), host, baud=baud)

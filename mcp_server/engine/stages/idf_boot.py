@@ -75,11 +75,11 @@ class IdfBoot:
         port = await port_of(context)
         refuse_stranger(port, await context.host.directory())
         await context.hold(f"port:{host.name}:{port.key}", f"the port {port.path}")
-        baud = params.get("baud") or await asyncio.to_thread(_console_baud, _build_dir(context)) or monitor.BAUD
+        baud = params.get("baud") or await asyncio.to_thread(_console_baud, _build_dir(context))
         session = monitor.Session(
             port=port.stable or port.path,
             folder=lock_folder(await host.directory(), port.key),
-            baud=monitor.checked_baud(baud),
+            baud=monitor.checked_baud(baud or monitor.BAUD),
             reset=bool(params.get("reset", True)),
             idle_s=0,
             seconds=_watched_s(context),
@@ -87,7 +87,7 @@ class IdfBoot:
             commands=False,
             wait_s=WAIT_S,
         )
-        return job_of(context, port, session)
+        return job_of(context, port, session, baud_said=bool(baud))
 
     async def begun(self, context: StageContext) -> None:
         key, job = str((context.stage.resolved or {})["key"]), context.stage.job_id or ""

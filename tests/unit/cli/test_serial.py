@@ -68,7 +68,7 @@ class Session:
 
 async def watch(session: Session, port: str = "socket://lab:1") -> int:
     async with asyncio.timeout(5):
-        return await serial.watch(session, port, "local", 9600, raw=False, reset=False)  # type: ignore[arg-type]
+        return await serial.watch(session, port, "local", None, raw=False, reset=False)  # type: ignore[arg-type]
 
 
 async def test_a_session_whose_job_is_not_there_yet_is_waited_for(capfd: pytest.CaptureFixture[str]) -> None:

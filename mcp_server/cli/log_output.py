@@ -5,6 +5,7 @@ import dataclasses
 import math
 import re
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from mcp_server.cli import screen
@@ -56,6 +57,14 @@ async def follow(orchestrator: "Orchestrator", build: str, stage: str | None) ->
         target.write(filtering.feed(piece) if filtering else piece)
         target.flush()
 
+    await from_its_beginning(orchestrator, build, stage, write)
+    return 0
+
+
+async def from_its_beginning(
+    orchestrator: "Orchestrator", build: str, stage: str | None, write: Callable[[bytes], None]
+) -> None:
+    """Give `write` a stage's log until its job is over, having waited for its beginning. NotFound: none will come."""
     while True:
         await begun(orchestrator, build, stage)
         try:
@@ -65,7 +74,7 @@ async def follow(orchestrator: "Orchestrator", build: str, stage: str | None) ->
                 raise
             await orchestrator.wait(build, AGAIN_S)  # its row is written before its job is started
         else:
-            return 0
+            return
 
 
 async def begun(orchestrator: "Orchestrator", build: str, stage: str | None) -> None:

@@ -12,7 +12,7 @@ from mcp_server.engine.arrival import Belongings, reach
 from mcp_server.engine.leases import Choice, Gate
 from mcp_server.engine.services import HOST, Services
 from mcp_server.engine.stage_row import StageRow
-from mcp_server.engine.stages.base import LooksBack, Prepared, StageContext, StageKind
+from mcp_server.engine.stages.base import Asks, LooksBack, Prepared, StageContext, StageKind
 from mcp_server.engine.stages.kinds import KINDS, WITHOUT_SLOT
 from mcp_server.engine.watch import GRACE_S, Watch
 from mcp_server.errors import HostUnreachable, JobConflict, NotFound, OrchestratorError, StoreError
@@ -251,6 +251,11 @@ class StageRun:
         """Return when the job of this attempt exists: found again, or started."""
         if not await self._reattached(host):
             await self._start(host)
+        if isinstance(self.kind, Asks) and (await host.status(self.job_id)).state in (
+            JobState.STARTING,
+            JobState.RUNNING,
+        ):
+            await self.kind.begun(self._context())
         if not self.row.confirmed and self._confirming is None:
             self._confirming = asyncio.create_task(self._confirm())
 

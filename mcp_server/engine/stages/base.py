@@ -109,6 +109,15 @@ class StageKind(Protocol):
 
 
 @runtime_checkable
+class Asks(Protocol):
+    """A kind whose job waits for what somebody is to give up first, and asks for that once the job is there."""
+
+    async def begun(self, context: StageContext) -> None:
+        """Ask. Called again by a worker that took over, so the job may have all that it needs. Raises as `prepare`."""
+        ...
+
+
+@runtime_checkable
 class LooksBack(Protocol):
     """A kind that finds out more than its verdict needs, once that stands: nobody waits for it."""
 

@@ -9,7 +9,7 @@ from mcp_server.clock import SystemClock
 from mcp_server.config_rules import LOCAL
 from mcp_server.engine.stages.base import Observer, Prepared, StageContext, recorded_images, result_of
 from mcp_server.engine.stages.command import own_tree
-from mcp_server.errors import BadInput, Conflict, HostUnreachable, OrchestratorError
+from mcp_server.errors import BadInput, Conflict, HostUnreachable, NotFound, OrchestratorError
 from mcp_server.hosts import files
 from mcp_server.hosts.base import Exit, ExitReason
 from mcp_server.hosts.ports import SerialPort, find_port, lock_folder, refuse_stranger, stranger
@@ -65,7 +65,6 @@ class IdfFlash:
         lock = lock_folder(await context.host.directory(), port.key)
         copied = [flash_tool.checked(plan.images), flash_tool.copies(lock)]
         argv, environment = await self._command(context, copied, words)
-        await yield_port(context.host, port.key, f"flash of build {context.build.id}")
         return Prepared(
             argv=argv,
             cwd=folder,
@@ -84,6 +83,10 @@ class IdfFlash:
             },
             note=f"{_what(len(plan.images), plan.size, plan.build)}, to {port.described}",
         )
+
+    async def begun(self, context: StageContext) -> None:
+        key, job = str((context.stage.resolved or {})["key"]), context.stage.job_id or ""
+        await yield_port(context.host, key, f"flash of build {context.build.id}", job=job)
 
     async def _plan(self, context: StageContext) -> FlashPlan:
         params, build_dir = context.params, Path(context.params["build_dir"])

@@ -21,7 +21,8 @@ class StageContext:
     `tell` shows one sentence about what `prepare` waits for. `host` is where it runs, `server` what config.yaml says of
     that; in `ready` they are those of the first candidate. `store_id` tells this home's things there from another's.
     `hold(resource, what)` returns when the resource, `what` in words, is this build's, until the build ends.
-    `built(build_dir)` is what an earlier stage of this build left there, with the number of the build that made it.
+    `built(build_dir)` is what an earlier stage of this build left there, with the number of the build that made it; for
+    a stage that comes after none, what the last build there left. None: nothing is recorded. Conflict: it failed.
     """
 
     build: Build

@@ -163,7 +163,12 @@ _TROUBLES: tuple[tuple[str, Reason, str, str], ...] = (
         "sudo usermod -aG dialout $USER, then log in again",
     ),
     (r"No such file or directory|FileNotFoundError", "not_there", "the port is not there", "plug the board in"),
-    (r"Connection refused|timed out|getaddrinfo|Name or service", "not_there", "nothing answers there", "start it"),
+    (
+        r"Connection refused|timed out|getaddrinfo|Name or service",
+        "not_there",
+        "nothing answers there",
+        "start the program that serves the port there (ser2net, esp_rfc2217_server), or correct the address",
+    ),
     (
         r"device disconnected|multiple access on port|Input/output error|No such device|Device not configured"
         r"|Lost connection|Cannot configure port",

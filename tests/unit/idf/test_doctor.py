@@ -55,6 +55,16 @@ async def test_all_is_well(client: dict[str, str], project: Path, installation: 
     assert found["compiler for esp32c3"].status == "ok"
 
 
+async def test_a_folder_that_nobody_named_need_be_no_project(client: dict[str, str], tmp_path: Path) -> None:
+    """Issue. One that was named is a failure."""
+    folder = tmp_path / "plain"
+    folder.mkdir()
+    config = load_config(client)
+    where = [check for check in await examine(config, client, folder, named=False) if check.name == "project"]
+    assert where == [Check(name="project", status="ok", found=f"none was named, and {folder} is no ESP-IDF project")]
+    assert (await checks(client, folder))["project"].status == "fail"
+
+
 async def test_without_esp_idf_a_build_cannot_start(client: dict[str, str]) -> None:
     """Ours: what is absent, and what brings it."""
     del client["IDF_PATH"]

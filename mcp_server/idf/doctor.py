@@ -113,7 +113,7 @@ async def _scene(
         checks.append(_chosen(installation, found))
     except OrchestratorError as error:
         installation = None
-        checks.append(_without_esp_idf(error, project))
+        checks.append(_without_esp_idf(error, project, found))
     told: IdfProject | None = None
     if project is not None:
         try:
@@ -137,9 +137,9 @@ def _chosen(installation: Installation, found: Found) -> Check:
     return Check(name="ESP-IDF", status="ok", found=said)
 
 
-def _without_esp_idf(error: OrchestratorError, project: Path | None) -> Check:
+def _without_esp_idf(error: OrchestratorError, project: Path | None, found: Found) -> Check:
     check = _failed("ESP-IDF", error)
-    if project is None or not (project / DEMO_MARKER).is_file():
+    if project is None or not found.may_be_simulated or not (project / DEMO_MARKER).is_file():
         return check
     return Check(name="ESP-IDF", status="warn", found=f"{check.found}: the demo's simulated one is used")
 

@@ -66,7 +66,7 @@ def test_doctors_table_fits_80_columns_and_stays_aligned(cli: Cli, fake: FakeOrc
     words = [line for line in lines if line.endswith("word")]
     assert len(words) == 3 and {line.index("word") for line in words} == {30}
     place = lines.index("✓ ok    board on")
-    assert lines[place + 1 : place + 3] == [" " * 8 + BOARD.split()[-1], " " * 30 + "ESP32-C3 rev 0.4"]
+    assert lines[place + 1 : place + 3] == [" " * 8 + BOARD.rsplit(maxsplit=1)[-1], " " * 30 + "ESP32-C3 rev 0.4"]
     assert any(f"({GUIDE})," in line for line in lines)
 
 

@@ -215,3 +215,18 @@ async def test_demo_needs_no_esp_idf(client: dict[str, str], project: Path) -> N
     found = await checks(client, project)
     assert found["ESP-IDF"].found == "no ESP-IDF was found: the demo's simulated one is used"
     assert [check.name for check in found.values() if check.status == "fail"] == []
+
+
+@pytest.mark.parametrize("usable", [True, False])
+async def test_demo_with_a_named_esp_idf_that_fails_is_a_failure(
+    client: dict[str, str], project: Path, installation: Installation, usable: bool
+) -> None:
+    """Issue. It is not replaced by the simulated one, so it must not be said to be."""
+    (project / ".build-orchestrator-demo").write_text("")
+    if usable:
+        (installation.path / "tools" / "idf_tools.py").write_text("import sys; sys.exit('ERROR: no good')")
+    else:
+        (installation.path / "tools" / "idf.py").unlink()
+    check = (await checks(client, project))["ESP-IDF"]
+    assert check.status == "fail"
+    assert "simulated" not in check.found

@@ -340,7 +340,8 @@ def test_a_serial_server_that_does_not_answer_is_not_called_busy(port: str, why:
     found = cause_of(log, port)
     assert (found.name, found.sentence) == (
         "unreachable",
-        f"nothing answers at {port}: start the program that serves the port there (ser2net, esp_rfc2217_server), or check the address",
+        f"nothing answers at {port}: start the program that serves the port there (ser2net, esp_rfc2217_server),"
+        " or check the address",
     )
 
 

@@ -133,7 +133,8 @@ class StageSpec(Model):
     `host` is a name, alias or tag; `hosts` are more of them, where the first free one is to be taken. `directory` is
     leased for the whole build, so that two builds never share it. `timeout_s` 0 means none. `skip` says why it is not
     run at all. `artifacts` are globs below its working folder; those of the stages in `needs_artifacts` are brought
-    there. Of the stages in one `group`, over all builds, one runs at a time.
+    there. Of the stages in one `group`, over all builds, one runs at a time. `always`: it runs whatever became of those
+    that it comes after. `role` is the part of a workflow that does it, e.g. BUILDER.
     """
 
     name: str
@@ -151,6 +152,8 @@ class StageSpec(Model):
     needs_artifacts: tuple[str, ...] = ()
     sync: Sync | None = None
     group: str | None = None
+    always: bool = False
+    role: str | None = None
 
 
 class Ending(Model):
@@ -164,13 +167,17 @@ class Ending(Model):
 class Plan(Model):
     """What a build runs: a graph of stages, walked once a round; `fix` is tried between two rounds.
 
-    At most `parallel_limit` of its stages run at a time (None: as many as hosts have slots).
+    At most `parallel_limit` of its stages run at a time (None: as many as hosts have slots). `fix_first`: the first
+    round is that of the build it retries, so it begins with the fix. `workspace` is a project that an agent works on a
+    copy of: what runs after the agent has, runs in the copy.
     """
 
     stages: tuple[StageSpec, ...]
     fix: StageSpec | None = None
     max_rounds: int = 1
     parallel_limit: int | None = None
+    fix_first: bool = False
+    workspace: str | None = None
     on_failure: Ending = Ending()
     on_success: Ending = Ending()
 

@@ -73,24 +73,25 @@ class BuildRun:
         if self.told and build.status is BuildStatus.PENDING:
             self.services.notifier.build_started(build)
         self.past = {(row.stage, row.round, row.attempt): row for row in rows}
-        walk = asyncio.create_task(self._walk(build))
+        graph = Walk(self.services, build, self.past)
+        walk = asyncio.create_task(self._walk(build, graph))
         stopped = asyncio.create_task(self.stop.wait())
         try:
             await asyncio.wait({walk, stopped}, return_when=asyncio.FIRST_COMPLETED)
             if walk.done():
                 status, stage = walk.result()
-                return await self._end(status, _reason(status, stage), stage)
+                return await self._end(status, graph.why or _reason(status, stage), stage)
         finally:
             walk.cancel()
             stopped.cancel()
             await asyncio.wait({walk, stopped})
         return await self._cancel(build)
 
-    async def _walk(self, build: Build) -> tuple[BuildStatus, Stage]:
+    async def _walk(self, build: Build, graph: Walk) -> tuple[BuildStatus, Stage]:
         """The end state and the stage that decided it; meanwhile the commit is looked up."""
         commit = asyncio.create_task(self._note_commit(build))
         try:
-            return await Walk(self.services, build, self.past).run()
+            return await graph.run()
         except BaseException:
             commit.cancel()
             raise

@@ -19,8 +19,8 @@ log = logging.getLogger(__name__)
 class StageRow:
     """One attempt's row: `stage` as it was last written. Where the store fails, StoreError."""
 
-    def __init__(self, services: Services, build: Build, stage: Stage) -> None:
-        self._services, self._build, self.stage = services, build, stage
+    def __init__(self, services: Services, build: Build, stage: Stage, role: str | None = None) -> None:
+        self._services, self._build, self.stage, self._role = services, build, stage, role
 
     def change(self, **values: object) -> None:
         """Change fields without writing: the next write holds them."""
@@ -66,6 +66,21 @@ class StageRow:
         def statements(c: builds.sa.Connection) -> None:
             self._begin_build(c, now)
             builds.put_stage(c, stage, now)
+            self._tell_role(c, now)
+
+        await self._services.store.write(statements)
+        self._services.begun.add(self._build.id)
+
+    async def begin(self) -> None:
+        """It runs, without a job."""
+        now = self._services.clock.now()
+        self.change(status=StageStatus.RUNNING, progress=None, started_at=self.stage.started_at or now)
+        stage = self.stage
+
+        def statements(c: builds.sa.Connection) -> None:
+            self._begin_build(c, now)
+            builds.put_stage(c, stage, now)
+            self._tell_role(c, now)
 
         await self._services.store.write(statements)
         self._services.begun.add(self._build.id)
@@ -118,6 +133,7 @@ class StageRow:
             if verdict.artifacts:
                 artifacts.put_artifacts(c, self._build.id, stage.stage, verdict.artifacts, now)
             builds.put_diagnostics(c, stage, now)
+            self._tell_role(c, now)
             for lease in held:
                 leases.release(c, lease, now)
 
@@ -131,6 +147,33 @@ class StageRow:
         )
         stage, now = self.stage, self._services.clock.now()
         await self._services.store.write(lambda c: builds.put_stage(c, stage, now))
+
+    def _tell_role(self, c: builds.sa.Connection, now: datetime, sentence: str = "") -> None:
+        """What the stage's role in a workflow does."""
+        if self._role is None:
+            return
+        stage, ended = self.stage, sentence or (self.stage.verdict.summary[:300] if self.stage.verdict else "")
+        statuses = {StageStatus.RUNNING: "working", StageStatus.SUCCESS: "completed", StageStatus.SKIPPED: "idle"}
+        data = {
+            "job_id": self._build.id,
+            "agent": self._role,
+            "status": statuses.get(stage.status, "error"),
+            "task": f"{stage.stage}: {ended}" if ended else stage.stage,
+            "round": stage.round,
+        }
+        append(c, "agent.status", self._build.id, now, data)
+
+    async def skip(self, reason: str, sentence: str) -> None:
+        """It is not run at all."""
+        now = self._services.clock.now()
+        self.change(status=StageStatus.SKIPPED, reason=reason, ended_at=now)
+        stage = self.stage
+
+        def statements(c: builds.sa.Connection) -> None:
+            builds.put_stage(c, stage, now)
+            self._tell_role(c, now, sentence)
+
+        await self._services.store.write(statements)
 
     def _begin_build(self, c: builds.sa.Connection, now: datetime) -> None:
         """The build runs as soon as a stage of it does."""

@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from mcp_server.engine.arrival import Belongings
 from mcp_server.engine.leases import Gate
 from mcp_server.engine.retry import asks_again, pause_s
+from mcp_server.engine.rounds import AGENTS, STOPS, first_cause, moved
 from mcp_server.engine.services import Services
+from mcp_server.engine.stage_row import StageRow
 from mcp_server.engine.stage_run import StageRun
 from mcp_server.model import Build, BuildStatus, Stage, StageSpec, StageStatus
 from mcp_server.pipelines.graph import ranks
@@ -30,6 +32,7 @@ class Walk:
         self._belongings = Belongings(services.leases, build)
         self._ranks: Mapping[str, float] = {}
         self._needed = {need for stage in self.plan.stages for need in stage.depends_on}
+        self.why: str | None = None
 
     async def run(self) -> tuple[BuildStatus, Stage]:
         """The end state and the attempt that decided it."""
@@ -41,7 +44,13 @@ class Walk:
     async def _run(self) -> tuple[BuildStatus, Stage]:
         await self._take_directories()
         self._ranks = await self._rank()
-        for round_ in range(1, self.plan.max_rounds + 1):
+        round_, before = 1, ""
+        if self.plan.fix_first and self.plan.fix is not None:
+            fix = await self._attempts(self.plan.fix, round_)
+            if fix.status is not StageStatus.SUCCESS:
+                return _ended(fix)
+            round_ = 2
+        while True:
             if round_ > 1:
                 await self.services.store.write(lambda c, n=round_: builds.set_facts(c, self.build.id, round=n))
             deciding = await self._round(round_)
@@ -49,12 +58,18 @@ class Walk:
                 return BuildStatus.CANCELLED, deciding
             if self._passed(deciding):
                 return BuildStatus.SUCCESS, deciding
-            if self.plan.fix is None or round_ == self.plan.max_rounds:
+            if self.plan.fix is None or round_ >= self.plan.max_rounds:
                 return BuildStatus.FAILED, deciding
+            cause = first_cause(deciding)
+            if self.plan.workspace and cause == before:
+                self.why = "no_progress"
+                return BuildStatus.FAILED, deciding
+            before = cause
             fix = await self._attempts(self.plan.fix, round_)
             if fix.status is not StageStatus.SUCCESS:
+                self.why = fix.reason if fix.reason in STOPS else None
                 return BuildStatus.FAILED, deciding
-        raise AssertionError("a plan has at least one round")
+            round_ += 1
 
     async def _take_directories(self) -> None:
         """Lease every build directory of the plan; in one order for all builds, so that no two wait for each other."""
@@ -103,7 +118,9 @@ class Walk:
         if spec.skip:
             return await self._skip(spec, round_, "when")
         results = [await tasks[need] for need in spec.depends_on]
-        if not all(self._passed(result) for result in results):
+        if any(result.status is StageStatus.CANCELLED for result in results):
+            return await self._skip(spec, round_, "dependency")
+        if not spec.always and not all(self._passed(result) for result in results):
             return await self._skip(spec, round_, "dependency")
         return await self._attempts(spec, round_)
 
@@ -115,13 +132,11 @@ class Walk:
 
     async def _skip(self, spec: StageSpec, round_: int, reason: str) -> Stage:
         made = self._made.setdefault((spec.name, round_), [])
-        stage = self._next(spec, round_)
-        if stage.status is not StageStatus.SKIPPED:
-            now = self.services.clock.now()
-            stage = stage.model_copy(update={"status": StageStatus.SKIPPED, "reason": reason, "ended_at": now})
-            await self.services.store.write(lambda c: builds.put_stage(c, stage, now))
-        made.append(stage)
-        return stage
+        row = StageRow(self.services, self.build, self._next(spec, round_), spec.role)
+        if row.stage.status is not StageStatus.SKIPPED:
+            await row.skip(reason, spec.skip)
+        made.append(row.stage)
+        return row.stage
 
     def _next(self, spec: StageSpec, round_: int) -> Stage:
         """The row of the next attempt: as it was left, or new."""
@@ -148,7 +163,7 @@ class Walk:
                 run = StageRun(
                     self.services,
                     self.build,
-                    spec,
+                    self._moved(spec),
                     stage,
                     made,
                     rank=self._ranks.get(spec.name, 0),
@@ -168,10 +183,24 @@ class Walk:
                     self._tell_end(spec, stage)
                 return stage
 
+    def _moved(self, spec: StageSpec) -> StageSpec:
+        """The stage as it runs now: in the copy of the project that an agent worked on, once one has."""
+        if self.plan.workspace is None or spec.kind in AGENTS:
+            return spec
+        worked = (rows[-1] for rows in self._made.values() if rows and rows[-1].kind in AGENTS)
+        places = [(row.resolved or {}).get("folder") for row in worked if row.status is StageStatus.SUCCESS]
+        return moved(spec, self.plan.workspace, str(places[-1])) if places and places[-1] else spec
+
     def _tell_end(self, spec: StageSpec, stage: Stage) -> None:
         names = [other.name for other in self.plan.stages]
         if spec.name in names:  # a fix is told by the stage that it mends
             self.services.notifier.stage_ended(self.build, stage, names.index(spec.name) + 1, len(names))
+
+
+def _ended(stage: Stage) -> tuple[BuildStatus, Stage]:
+    """Where the first thing to be done decides all."""
+    cancelled = stage.status is StageStatus.CANCELLED
+    return BuildStatus.CANCELLED if cancelled else BuildStatus.FAILED, stage
 
 
 def _deciding(results: Sequence[Stage], passed: Callable[[Stage], bool]) -> Stage:

@@ -14,6 +14,19 @@ from mcp_server.store.tables import BUILDS, PROJECTS, STAGES
 
 MOST_DIAGNOSTIC_EVENTS = 10  # the rest is in the stage's verdict
 
+_PHASES = {
+    "setup": "setup",
+    "template": "setup",
+    "idf.run": "test",
+    "idf.qemu": "test",
+    "idf.flash": "test",
+    "idf.boot": "test",
+    "doctor": "validation",
+    "qa": "validation",
+    "agent.patch": "feedback",
+    "agent.fix": "feedback",
+}
+
 OPEN = (BuildStatus.PENDING, BuildStatus.RUNNING)
 
 # Built once: making a statement costs more than running it.
@@ -156,6 +169,14 @@ def recent_durations(c: sa.Connection, args_key: str, limit: int = 5) -> list[fl
     return [seconds for seconds in c.scalars(query.order_by(BUILDS.c.id.desc()).limit(limit)) if seconds is not None]
 
 
+def last_good(c: sa.Connection, build: Build) -> Build | None:
+    """The newest successful build of the same project and target before this one; None where there is none."""
+    same = sa.and_(BUILDS.c.project_id == build.project_id, BUILDS.c.target.is_not_distinct_from(build.target))
+    query = sa.select(BUILDS).where(same, BUILDS.c.id < build.id, BUILDS.c.status == BuildStatus.SUCCESS)
+    row = c.execute(query.order_by(BUILDS.c.id.desc()).limit(1)).mappings().first()
+    return None if row is None else _build(row)
+
+
 def set_running(c: sa.Connection, build_id: int, now: datetime) -> bool:
     """pending → running; True if this call did it. `workflow.started` is appended with it."""
     changed = _change(c, build_id, (BuildStatus.PENDING,), status=BuildStatus.RUNNING, started_at=now)
@@ -255,8 +276,7 @@ def close_open_stages(c: sa.Connection, build_id: int, reason: str, now: datetim
 
 def phase_of(kind: str) -> str:
     """The seeds' phase (setup, build, test, validation, feedback) that a kind of stage belongs to."""
-    phases = {"idf.build": "build", "command": "build", "idf.run": "test", "agent.patch": "feedback"}
-    return phases.get(kind, "build")
+    return _PHASES.get(kind, "build")
 
 
 def _key(stage: Stage) -> dict[str, Any]:

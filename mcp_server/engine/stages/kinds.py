@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from mcp_server.engine.stages.agent_patch import AgentPatch
-from mcp_server.engine.stages.base import StageKind
+from mcp_server.engine.stages.base import Direct, StageKind
 from mcp_server.engine.stages.command import Command
 from mcp_server.engine.stages.idf_boot import IdfBoot
 from mcp_server.engine.stages.idf_build import IdfBuild
@@ -19,7 +19,7 @@ WITHOUT_SLOT = ("idf.monitor",)
 SAYS_WHAT_IS_LEFT = ("idf.flash",)
 """Kinds whose verdict is worth having of a job that a cancel ended: it says in what state the board is."""
 
-KINDS: Mapping[str, StageKind] = {
+KINDS: Mapping[str, StageKind | Direct] = {
     "agent.patch": AgentPatch(),
     "command": Command(),
     "idf.boot": IdfBoot(),

@@ -1,0 +1,42 @@
+"""What makes a build of several rounds: whether a fix changed anything, and where the next round runs."""
+
+import re
+from typing import Any, Final, cast
+
+from mcp_server.model import Stage, StageSpec, Sync
+
+AGENTS: Final = ("agent.fix", "agent.work")
+"""Kinds of stages in which a code agent works; `resolved["folder"]` of one is its copy of the project."""
+
+STOPS: Final = ("budget", "outside", "no_change", "agent", "no_progress")
+"""Reasons of a fix that ended a build: they say more than that its stage failed."""
+
+_NUMBER = re.compile(r"0x[0-9a-fA-F]+|\d+(?:\.\d+)?")
+
+
+def first_cause(stage: Stage) -> str:
+    """What an attempt failed of, the same for the same mistake wherever its lines and numbers have moved."""
+    verdict = stage.verdict
+    if verdict is not None and verdict.diagnosis and verdict.diagnosis.errors:
+        error = verdict.diagnosis.errors[0]
+        return f"{stage.stage}|{error.file}|{error.kind}|{_NUMBER.sub('0', error.message)}|{error.source}"
+    return f"{stage.stage}|{stage.reason}|{_NUMBER.sub('0', verdict.summary if verdict else '')}"
+
+
+def moved(spec: StageSpec, project: str, folder: str) -> StageSpec:
+    """The stage with every path at or below `project` in `folder` instead."""
+    if project == folder:
+        return spec
+
+    def put(value: Any) -> Any:
+        if isinstance(value, str):
+            below = value == project or value.startswith(f"{project}/")
+            return folder + value[len(project) :] if below else value
+        if isinstance(value, dict):
+            return {name: put(one) for name, one in cast("dict[str, Any]", value).items()}
+        if isinstance(value, list | tuple):
+            return [put(one) for one in cast("list[Any]", value)]
+        return value
+
+    sync = spec.sync and Sync(source=spec.sync.source, path=put(spec.sync.path))
+    return spec.model_copy(update={"params": put(dict(spec.params)), "directory": put(spec.directory), "sync": sync})

@@ -134,7 +134,7 @@ class StageSpec(Model):
     leased for the whole build, so that two builds never share it. `timeout_s` 0 means none. `skip` says why it is not
     run at all. `artifacts` are globs below its working folder; those of the stages in `needs_artifacts` are brought
     there. Of the stages in one `group`, over all builds, one runs at a time. `always`: it runs whatever became of those
-    that it comes after. `role` is the part of a workflow that does it, e.g. BUILDER.
+    that it comes after. `once`: what it came to in the first round counts in all. `role` is the part of a workflow that does it, e.g. BUILDER.
     """
 
     name: str
@@ -153,6 +153,7 @@ class StageSpec(Model):
     sync: Sync | None = None
     group: str | None = None
     always: bool = False
+    once: bool = False
     role: str | None = None
 
 
@@ -164,12 +165,25 @@ class Ending(Model):
     archive: bool = False
 
 
+class Expansion(Model):
+    """How a project that is made or changed first is built then: in the emulator, too; committed, pushed, deployed."""
+
+    target: str | None = None
+    qemu: bool = True
+    commit: bool = False
+    push: bool = False
+    remote: str = "origin"
+    message: str = ""
+    wait_ci: bool = False
+
+
 class Plan(Model):
     """What a build runs: a graph of stages, walked once a round; `fix` is tried between two rounds.
 
     At most `parallel_limit` of its stages run at a time (None: as many as hosts have slots). `fix_first`: the first
     round is that of the build it retries, so it begins with the fix. `workspace` is a project that an agent works on a
-    copy of: what runs after the agent has, runs in the copy.
+    copy of: what runs after the agent has, runs in the copy. `expand`: these stages make or change the project first,
+    and what builds it is added then, by what it is. `callback` is told of the build's end.
     """
 
     stages: tuple[StageSpec, ...]
@@ -178,6 +192,8 @@ class Plan(Model):
     parallel_limit: int | None = None
     fix_first: bool = False
     workspace: str | None = None
+    expand: Expansion | None = None
+    callback: str | None = None
     on_failure: Ending = Ending()
     on_success: Ending = Ending()
 

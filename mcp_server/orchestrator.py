@@ -15,6 +15,7 @@ from mcp_server.config_file import ConfigFile
 from mcp_server.config_rules import LOCAL
 from mcp_server.engine import signals, start
 from mcp_server.errors import BadInput, Conflict, NotAgreed, NotFound
+from mcp_server.facets import Facets
 from mcp_server.hosts.base import Host
 from mcp_server.hosts.gap import is_hole
 from mcp_server.idf.installation import Installation
@@ -28,7 +29,6 @@ from mcp_server.store.database import Store
 from mcp_server.views import BuildView, Started, build_view
 
 if TYPE_CHECKING:
-    from mcp_server.devices import Devices
     from mcp_server.idf.doctor import Check
 
 UPDATE_S = 0.1  # a view costs milliseconds, and a starting build changes many times in a blink
@@ -38,7 +38,7 @@ POKE_S = 3  # whoever waits for a build wakes the worker this often: a killed on
 OnUpdate = Callable[[BuildView], Awaitable[None]]
 
 
-class Orchestrator:
+class Orchestrator(Facets):
     """One home's operations. Many fronts, each with an Orchestrator of its own, share the home."""
 
     def __init__(
@@ -51,17 +51,7 @@ class Orchestrator:
         self._store: Store | None = None
         self.machines = Machines(config, self.environment, self.clock)
         self.orders = Orders(config, self.machines.hosts, self.environment)
-        self._devices: Devices | None = None
         self._opening = asyncio.Lock()
-
-    @property
-    def devices(self) -> "Devices":
-        """What is done with boards and emulators."""
-        if self._devices is None:
-            from mcp_server.devices import Devices  # noqa: PLC0415 - most processes never touch a board
-
-            self._devices = Devices(self)
-        return self._devices
 
     async def store(self) -> Store:
         """The database, opened and brought up to date on first use."""
@@ -157,6 +147,7 @@ class Orchestrator:
             target=order.target,
             triggered_by=triggered_by,
             project_name=order.project_name,
+            retry_of=order.retry_of,
             agreed=agreed,
         )
 

@@ -55,6 +55,7 @@ class Order:
     name: str
     project_name: str
     target: str | None = None
+    retry_of: int | None = None
 
 
 class Orders:

@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mcp_server.engine import results
+from mcp_server.engine.expand import expanded
 from mcp_server.engine.services import Services
 from mcp_server.engine.source import read_commit
 from mcp_server.engine.stage_run import StageRun
 from mcp_server.engine.stages.kinds import SAYS_WHAT_IS_LEFT
 from mcp_server.engine.walk import Key, Walk
 from mcp_server.engine.watch import GRACE_S
-from mcp_server.errors import BadInput, HostUnreachable, NotFound, StoreError
+from mcp_server.errors import BadInput, HostUnreachable, NotFound, OrchestratorError, StoreError
 from mcp_server.model import Build, BuildStatus, Stage
 from mcp_server.store import builds, leases
 
@@ -80,12 +81,28 @@ class BuildRun:
             await asyncio.wait({walk, stopped}, return_when=asyncio.FIRST_COMPLETED)
             if walk.done():
                 status, stage = walk.result()
+                if status is BuildStatus.SUCCESS and build.plan.expand is not None:
+                    if (wrong := await self._expand(build)) is not None:
+                        return await self._end(BuildStatus.FAILED, "invalid", None, wrong)
+                    return await self._run()
                 return await self._end(status, graph.why or _reason(status, stage), stage)
         finally:
             walk.cancel()
             stopped.cancel()
             await asyncio.wait({walk, stopped})
         return await self._cancel(build)
+
+    async def _expand(self, build: Build) -> str | None:
+        """Add what builds the project that the stages so far have made; a sentence where that cannot be built."""
+        rows = await self.services.store.read(lambda c: builds.stages_of(c, build.id))
+        try:
+            plan, now = await expanded(self.services, build, rows), self.services.clock.now()
+        except StoreError:
+            raise
+        except OrchestratorError as error:
+            return str(error)
+        await self.services.store.write(lambda c: builds.set_plan(c, build.id, plan, now))
+        return None
 
     async def _walk(self, build: Build, graph: Walk) -> tuple[BuildStatus, Stage]:
         """The end state and the stage that decided it; meanwhile the commit is looked up."""

@@ -112,6 +112,8 @@ class Walk:
     async def _after(
         self, spec: StageSpec, round_: int, tasks: Mapping[str, asyncio.Task[Stage]], *, again: bool
     ) -> Stage:
+        if spec.once and round_ > 1:
+            return self._made[spec.name, 1][-1]
         made = self._made.get((spec.name, round_))
         if again and made and self._passed(made[-1]):
             return made[-1]

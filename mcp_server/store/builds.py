@@ -193,6 +193,12 @@ def set_facts(c: sa.Connection, build_id: int, **facts: str | int | None) -> Non
     _change(c, build_id, OPEN, **facts)
 
 
+def set_plan(c: sa.Connection, build_id: int, plan: Plan, now: datetime) -> None:
+    """More stages for an open build, once it is known what they are."""
+    if _change(c, build_id, OPEN, plan=plan.model_dump(mode="json")):
+        append(c, "build.plan", build_id, now, {"stages": [stage.name for stage in plan.stages]})
+
+
 def end_build(c: sa.Connection, build_id: int, status: BuildStatus, reason: str, now: datetime, **columns: Any) -> bool:
     """Bring an open build to its end state, once; True if this call did it."""
     build = get_build(c, build_id)

@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 
+from mcp_server.engine.stages.agent import AgentFix, AgentWork
 from mcp_server.engine.stages.agent_patch import AgentPatch
 from mcp_server.engine.stages.base import Direct, StageKind
 from mcp_server.engine.stages.command import Command
+from mcp_server.engine.stages.doctor import Doctor
 from mcp_server.engine.stages.idf_boot import IdfBoot
 from mcp_server.engine.stages.idf_build import IdfBuild
 from mcp_server.engine.stages.idf_flash import IdfFlash
@@ -12,6 +14,8 @@ from mcp_server.engine.stages.idf_monitor import IdfMonitor
 from mcp_server.engine.stages.idf_qemu import IdfQemu
 from mcp_server.engine.stages.idf_remote import IdfRemote
 from mcp_server.engine.stages.idf_run import IdfRun
+from mcp_server.engine.stages.qa import Qa
+from mcp_server.engine.stages.setup import Setup
 
 WITHOUT_SLOT = ("idf.monitor",)
 """Kinds that take no slot of their host: they wait nearly all of the time, and for days."""
@@ -20,8 +24,11 @@ SAYS_WHAT_IS_LEFT = ("idf.flash",)
 """Kinds whose verdict is worth having of a job that a cancel ended: it says in what state the board is."""
 
 KINDS: Mapping[str, StageKind | Direct] = {
+    "agent.fix": AgentFix(),
     "agent.patch": AgentPatch(),
+    "agent.work": AgentWork(),
     "command": Command(),
+    "doctor": Doctor(),
     "idf.boot": IdfBoot(),
     "idf.build": IdfBuild(),
     "idf.flash": IdfFlash(),
@@ -29,4 +36,6 @@ KINDS: Mapping[str, StageKind | Direct] = {
     "idf.qemu": IdfQemu(),
     "idf.remote": IdfRemote(),
     "idf.run": IdfRun(),
+    "qa": Qa(),
+    "setup": Setup(),
 }

@@ -1,0 +1,234 @@
+"""What several roles do together, and what code agents mend and make: as every front asks for it.
+
+May import: model, config, errors, agents, build_spec, device_plans, devices, workflow_plans, hosts, idf, orders,
+references. Never: engine, a front.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mcp_server import references, workflow_plans
+from mcp_server.agents import workspace
+from mcp_server.agents.registry import AgentView, Registry
+from mcp_server.build_spec import BuildSpec
+from mcp_server.config_rules import LOCAL
+from mcp_server.device_plans import Firmware, Watching
+from mcp_server.devices import EMULATED_S, watching
+from mcp_server.errors import BadInput, Conflict
+from mcp_server.hosts.ports import find_port
+from mcp_server.idf.installation import Installation
+from mcp_server.idf.project import DEFAULT_TARGET
+from mcp_server.idf.qemu import why_not
+from mcp_server.model import Build, BuildStatus, Expansion, Plan, StageSpec
+from mcp_server.orders import NEVER_FLASH, Order
+from mcp_server.workflow_plans import Board, Developer, Tests
+
+if TYPE_CHECKING:
+    from mcp_server.orchestrator import Orchestrator
+    from mcp_server.views import Started
+
+NO_BOARD = "no serial port"  # how find_port begins where nothing is connected
+
+
+@dataclass(frozen=True, slots=True)
+class WorkflowAsk:
+    """A workflow as a front asks for it. `agent` None: nobody mends; "default": the default agent does."""
+
+    project: str
+    target: str | None = None
+    flash: bool = False
+    qemu: bool = True
+    agent: str | None = None
+    max_rounds: int = 3
+    host: str = LOCAL
+    port: str | None = None
+    expect: Sequence[str] = ()
+    fail_on: Sequence[str] = ()
+    budget: Mapping[str, float] = field(default_factory=dict[str, float])
+
+
+class Workflows:
+    """Over the builds that the orchestrator starts."""
+
+    def __init__(self, orchestrator: "Orchestrator") -> None:
+        self._orchestrator = orchestrator
+
+    async def agents(self) -> Sequence[AgentView]:
+        """Every agent that is known here, and whether it can be used."""
+        await self._orchestrator.refresh()
+        return await self._registry().listing()
+
+    def _registry(self) -> Registry:
+        return Registry(self._orchestrator.config.agents, self._orchestrator.environment)
+
+    async def _developer(self, agent: str | None, **more: object) -> Developer:
+        """The developer of a plan. BadInput: no such agent. EnvironmentMissing: it cannot be used, or none can."""
+        chosen = await self._registry().get(None if agent in (None, "default") else agent)
+        return Developer(agent=chosen.name, **more)  # pyright: ignore[reportArgumentType]
+
+    # -- the workflow ------------------------------------------------------------------------------------------------
+
+    async def order(self, ask: WorkflowAsk) -> Order:
+        """setup → build → (flash ∥ emulator) → (doctor ∥ quality) → fix, and again.
+
+        BadInput, EnvironmentMissing, Conflict: as `start_build` and `flash`; no such agent, or none that can be used.
+        """
+        orchestrator = self._orchestrator
+        _rounds(ask.max_rounds)
+        plan = watching(ask.expect, ask.fail_on, EMULATED_S)
+        order = await orchestrator.order_build(ask.project, target=ask.target, clean=False, host=ask.host)
+        made = order.plan.stages[0]
+        target = order.target or DEFAULT_TARGET
+        firmware = Firmware(
+            order.folder, made.params["build_dir"], target, installation=made.params.get("installation")
+        )
+        board = await self._board(target, ask.port) if ask.flash else None
+        emulator = await asyncio.to_thread(self._emulator, made, target) if ask.qemu else None
+        developer = None if ask.agent is None else await self._developer(ask.agent, budget=dict(ask.budget))
+        tests = Tests(board, emulator, plan)
+        stages = workflow_plans.workflow(made, firmware, tests, developer=developer, rounds=ask.max_rounds)
+        return Order(order.folder, stages, "workflow", order.project_name, order.target)
+
+    async def run(self, ask: WorkflowAsk, *, triggered_by: str = "manual", agreed: bool = False) -> "Started":
+        """Start a workflow. Raises what `order` does; NotAgreed as `flash`."""
+        return await self._orchestrator.start(await self.order(ask), triggered_by, agreed=agreed)
+
+    async def _board(self, target: str, port: str | None) -> Board:
+        """The board to flash; where none is connected, why it is left out."""
+        orchestrator = self._orchestrator
+        if orchestrator.config.security.allow_flash == "never":
+            raise Conflict(NEVER_FLASH)
+        if target == "linux":
+            return Board(skip="firmware for the linux target runs on no board")
+        try:
+            found = await find_port(orchestrator.host(LOCAL), port)
+        except BadInput as error:
+            if port is not None or "none is connected" not in str(error):
+                raise
+            return Board(skip="no board is connected")
+        return Board(port=found.stable or found.path)
+
+    def _emulator(self, made: StageSpec, target: str) -> str:
+        """Why the emulator is left out; "" where it is not."""
+        if target == "linux":
+            return "" if made.host == LOCAL else "it was built for another machine"
+        given = made.params.get("installation")
+        installation = (
+            Installation.model_validate(given) if given else self._orchestrator.orders.installation(Path(made.params["project"]))
+        )
+        return why_not(installation, target, self._orchestrator.environment.get("PATH", ""))
+
+    # -- mending -----------------------------------------------------------------------------------------------------
+
+    async def fix(
+        self,
+        build: int | str,
+        *,
+        agent: str | None = None,
+        max_rounds: int = 3,
+        budget: Mapping[str, float] | None = None,
+        agreed: bool = False,
+        triggered_by: str = "fix",
+    ) -> "Started":
+        """Let an agent mend what a build failed of, in a copy of its project, proved by building there again.
+
+        Conflict: the build did not fail, or its sources are not here. NotAgreed: its plan flashes a board.
+        """
+        orchestrator = self._orchestrator
+        await orchestrator.refresh()
+        view = await orchestrator.get(build)
+        _rounds(max_rounds)
+        _mendable(view.build, view.project.path)
+        developer = await self._developer(agent, budget=dict(budget or {}))
+        plan = workflow_plans.mended(view.build.plan, view.project.path, developer, max_rounds)
+        order = Order(
+            view.project.path, plan, "fix", view.project.name, view.build.target, retry_of=view.build.id
+        )
+        return await orchestrator.start(order, triggered_by, agreed=agreed)
+
+    async def apply(self, build: int | str) -> Sequence[str]:
+        """Bring what an agent changed, and what was proved by that build, into the project itself: the files' names.
+
+        Conflict: the build did not succeed, no agent worked in it, or the project has changed there since.
+        """
+        view = await self._orchestrator.get(build)
+        worked = [row for row in view.stages if row.kind.startswith("agent.") and row.resolved and "place" in row.resolved]
+        if view.build.status is not BuildStatus.SUCCESS:
+            raise Conflict(f"build {view.build.id} is {view.build.status}: only what was proved is applied")
+        if not worked or worked[-1].resolved is None:
+            raise Conflict(f"no agent worked in build {view.build.id}")
+        space = await workspace.open_(Path(str(worked[-1].resolved["place"])))
+        if space is None:
+            raise Conflict(f"{worked[-1].resolved['place']} is gone; branch {worked[-1].resolved['branch']} has the changes")
+        return await workspace.apply_to(space, Path(view.project.path))
+
+    # -- making ------------------------------------------------------------------------------------------------------
+
+    async def create(self, spec: BuildSpec, *, triggered_by: str = "manual", agreed: bool = False) -> "Started":
+        """Make or take a project, let an agent work on it, build and test it, commit and push where asked.
+
+        BadInput: what cannot be used. NotAgreed: it pushes, and nobody was asked. Conflict: pushing is forbidden.
+        """
+        orchestrator = self._orchestrator
+        await orchestrator.refresh()
+        spec.checked()
+        _rounds(spec.max_rounds)
+        if spec.callback_url is not None:
+            await self._check_callback(spec.callback_url)
+        developer = await self._developer(spec.agent, prompt=spec.prompt, timeout_s=spec.timeout)
+        folder, template = await asyncio.to_thread(self._place, spec)
+        expansion = Expansion(
+            target=spec.target,
+            commit=spec.auto_commit or spec.auto_push,
+            push=spec.auto_push,
+            message=_title(spec.prompt),
+            wait_ci=spec.auto_push and orchestrator.config.ci is not None,
+        )
+        plan = workflow_plans.created(str(folder), developer, expansion, template, spec.max_rounds)
+        plan = plan.model_copy(update={"callback": spec.callback_url})
+        order = Order(str(folder), plan, "create_and_build", folder.name, spec.target)
+        return await orchestrator.start(
+            order, triggered_by, agreed=agreed, priority=spec.priority, key=spec.idempotency_key
+        )
+
+    def _place(self, spec: BuildSpec) -> tuple[Path, Mapping[str, object] | None]:
+        """Where the project is or will be, and what makes it."""
+        if spec.template is None:
+            folder = Path(references.real_path(spec.project or "."))
+            if not folder.is_dir():
+                raise BadInput("project", f"{str(folder)[:200]!r} is no folder of this machine")
+            return folder, None
+        assert spec.name is not None
+        folder = self._orchestrator.config.projects_dir / spec.name
+        if folder.exists() and any(folder.iterdir()):
+            raise Conflict(f"project {spec.name} is there already ({folder}): give another name, or build it by project")
+        return folder, {"template": spec.template, "variables": {**spec.variables}}
+
+    async def _check_callback(self, url: str) -> None:
+        from mcp_server.notify.callback import check_target  # noqa: PLC0415 - few builds have one
+
+        await check_target(url, self._orchestrator.config.security.callback_hosts)
+
+
+def _title(prompt: str) -> str:
+    line = next(line.strip() for line in prompt.splitlines() if line.strip())
+    return line if len(line) <= 72 else line[:69] + "..."
+
+
+def _rounds(count: int) -> None:
+    if not 1 <= count <= workflow_plans.MAX_ROUNDS:
+        raise BadInput("max_rounds", f"{count} is not between 1 and {workflow_plans.MAX_ROUNDS}")
+
+
+def _mendable(build: Build, project: str) -> None:
+    if build.status is not BuildStatus.FAILED:
+        raise Conflict(f"build {build.id} is {build.status}: only a failed build can be mended")
+    if not project.startswith("/"):
+        raise Conflict(f"the sources of build {build.id} are in {project}, and agents work on this machine")
+    far = [stage for stage in build.plan.stages if stage.host != LOCAL and stage.sync is None and stage.kind == "command"]
+    if far:
+        where = f"stage {far[0].name} runs in a folder of host {far[0].host} that is not synced from here"
+        raise Conflict(f"{where}: what an agent changes would never reach it")

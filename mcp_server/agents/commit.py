@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mcp_server.agents.changes import DIFF
 from mcp_server.agents.git import Git, repository
-from mcp_server.agents.snapshot import commit_tree, snapshot, temporary_index
+from mcp_server.agents.snapshot import commit_tree, identity, snapshot, temporary_index
 from mcp_server.agents.workspace import Workspace, open_
 from mcp_server.errors import BadInput, Conflict
 
@@ -86,6 +86,7 @@ async def _commit(git: Git, index: Path, message: str, author: str | None) -> st
     message = message.strip()
     if not message or "\0" in message or len(message.encode("utf-8", "surrogatepass")) > MAX_MESSAGE:
         raise BadInput("message", f"must have 1 to {MAX_MESSAGE:,} bytes and no NUL")
+    identity(git, author)  # said also where nothing is to be committed
     real = await git.path("index")
     if unmerged := await git.text("ls-files", "--unmerged"):
         raise Conflict(f"{git.top}: {unmerged.splitlines()[0].split(chr(9), 1)[-1]} is not merged yet")

@@ -140,13 +140,15 @@ async def _feed(process: asyncio.subprocess.Process, data: bytes) -> None:
 
 
 async def _head(process: asyncio.subprocess.Process, stream: asyncio.StreamReader, limit: int) -> tuple[bytes, bool]:
-    kept = bytearray()
+    kept, cut = bytearray(), False
     while piece := await stream.read(65536):
+        if cut:
+            continue  # to the end, so that the pipe is closed
         kept += piece
         if len(kept) > limit:
+            cut = True
             _kill(process)
-            return bytes(kept[:limit]), True
-    return bytes(kept), False
+    return bytes(kept[:limit]), cut
 
 
 async def _tail(stream: asyncio.StreamReader) -> bytes:

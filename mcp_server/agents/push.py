@@ -72,7 +72,7 @@ async def push(
     *,
     allow_default: bool = False,
     environment: Mapping[str, str] | None = None,
-    protocols: tuple[str, ...] = PROTOCOLS,
+    protocols: tuple[str, ...] | None = None,
     timeout_s: float = PUSH_S,
 ) -> Pushed:
     """Push HEAD to `branch` of `remote`, which is a remote's name or a URL. Nobody is ever asked for a password.
@@ -94,7 +94,7 @@ async def push(
             "no_remote", branch, without_login(remote), text=f"no remote {without_login(remote)}: there are {known}"
         )
     known = Pushed("failed", branch, without_login(remote), without_login(url), sha, notes=_notes(git))
-    async with _sender(git, url, protocols) as sender:
+    async with _sender(git, url, PROTOCOLS if protocols is None else protocols) as sender:
         return await sender.push(known, allow_default, timeout_s)
 
 
@@ -198,11 +198,12 @@ def _environment(git: Git, place: Path, protocols: tuple[str, ...]) -> dict[str,
 
 
 def _unattended(ssh: str) -> str:
-    """The ssh command with the option that lets it ask nobody; a program that is not ssh is left as it is."""
+    """The ssh command, told to ask nobody and to leave nothing running; another program is left as it is."""
     with contextlib.suppress(ValueError):
         words = shlex.split(ssh)
         if words and Path(words[0]).name == "ssh":
-            return f"{ssh} -o BatchMode=yes"
+            # A shared connection that outlives the push would hold our pipes open.
+            return f"{ssh} -o BatchMode=yes -o ControlMaster=no -o ControlPersist=no"
     return ssh
 
 

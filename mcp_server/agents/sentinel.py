@@ -51,7 +51,9 @@ async def _worth_a_look(git: Git, project: Path) -> list[Path]:
         done = await git.run(words[0], *words[1:], *(["--ignore-submodules=dirty"] if "diff" in words[0] else []))
         names += [os.fsdecode(name) for name in done.out.split(b"\0") if name]
     below = await asyncio.to_thread(_below, project)
-    hooks, config = await git.path("hooks"), await git.path("config")
+    # Not by --git-path, which gives the place that hooks are switched off with.
+    own_folder = git.top / await git.text("rev-parse", "--git-common-dir")
+    hooks, config = own_folder / "hooks", own_folder / "config"
     made = tuple(await _made(git, project))
     kept = [git.top / name for name in sorted(set(names)) if not name.startswith(made)]
     own = await asyncio.to_thread(lambda: sorted(hooks.iterdir()) if hooks.is_dir() else [])

@@ -33,7 +33,8 @@ class GitCommit:
             return _verdict(made, "committed")
         git = git or await repository(project, context.environment)
         sha, branch = (await git.head(), await git.branch()) if git else (None, None)
-        details = {"commit_sha": sha, "branch": branch, "files_changed": [], "file_count": 0}
+        nothing = _verdict(Committed(sha or "", branch or "", ()), "")
+        details = {**nothing.details, "commit_sha": sha}
         return Verdict(result="pass", summary="nothing was changed: there is nothing to commit", details=details)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from mcp_server.agents.git import Git
+from mcp_server.agents.git import Git, real_path
 from mcp_server.agents.snapshot import HASH_S, snapshot, temporary_index
 from mcp_server.agents.submodules import changed_since
 from mcp_server.agents.workspace import Workspace
@@ -37,7 +37,8 @@ _SKIPPED = re.compile(
 class FileChange:
     """One file. `path` is relative to the work tree's root; `added`, `removed` are lines, None where it is binary.
 
-    Modes are Git's six digits, "000000" for none. `target` is where a new link leads, as it is written.
+    Modes are Git's six digits, "000000" for none. `target` is where a link leads, as it is written, or its very end
+    where that is outside of the work tree.
     """
 
     path: str
@@ -154,6 +155,9 @@ def _changes(
                 target = str((top / path).readlink())
             except OSError:
                 target = ""
+            end = real_path(top / path)
+            if not _leads_out(path, target) and not end.is_relative_to(top):
+                target = str(end)
         if _SUBMODULE in (old, new):
             status = "submodule"
         found.append(FileChange(path, status, *counts.get(path, (None, None)), old, new, target))

@@ -57,7 +57,8 @@ async def _worth_a_look(git: Git, project: Path) -> list[Path]:
     made = tuple(await _made(git, project))
     kept = [git.top / name for name in sorted(set(names)) if not name.startswith(made)]
     own = await asyncio.to_thread(lambda: sorted(hooks.iterdir()) if hooks.is_dir() else [])
-    return [*kept, *(below / name for name in INPUTS), config, *own][: MAX_FILES * 2]
+    theirs = [config, own_folder / "info/exclude", own_folder / "info/attributes", *own]
+    return [*kept, *(below / name for name in INPUTS), *theirs][: MAX_FILES * 2]
 
 
 async def _made(git: Git, project: Path) -> list[str]:

@@ -58,7 +58,13 @@ class Workspace:
         return "" if relative == "." else relative + "/"
 
     async def git(self, environment: Mapping[str, str] | None = None) -> Git:
-        """git in the worktree, which ignores what it ignored at the beginning."""
+        """git in the worktree, which ignores what it ignored at the beginning.
+
+        Conflict: its `.git` is gone or leads to another repository than the one it was made from.
+        """
+        held = await asyncio.to_thread(_bytes, self.state / "gitfile")
+        if held and await asyncio.to_thread(_bytes, self.place / ".git") != held:
+            raise Conflict(f"{self.place}/.git was changed: the work in it is not trusted")
         git = await Git.at(self.place, environment)
         return replace(git, excludes=self.state / "exclude")
 
@@ -110,6 +116,7 @@ async def make(
 
 async def open_(place: Path) -> Workspace | None:
     """The workspace at `place`; None: there is none, or it was never completed."""
+    place = await asyncio.to_thread(lambda: real_path(place.parent) / place.name)
     state = await asyncio.to_thread(_read, place)
     if not state or not state["ready"] or not await asyncio.to_thread(os.path.lexists, place / ".git"):
         return None
@@ -278,8 +285,18 @@ def _write(place: Path, state: Mapping[str, Any]) -> None:
     fresh.replace(folder / "state.json")
 
 
+def _bytes(path: Path) -> bytes:
+    """The first bytes of a regular file; b"" of anything else."""
+    if path.is_symlink() or not path.is_file():
+        return b""
+    with path.open("rb") as file:
+        return file.read(4096)
+
+
 def _finish(workspace: Workspace, index: Path) -> None:
     shutil.copy2(index, workspace.state / "index")
+    if (gitfile := workspace.place / ".git").is_file():
+        (workspace.state / "gitfile").write_bytes(gitfile.read_bytes())
     said = {
         "project": str(workspace.project),
         "branch": workspace.branch,

@@ -60,6 +60,27 @@ async def test_changes_hidden_by_index_bits_or_own_commits_are_seen(workspace: W
     assert [one.path for one in found.files] == ["main/main.c", "other.c", "test/test_main.c"]
 
 
+async def test_worktree_whose_git_file_was_replaced_is_not_trusted(workspace: Workspace, tree: UserTree) -> None:
+    """Ours. A repository that an agent made would say whatever it likes."""
+    (workspace.place / ".git").unlink()
+    tree.git("init", "-q", cwd=workspace.place)
+
+    for asked in (changes(workspace), commit(workspace, "x"), apply_to(workspace)):
+        with pytest.raises(Conflict, match=r"\.git was changed"):
+            await asked
+
+
+async def test_link_to_a_link_that_leads_out_is_outside(tree: UserTree, place: Path) -> None:
+    """Ours. What the repository has may lead out; what an agent adds may not."""
+    (tree.top / "sdk").symlink_to("/etc")
+    workspace = await make(tree.top, place, "bo/fix-1")
+    (place / "mine").symlink_to("sdk/passwd")
+
+    found = await changes(workspace)
+
+    assert outside(found, [], []) == ["mine: a link that leads out, to /etc/passwd"]
+
+
 async def test_diff_over_one_megabyte_is_cut_with_a_mark_and_counts_stay_true(workspace: Workspace) -> None:
     """Issue."""
     (workspace.place / "long.c").write_text("a line of some length\n" * 100_000)

@@ -55,7 +55,7 @@ async def test_workspace_has_the_tree_as_it_is_and_the_user_keeps_every_byte(tre
 
 async def test_file_changed_within_one_tick_of_the_index_is_in_the_snapshot(tree: UserTree, place: Path) -> None:
     """Ours. A copy of the index with a later time would hide a change of the same size."""
-    tick = (1_700_000_000_000_000_000,) * 2
+    tick = (1_700_000_000_000_000_000, 1_700_000_000_000_000_000)
     path = tree.write("main/main.c", "aaaa\n")
     os.utime(path, ns=tick)
     tree.commit()

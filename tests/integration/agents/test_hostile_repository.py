@@ -13,7 +13,7 @@ from mcp_server.agents.git import Git, GitFailed
 from mcp_server.agents.sentinel import sentinel
 from mcp_server.agents.workspace import make, remove
 from mcp_server.errors import BadInput
-from tests.support.git_tree import UserTree
+from tests.support.git_tree import UserTree, begun
 
 HOOKS = ("pre-commit", "commit-msg", "post-commit", "post-checkout", "post-index-change", "reference-transaction",
          "post-rewrite", "prepare-commit-msg", "applypatch-msg", "pre-push", "fsmonitor-watchman")  # fmt: skip
@@ -65,6 +65,29 @@ async def test_no_trap_springs_from_the_first_snapshot_to_the_last_patch(tree: U
     assert [path.name for path in sprung.iterdir()] == []
     assert (tree.top / "README").read_text() == "new\n"
     assert tree.git("cat-file", "-p", "bo/fix-1:main/main.h") == "header"
+
+
+async def test_no_trap_of_a_submodule_springs(tree: UserTree, place: Path, tmp_path: Path) -> None:
+    """Issue. Its configuration is one of its own, and git looks into it by itself where it is let."""
+    inner = begun(tmp_path / "inner", tmp_path / "user")
+    tree.git("submodule", "add", "-q", str(inner.top), "lib")
+    tree.commit()
+    lib = UserTree(tree.top / "lib", tmp_path / "user")
+    sprung = tmp_path / "sprung"
+    sprung.mkdir()
+    lib.write(".gitattributes", "*.c filter=inner\n")
+    lib.write("main/main.c", "changed\n")
+    for key in ("filter.inner.clean", "filter.inner.smudge", "core.fsmonitor"):
+        lib.git("config", key, f"touch {sprung}/{key}; cat")
+
+    workspace = await make(tree.top, place, "bo/fix-1")
+    (place / "main/main.c").write_text("changed\n")
+    await changes(workspace)
+    await commit(workspace, "x")
+    await sentinel(tree.top)
+
+    assert [path.name for path in sprung.iterdir()] == []
+    assert [one.split(":")[0] for one in workspace.left_out] == ["lib/main/main.c"]
 
 
 async def test_traps_do_spring_where_git_is_run_plainly(tree: UserTree) -> None:

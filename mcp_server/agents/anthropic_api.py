@@ -5,7 +5,7 @@ import http.client
 import json
 from collections.abc import Mapping
 from importlib import metadata, util
-from typing import Any, cast
+from typing import Any, Protocol, cast
 from urllib.parse import urlsplit
 
 from mcp_server.agents.base import AgentRequest, AgentResult, Availability, Capabilities, Tell
@@ -25,22 +25,30 @@ _MAX_ANSWER_BYTES = 1_000_000
 _RETRIES = 4  # by the SDK, with its own backoff of 0.5 to 8 s or what the server asks for
 
 
+class Settings(Protocol):
+    """What config.yaml says of an agent: `url` is another server than the usual one."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def model(self) -> str | None: ...
+
+    @property
+    def url(self) -> str | None: ...
+
+
 class AnthropicAgent:
-    """Anthropic's API, or a server compatible with it by `base_url` or ANTHROPIC_BASE_URL (without /v1)."""
+    """Anthropic's API, or a server compatible with it by `url` or ANTHROPIC_BASE_URL.
+
+    `max_tokens` are those of one answer.
+    """
 
     wants: tuple[str, ...] = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_BASE_URL")
     capabilities = Capabilities(cost=True, turns=True, money=True)
 
-    def __init__(
-        self,
-        name: str = "anthropic",
-        *,
-        model: str | None = None,
-        base_url: str | None = None,
-        max_tokens: int = 16_384,
-        retries: int = _RETRIES,
-    ) -> None:
-        self.name, self._model, self._base_url = name, model, base_url
+    def __init__(self, settings: Settings, *, max_tokens: int = 16_384, retries: int = _RETRIES) -> None:
+        self.name, self._model, self._url = settings.name, settings.model, settings.url
         self._max_tokens, self._retries = max_tokens, retries
 
     async def availability(self, environment: Mapping[str, str]) -> Availability:
@@ -71,7 +79,7 @@ class AnthropicAgent:
             return await Conversation(client, server, FolderTools(policy, kept), request, tell).run()
 
     def _given_url(self, environment: Mapping[str, str]) -> str | None:
-        return self._base_url or environment.get("ANTHROPIC_BASE_URL") or None
+        return self._url or environment.get("ANTHROPIC_BASE_URL") or None
 
     async def _server(self, request: AgentRequest, environment: Mapping[str, str]) -> Server | str:
         """Where to ask, or why nowhere."""
@@ -90,16 +98,8 @@ class OllamaAgent(AnthropicAgent):
     wants = ("OLLAMA_HOST", "OLLAMA_API_KEY")
     capabilities = Capabilities(turns=True)
 
-    def __init__(
-        self,
-        name: str = "ollama",
-        *,
-        model: str | None = None,
-        base_url: str | None = None,
-        max_tokens: int = 8192,
-        retries: int = 1,
-    ) -> None:
-        super().__init__(name, model=model, base_url=base_url, max_tokens=max_tokens, retries=retries)
+    def __init__(self, settings: Settings, *, max_tokens: int = 8192, retries: int = 1) -> None:
+        super().__init__(settings, max_tokens=max_tokens, retries=retries)
 
     async def availability(self, environment: Mapping[str, str]) -> Availability:
         """The server's version, asked for within a second."""
@@ -112,7 +112,7 @@ class OllamaAgent(AnthropicAgent):
         return Availability(True, f"Ollama {one_line(answer.get('version', 'of unknown version'), 40)} at {url}")
 
     def _given_url(self, environment: Mapping[str, str]) -> str:
-        return ollama_url(self._base_url or environment.get("OLLAMA_HOST") or OLLAMA)
+        return ollama_url(self._url or environment.get("OLLAMA_HOST") or OLLAMA)
 
     async def _server(self, request: AgentRequest, environment: Mapping[str, str]) -> Server | str:
         url = self._given_url(environment)

@@ -7,7 +7,9 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,6 +42,15 @@ def project(tmp_path: Path) -> Path:
     return folder
 
 
+@dataclass(frozen=True)
+class Given:
+    """Settings of an agent."""
+
+    name: str
+    model: str | None = None
+    url: str | None = None
+
+
 class Heard(list[Update]):
     """What an agent told."""
 
@@ -52,7 +63,7 @@ async def ask(
     project: Path,
     heard: Heard | None = None,
     agent: AnthropicAgent | None = None,
-    **request: object,
+    **request: Any,
 ) -> AgentResult:
     given = AgentRequest.model_validate(
         {"prompt": "mend it", "folder": str(project), "commands": (CHECK,), "model": "claude-opus-5", **request}
@@ -60,7 +71,7 @@ async def ask(
     environment = {"PATH": os.environ["PATH"], "ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": served.url}
     tell = (Heard() if heard is None else heard).append
     async with asyncio.timeout(20):
-        return await (agent or AnthropicAgent(retries=1)).run(given, environment, tell)
+        return await (agent or AnthropicAgent(Given("anthropic"), retries=1)).run(given, environment, tell)
 
 
 async def test_file_is_read_changed_and_checked(project: Path) -> None:
@@ -225,7 +236,7 @@ async def test_endless_answer_is_hung_up_on(project: Path, monkeypatch: pytest.M
         ({"max_cost_usd": 0.0005, "model": "new"}, "$0.0005 was allowed, $0.0007 is spent by the dearest known price"),
     ],
 )
-async def test_budget_ends_it(project: Path, budget: dict[str, object], sentence: str) -> None:
+async def test_budget_ends_it(project: Path, budget: dict[str, Any], sentence: str) -> None:
     """Issue. A model that goes round in circles."""
     with ScriptedModel([Read("calc.py")]) as model:
         result = await ask(model, project, **budget)
@@ -285,7 +296,7 @@ async def test_nobody_there_is_said(project: Path) -> None:
         closed.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{closed.getsockname()[1]}"
         with ScriptedModel([Say("ok")]) as model:
-            result = await ask(model, project, agent=AnthropicAgent(base_url=url, retries=0))
+            result = await ask(model, project, agent=AnthropicAgent(Given("anthropic", url=url), retries=0))
 
     assert result.stopped == "error"
     assert "cannot be reached" in result.text
@@ -327,7 +338,7 @@ async def test_nonsense_of_a_model_is_answered(project: Path) -> None:
 
 async def test_without_a_key_it_says_how_to_get_one(project: Path) -> None:
     """Ours."""
-    agent = AnthropicAgent()
+    agent = AnthropicAgent(Given("anthropic"))
     request = AgentRequest(prompt="x", folder=str(project))
 
     assert "set ANTHROPIC_API_KEY" in (await agent.availability({})).text
@@ -340,7 +351,7 @@ async def test_ollama_is_found_and_used(project: Path) -> None:
     gets = {"/api/version": {"version": "0.40.1"}, "/api/tags": {"models": [{"name": "qwen3-coder:30b"}]}}
     with ScriptedModel(FIX, gets=gets) as model:
         environment = {"PATH": os.environ["PATH"], "OLLAMA_HOST": model.url.removeprefix("http://")}
-        agent = OllamaAgent()
+        agent = OllamaAgent(Given("ollama"))
         availability = await agent.availability(environment)
         request = AgentRequest(prompt="mend it", folder=str(project), commands=(CHECK,), max_cost_usd=0.0001)
         async with asyncio.timeout(20):
@@ -358,7 +369,7 @@ async def test_ollama_that_is_silent_is_given_up_within_two_seconds() -> None:
     """Ours. A host that takes the connection and says nothing."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         begun = time.monotonic()
-        found = await OllamaAgent().availability({"OLLAMA_HOST": f"127.0.0.1:{silent.getsockname()[1]}"})
+        found = await OllamaAgent(Given("ollama")).availability({"OLLAMA_HOST": f"127.0.0.1:{silent.getsockname()[1]}"})
 
     assert time.monotonic() - begun < 2
     assert not found.available

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from mcp_server.agents import claude, claude_talk
-from mcp_server.agents.base import AgentRequest, AgentResult, Update
+from mcp_server.agents.base import CANCEL_S, AgentRequest, AgentResult, Update
 from mcp_server.agents.claude import ClaudeAgent
 from tests.support.claude_client import CLAUDE, NOWHERE
 from tests.support.scripted_model import Edit, Fail, Read, Run, Say, ScriptedModel, Talk, Use
@@ -246,6 +246,50 @@ async def test_cancelling_ends_it_within_a_second(project: Path) -> None:
         took = time.monotonic() - begun
 
     assert took < 1
+
+
+async def test_cancelling_takes_a_running_command_along(project: Path) -> None:
+    """Issue. With the children that it left."""
+    pids = project / "pids"
+    os.mkfifo(pids)
+    (project / "calc.py").write_text(
+        "import os, subprocess, time\n"
+        "child = subprocess.Popen(['sleep', '1000'])\n"
+        "open('pids', 'w').write(f'{os.getpid()} {child.pid}')\n"
+        "time.sleep(1000)\n"
+    )
+    with ScriptedModel([Run(CHECK), Say("ok")]) as model:
+        task = asyncio.create_task(ask(model, project))
+        running = [psutil.Process(int(word)) for word in (await asyncio.to_thread(pids.read_text)).split()]
+        begun = time.monotonic()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        took = time.monotonic() - begun
+        _, alive = await asyncio.to_thread(psutil.wait_procs, running, 3)
+
+    assert took < CANCEL_S
+    assert not alive
+
+
+async def test_cancelling_before_it_is_up_leaves_nothing(project: Path) -> None:
+    """Ours. The CLI takes half a second to start."""
+    with ScriptedModel([Say("ok")]) as model:
+        task = asyncio.create_task(ask(model, project))
+        async with asyncio.timeout(20):
+            await _started()
+        begun = time.monotonic()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    assert time.monotonic() - begun < CANCEL_S - 1
+
+
+async def _started() -> None:
+    """Until this process has a child."""
+    while not psutil.Process().children():  # noqa: ASYNC110  # no event tells of it
+        await asyncio.sleep(0.01)
 
 
 async def test_budget_of_turns_ends_it(project: Path) -> None:

@@ -142,13 +142,19 @@ def _content(folder: int, name: str, path: str) -> bytes:
         raise Refused(f"{path[:200]} is not there") from None
     except OSError as error:
         raise Refused(f"{path[:200]} cannot be opened: {error.strerror}") from None
-    with os.fdopen(file, "rb") as stream:
+    try:
         status = os.fstat(file)
         if not stat.S_ISREG(status.st_mode):
             raise Refused(f"{path[:200]} is {'a folder' if stat.S_ISDIR(status.st_mode) else 'no regular file'}")
         if status.st_size > MAX_FILE_BYTES:
             raise Refused(f"{path[:200]} has {status.st_size:,} bytes: at most {MAX_FILE_BYTES:,} are read")
-        return stream.read(MAX_FILE_BYTES)
+        with os.fdopen(file, "rb", closefd=False) as stream:
+            data = stream.read(MAX_FILE_BYTES + 1)
+        if len(data) > MAX_FILE_BYTES:  # it grows while it is read: half of it must not be written back
+            raise Refused(f"{path[:200]} grows: at most {MAX_FILE_BYTES:,} bytes are read")
+        return data
+    finally:
+        os.close(file)
 
 
 def _create(folder: int, name: str, data: bytes, path: str) -> None:

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from claude_agent_sdk.types import HookContext, HookEvent, HookInput, HookJSONOutput, HookMatcher
 
 _INTERRUPT_S = 1.5  # until the interrupted CLI has said its result; 15 ms is usual
-_CLOSE_S = 2.0
+_CLOSE_S = 1.5
+_KILLED_S = 0.5
 _RESULT_BYTES = 4000
 _STDERR_BYTES = 2000
 _UNKNOWN_SESSION = "No conversation found"
@@ -71,8 +72,9 @@ class Talk:
         from claude_agent_sdk import ClaudeSDKClient  # noqa: PLC0415
 
         client = ClaudeSDKClient(options)
+        connecting = asyncio.create_task(client.connect())
         try:
-            await client.connect()
+            await asyncio.shield(connecting)
             reader = asyncio.create_task(self._read(client))
             try:
                 return await asyncio.shield(reader)
@@ -80,9 +82,7 @@ class Talk:
                 if not reader.done():
                     await self._interrupted(client, reader)
         finally:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_CLOSE_S):
-                    await client.disconnect()
+            await _closed(client, connecting)
 
     async def _interrupted(self, client: "ClaudeSDKClient", reader: "asyncio.Task[AgentResult]") -> None:
         with contextlib.suppress(Exception):
@@ -233,6 +233,28 @@ class Talk:
             self._denied.add(name)
             self._say.denied(f"{tool}: {why}")
         return why
+
+
+async def _closed(client: "ClaudeSDKClient", connecting: "asyncio.Task[None]") -> None:
+    """The end of the CLI: by itself in time, else by force. The SDK alone would take ten seconds for one that hangs."""
+    # Not of the SDK's public face; without it the job's end takes the process.
+    process = getattr(getattr(client, "_transport", None), "_process", None)
+    closing = asyncio.create_task(_disconnected(client, connecting))
+    done, _ = await asyncio.wait({closing}, timeout=_CLOSE_S)
+    if done:
+        return
+    if process is not None:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await asyncio.wait({closing}, timeout=_KILLED_S)
+    closing.cancel()
+
+
+async def _disconnected(client: "ClaudeSDKClient", connecting: "asyncio.Task[None]") -> None:
+    connecting.cancel()
+    await asyncio.wait({connecting})
+    with contextlib.suppress(Exception):
+        await client.disconnect()
 
 
 def _looked_at(task: "asyncio.Task[None]") -> None:

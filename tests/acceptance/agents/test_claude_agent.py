@@ -286,6 +286,50 @@ async def test_cancelling_before_it_is_up_leaves_nothing(project: Path) -> None:
     assert time.monotonic() - begun < CANCEL_S - 1
 
 
+@pytest.mark.parametrize("answers", [False, True])
+async def test_cli_that_hangs_is_killed(project: Path, answers: bool) -> None:
+    """Ours. Before it is up, or in the middle; it ignores the end of its input and TERM. A stand-in for the CLI."""
+    cli = project.parent / "claude"
+    cli.write_text(HANGING.format(python=sys.executable, answers=answers))
+    cli.chmod(0o755)
+    with ScriptedModel([Say("ok")]) as model:
+        os.mkfifo(project / "up")
+        task = asyncio.create_task(ask(model, project, using=ClaudeAgent(Given(), cli=str(cli))))
+        pid = int(await asyncio.to_thread((project / "up").read_text))
+        begun = time.monotonic()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    assert time.monotonic() - begun < CANCEL_S - 1
+    assert not psutil.pid_exists(pid)
+
+
+HANGING = """#!{python}
+import json, os, signal, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if {answers}:
+    asked = json.loads(sys.stdin.readline())
+    answer = {{"subtype": "success", "request_id": asked["request_id"], "response": {{}}}}
+    print(json.dumps({{"type": "control_response", "response": answer}}), flush=True)
+    sys.stdin.readline()
+with open("up", "w") as up:
+    up.write(str(os.getpid()))
+time.sleep(1000)
+"""
+
+
+async def test_cli_that_dies_is_quoted(project: Path) -> None:
+    """Ours. A stand-in for the CLI."""
+    cli = project.parent / "claude"
+    cli.write_text("#!/bin/sh\necho 'the sky fell' >&2\nexit 3\n")
+    cli.chmod(0o755)
+    with ScriptedModel([Say("ok")]) as model:
+        result = await ask(model, project, using=ClaudeAgent(Given(), cli=str(cli)))
+
+    assert (result.stopped, result.text) == ("error", "Claude Code ended without a result: the sky fell")
+
+
 async def _started() -> None:
     """Until this process has a child."""
     while not psutil.Process().children():  # noqa: ASYNC110  # no event tells of it

@@ -161,7 +161,7 @@ class Conversation:
             turns=before.turns + 1,
             input_tokens=before.input_tokens + tokens.input,
             output_tokens=before.output_tokens + tokens.output,
-            cost_usd=self._spent if known else None,
+            cost_usd=round(self._spent, 8) if known else None,
         )
         self._context = tokens.input + tokens.output
         self._say.usage(self._usage)

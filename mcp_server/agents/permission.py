@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mcp_server.agents.base import AgentRequest
+
 _CONTROL = frozenset(";&|<>`$()\n\r{}*?[]~!#\\")
 
 
@@ -15,6 +17,11 @@ class Policy:
 
     folder: Path
     commands: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, request: AgentRequest) -> "Policy":
+        """The one of a task."""
+        return cls(Path(request.folder), request.commands)
 
     def may_touch(self, path: str) -> str | None:
         """Why a file may not be read or changed by an agent's tool; None: it may. Follows every link on the way."""

@@ -7,7 +7,7 @@ import pytest
 from pydantic import SecretStr
 
 from mcp_server.agents.base import AgentRequest, Availability, Capabilities
-from mcp_server.agents.registry import PASSWORD, Registry
+from mcp_server.agents.registry import PASSWORD, Registry, make
 from mcp_server.agents.task import AgentSettings
 from mcp_server.config import Agent, Agents
 from mcp_server.errors import BadInput, EnvironmentMissing
@@ -129,3 +129,11 @@ async def test_listing_tells_all_and_marks_the_default() -> None:
     assert views[0].availability.text == "gave no answer within 3 s"
     assert views[1].availability.text == "cannot be looked at: RuntimeError"
     assert views[2].provider == "anthropic" and views[2].capabilities.resume
+
+
+@pytest.mark.parametrize("provider", ["acp"])
+async def test_provider_is_made_of_its_settings(provider: str) -> None:
+    """Ours."""
+    settings = AgentSettings.model_validate({"name": "x", "provider": provider, "acp": ("x",), "url": "http://x"})
+
+    assert make(settings).name == "x"

@@ -131,7 +131,7 @@ async def test_listing_tells_all_and_marks_the_default() -> None:
     assert views[2].provider == "anthropic" and views[2].capabilities.resume
 
 
-@pytest.mark.parametrize("provider", ["acp"])
+@pytest.mark.parametrize("provider", ["acp", "opencode"])
 async def test_provider_is_made_of_its_settings(provider: str) -> None:
     """Ours."""
     settings = AgentSettings.model_validate({"name": "x", "provider": provider, "acp": ("x",), "url": "http://x"})

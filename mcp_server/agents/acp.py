@@ -191,6 +191,8 @@ async def _end(process: asyncio.subprocess.Process) -> None:
     finally:
         _signal(process, signal.SIGKILL)
         await _ended(process)
+        # A pipe that is not read to its end, or that a child far away still holds, would keep it open.
+        cast("asyncio.SubprocessTransport", getattr(process, "_transport")).close()  # noqa: B009
 
 
 async def _ended(process: asyncio.subprocess.Process) -> bool:

@@ -41,8 +41,8 @@ class Trouble(Exception):
 class Session:
     """A session on the server. `busy`: it may be working, so that it must be told to stop."""
 
-    def __init__(self, http: httpx2.AsyncClient, policy: Policy, tell: Tell, silent_s: float = SILENT_S) -> None:
-        self._http, self._policy, self._tell, self._silent_s = http, policy, tell, silent_s
+    def __init__(self, http: httpx2.AsyncClient, policy: Policy, tell: Tell) -> None:
+        self._http, self._policy, self._tell, self._silent_s = http, policy, tell, SILENT_S
         self._pieces = Pieces(tell)
         self._events: asyncio.Queue[Data | None] = asyncio.Queue(KEPT)
         self._open = asyncio.Event()

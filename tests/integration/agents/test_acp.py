@@ -231,4 +231,6 @@ async def test_cancel_tells_the_agent_first_and_leaves_nothing(tmp_path: Path, s
 
     assert work.cancelled() and time.monotonic() - begun < most_s
     [child] = [text.split()[1] for text in told.of("text") if text.startswith("child")]
-    assert not Path(f"/proc/{child}/exe").exists()
+    async with asyncio.timeout(5):
+        while Path(f"/proc/{child}/exe").exists():  # noqa: ASYNC110  # KILL is on its way
+            await asyncio.sleep(0.01)

@@ -23,7 +23,7 @@ from mcp_server.yaml_model import YamlModel, check
 MAX_SHOWN = 10  # mistakes; more than that are mended from the top anyway
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
-_PRIVATE = frozenset({"notifications", "agents", "artifacts", "env", "token", "url"})
+_PRIVATE = frozenset({"notifications", "agents", "artifacts", "env", "token", "url", "password"})
 _REFERENCE = re.compile(r"\$\{(env:[A-Za-z_][A-Za-z0-9_]*|keyring:[^{}/]+/[^{}]+|secret:[A-Za-z0-9._-]+)\}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -54,9 +54,22 @@ def _store(value: str) -> str:
     return value
 
 
+def _with_references(value: str) -> str:
+    _secret(SecretStr(value))
+    return value
+
+
+def _server_url(value: str) -> str:
+    found = re.fullmatch(r"https?://([^/?#\s]+)(/[^?#\s]*)?", value)
+    if not found or "@" in found[1]:
+        raise ValueError("should be http://host:port or https://host, without a name, a password or a query")
+    return value.rstrip("/")
+
+
 Secret = Annotated[SecretStr, AfterValidator(_secret)]
 """A secret or a reference to one; never shown by repr, str or JSON. `.get_secret_value()` is the text."""
 
+WithReferences = Annotated[str, AfterValidator(_with_references)]
 Text = Annotated[str, Field(min_length=1)]
 Variable = Annotated[str, AfterValidator(_variable)]
 Permission = Literal["ask", "always", "never"]
@@ -111,11 +124,22 @@ class Defaults(YamlModel):
 
 
 class Agent(YamlModel):
-    """A code agent: `acp` is the command of one that speaks the Agent Client Protocol."""
+    """A code agent: `acp` is the command of one that speaks the Agent Client Protocol, `url` an OpenCode server's.
+
+    Of `anthropic` and `ollama`, `url` is their API's. Budgets are a task's; None means none. Values of `env` may be
+    references to secrets, resolved when a task is started.
+    """
 
     acp: Annotated[tuple[Text, ...], Field(min_length=1)] | None = None
+    url: Annotated[str, AfterValidator(_server_url)] | None = None
+    username: Text | None = None
+    password: Secret | None = None
     model: Text | None = None
-    env: Mapping[Variable, str] = Field(default_factory=dict[str, str], repr=False)
+    timeout: Annotated[Duration, Field(ge=1, le=86_400)] | None = None  # 1 s to 24 h
+    max_turns: Annotated[int, Field(ge=1)] | None = None
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_cost_usd: Annotated[float, Field(gt=0)] | None = None
+    env: Mapping[Variable, WithReferences] = Field(default_factory=dict[str, str], repr=False)
 
 
 class Agents(YamlModel, extra="allow"):

@@ -21,7 +21,8 @@ class StageContext:
     `tell` shows one sentence about what `prepare` waits for. `host` is where it runs, `server` what config.yaml says of
     that; in `ready` they are those of the first candidate. `store_id` tells this home's things there from another's.
     `hold(resource, what)` returns when the resource, `what` in words, is this build's, until the build ends.
-    `built(build_dir)` is what an earlier stage of this build left there, with the number of the build that made it.
+    `built(build_dir)` is what an earlier stage of this build left there, with the number of the build that made it; for
+    a stage that comes after none, what the last build there left. None: nothing is recorded. Conflict: it failed.
     """
 
     build: Build
@@ -105,6 +106,15 @@ class StageKind(Protocol):
 
     async def finish(self, context: StageContext, end: Exit, observer: Observer) -> Verdict:
         """Judge the end. `details["again"]` true asks for one more attempt at once, as `prepare` knows a better way."""
+        ...
+
+
+@runtime_checkable
+class Asks(Protocol):
+    """A kind whose job waits for what somebody is to give up first, and asks for that once the job is there."""
+
+    async def begun(self, context: StageContext) -> None:
+        """Ask. Called again by a worker that took over, so the job may have all that it needs. Raises as `prepare`."""
         ...
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from mcp_server.clock import SystemClock
 from mcp_server.config_rules import LOCAL
-from mcp_server.engine.stages.base import Observer, Prepared, StageContext, recorded_images, result_of
+from mcp_server.engine.stages.base import Observer, Prepared, StageContext, older_firmware, recorded_images, result_of
 from mcp_server.engine.stages.command import own_tree
-from mcp_server.errors import BadInput, Conflict, HostUnreachable, OrchestratorError
+from mcp_server.errors import BadInput, Conflict, HostUnreachable, NotFound, OrchestratorError
 from mcp_server.hosts import files
 from mcp_server.hosts.base import Exit, ExitReason
 from mcp_server.hosts.ports import SerialPort, find_port, lock_folder, refuse_stranger, stranger
@@ -65,7 +65,6 @@ class IdfFlash:
         lock = lock_folder(await context.host.directory(), port.key)
         copied = [flash_tool.checked(plan.images), flash_tool.copies(lock)]
         argv, environment = await self._command(context, copied, words)
-        await yield_port(context.host, port.key, f"flash of build {context.build.id}")
         return Prepared(
             argv=argv,
             cwd=folder,
@@ -85,10 +84,17 @@ class IdfFlash:
             note=f"{_what(len(plan.images), plan.size, plan.build)}, to {port.described}",
         )
 
+    async def begun(self, context: StageContext) -> None:
+        key, job = str((context.stage.resolved or {})["key"]), context.stage.job_id or ""
+        await yield_port(context.host, key, f"flash of build {context.build.id}", job=job)
+
     async def _plan(self, context: StageContext) -> FlashPlan:
         params, build_dir = context.params, Path(context.params["build_dir"])
         recorded, number = await recorded_images(context)
         if recorded is None:
+            if not context.spec.depends_on:
+                mend = "build it first, in this pipeline or by idf_build"
+                raise NotFound(f"no build in {build_dir} is recorded: {mend}")
             await asyncio.to_thread(check_sizes, build_dir)  # of files that nobody looked at yet: hashing takes long
             recorded = (await collect(build_dir)).images
         return await asyncio.to_thread(
@@ -144,7 +150,8 @@ class IdfFlash:
         details = {**observer.details(), "port": resolved["described"], "target": resolved["target"]}
         if resolved.get("careful"):
             details["without_loader"] = True
-        verdict = _judge(observer, end, resolved, details, tried=bool(_last(context.previous)))
+        tried = bool(_last(context.previous))
+        verdict = older_firmware(context, _judge(observer, end, resolved, details, tried=tried))
         if verdict.details.get("cause") != PORT_BUSY or not (holder := await _holder(context, resolved["port"])):
             return verdict
         summary = f"{holder}; {SAID[observer.board]}"

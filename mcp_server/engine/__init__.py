@@ -2,6 +2,6 @@
 
 `signals` and `start` are all that a front needs of it.
 
-May import: model, config, clock, errors, store, hosts, idf, agents, demo, pipelines, notify, secret_store.
+May import: model, config, clock, errors, store, hosts, idf, agents, demo, pipelines, notify, templates, secret_store.
 Never: orchestrator, a front.
 """

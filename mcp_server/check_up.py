@@ -11,6 +11,7 @@ from pathlib import Path
 
 from mcp_server.clock import SystemClock
 from mcp_server.config import Config
+from mcp_server.config_rules import LOCAL
 from mcp_server.errors import BadInput, HostError, OrchestratorError
 from mcp_server.hosts.base import ExitReason, Host, JobSpec
 from mcp_server.hosts.ports import Look, SerialPort, find_port, lock_folder, look_at_ports, permission
@@ -18,7 +19,7 @@ from mcp_server.hosts.registry import Hosts
 from mcp_server.idf import doctor
 from mcp_server.idf.activation import Runner
 from mcp_server.idf.board import BoardError, read_board
-from mcp_server.idf.doctor import Check
+from mcp_server.idf.doctor import SERIAL_PORTS, Check, Status
 from mcp_server.idf.environment import choose_installation, find_installations
 from mcp_server.idf.flash_tool import FIND, find_esptool
 from mcp_server.notify.channels import Channels
@@ -30,16 +31,22 @@ LINK_S = 15  # more than a run itself may take: to start its job, and to hear of
 
 
 async def examine(
-    config: Config, environment: Mapping[str, str], project: Path | None, port: str | None, host: Host | None = None
+    config: Config,
+    environment: Mapping[str, str],
+    project: Path | None,
+    port: str | None,
+    host: Host | None = None,
+    *,
+    named: bool = True,
 ) -> Sequence[Check]:
     """Every check; a channel that cannot deliver is named, one that can is not worth a line. `host` is this machine.
 
-    With `port` the board there is asked what it is, which resets it.
+    With `port` the board there is asked what it is, which resets it. Not `named`: `project` may be any folder.
     """
     extra = [Path(config.local.idf_path)] if config.local.idf_path else []
     async with _this_machine(config, environment, host) as here:
         boards = examine_boards(here, port, lambda: _esptool_here(environment, extra))
-        checks, boards = await asyncio.gather(doctor.examine(config, environment, project), boards)
+        checks, boards = await asyncio.gather(doctor.examine(config, environment, project, named=named), boards)
     checks += boards
     if not config.notifications:
         return checks
@@ -63,22 +70,23 @@ async def examine_boards(
     """The serial ports of any host, one check each; with `port` that one and the board behind it, which is reset.
 
     `esptool` finds the beginning of its command line, in a thread; without it the host itself looks for one,
-    in its `idf_path` too.
+    in its `idf_path` too. fail: the named port, or all of another host, is not to be had.
     """
-    name = "serial ports"
     try:
         if port is None:
             look = await look_at_ports(host)
             checks = [_of_port(one, look) for one in look.ports[:MOST_PORTS]]
             if len(look.ports) > MOST_PORTS:
-                checks.append(Check(name=name, status="ok", found=f"and {len(look.ports) - MOST_PORTS} more"))
-            return checks or [Check(name=name, status="ok", found="none connected: no build needs one")]
+                checks.append(_check(SERIAL_PORTS, "ok", f"and {len(look.ports) - MOST_PORTS} more"))
+            return checks or [_check(SERIAL_PORTS, "ok", "none connected: no build needs one")]
         found = await find_port(host, port)
         return [_of_port(found, Look()), await _of_board(host, found, esptool, idf_path)]
     except BadInput as error:
-        return [_of_refusal(name, str(error).removeprefix(f"{error.argument}: "))]
+        return [_of_refusal(port or SERIAL_PORTS, str(error).removeprefix(f"{error.argument}: "))]
     except HostError as error:
-        return [Check(name=name, status="warn", found=f"could not be looked at: {error}")]
+        if host.name != LOCAL:  # nothing of it can be told
+            return [_check(f"host {host.name}", "fail", str(error).removeprefix(f"host {host.name}: "))]
+        return [_check(port or SERIAL_PORTS, "fail" if port else "warn", f"could not be looked at: {error}")]
 
 
 @asynccontextmanager
@@ -93,6 +101,10 @@ async def _this_machine(config: Config, environment: Mapping[str, str], host: Ho
         await hosts.aclose()
 
 
+def _check(name: str, status: Status, found: str, mend: str | None = None) -> Check:
+    return Check(name=name, status=status, found=found, mend=mend, about="board")
+
+
 # -- ports -------------------------------------------------------------------------------------------------------------
 
 
@@ -101,14 +113,14 @@ def _of_port(port: SerialPort, look: Look) -> Check:
     found = ", ".join(word for word in (port.text or "unknown device", serial, port.driver) if word)
     if not port.accessible:
         found += f"; user {look.user or '?'} may not open it (group {port.group or '?'})"
-        return Check(name=port.path, status="warn", found=found, mend=permission(look, port))
+        return _check(port.path, "warn", found, permission(look, port))
     if not port.holders:
-        return Check(name=port.path, status="ok", found=found)
+        return _check(port.path, "ok", found)
     strangers = [holder for holder in port.holders if holder.job is None]
     found += f"; open in {_holders(port)}"
     if not strangers:
-        return Check(name=port.path, status="ok", found=found)
-    return Check(name=port.path, status="warn", found=found, mend=f"end it before a flash: kill {strangers[0].pid}")
+        return _check(port.path, "ok", found)
+    return _check(port.path, "warn", found, f"end it before a flash: kill {strangers[0].pid}")
 
 
 def _holders(port: SerialPort) -> str:
@@ -118,12 +130,13 @@ def _holders(port: SerialPort) -> str:
 
 
 def _of_refusal(name: str, sentence: str) -> Check:
-    """Why no port could be found, with the next step; a warning, as a build needs none."""
+    """Why the port that was named cannot be used, with the next step."""
+    sentence = sentence.removeprefix(f"{name} ")
     if "may not open" in sentence:
         found, _, mend = sentence.partition("): ")
-        return Check(name=name, status="warn", found=f"{found})", mend=mend)
-    mend = "plug it in, or name one of those" if "is not there" in sentence else None
-    return Check(name=name, status="warn", found=sentence, mend=mend)
+        return _check(name, "fail", f"{found})", mend)
+    absent, others = "is not there" in sentence, not sentence.endswith("connected: none")
+    return _check(name, "fail", sentence, "plug it in" + ", or name one of those" * others if absent else None)
 
 
 # -- the board behind one ----------------------------------------------------------------------------------------------
@@ -133,19 +146,22 @@ async def _of_board(host: Host, port: SerialPort, esptool: Callable[[], Sequence
     name = f"board on {port.path}"
     if port.holders:
         found = f"not asked, as {_holders(port)} has the port open"
-        return Check(name=name, status="warn", found=found, mend="end that, then ask again")
+        return _check(name, "warn", found, "end that, then ask again")
     try:
         argv = await asyncio.to_thread(esptool) if esptool else ["sh", "-c", FIND, "sh", idf_path]
         lock = lock_folder(await host.directory(), port.key)
         board = await read_board(argv, port.path, {}, runner=_as_job(host, lock))
     except BoardError as error:
-        return Check(name=name, status="warn", found=error.trouble.sentence, mend=error.trouble.mend)
+        status: Status = "fail" if error.trouble.name in ("no_port", "unreachable") else "warn"
+        return _check(name, status, error.trouble.sentence, error.trouble.mend)
+    except HostError:
+        raise  # it is the host that is to be told
     except OrchestratorError as error:
         found, _, mend = str(error).partition(": ")
-        return Check(name=name, status="warn", found=found, mend=mend or None)
+        return _check(name, "warn", found, mend or None)
     if board.guarded:
-        return Check(name=name, status="warn", found=board.text, mend=board.guarded)
-    return Check(name=name, status="ok", found=board.text)
+        return _check(name, "warn", board.text, board.guarded)
+    return _check(name, "ok", board.text)
 
 
 def _as_job(host: Host, lock: str) -> Runner:

@@ -66,6 +66,12 @@ def _server_url(value: str) -> str:
     return value.rstrip("/")
 
 
+def _web(value: str) -> str:
+    if not re.fullmatch(r"https?://[A-Za-z0-9.\[\]:-]+(/[A-Za-z0-9._~/-]*)?", value):
+        raise ValueError("should be like https://ci.example.org")
+    return value
+
+
 Secret = Annotated[SecretStr, AfterValidator(_secret)]
 """A secret or a reference to one; never shown by repr, str or JSON. `.get_secret_value()` is the text."""
 
@@ -169,6 +175,19 @@ class Security(YamlModel):
     project_roots: tuple[Annotated[str, AfterValidator(_absolute)], ...] = ()
 
 
+class Woodpecker(YamlModel):
+    """A Woodpecker server, and a personal access token of a user who may see the repositories."""
+
+    url: Annotated[str, AfterValidator(_web)]
+    token: Secret
+
+
+class Ci(YamlModel):
+    """What builds and deploys after a push."""
+
+    woodpecker: Woodpecker | None = None
+
+
 class Settings(YamlModel):
     """What config.yaml may say."""
 
@@ -178,6 +197,7 @@ class Settings(YamlModel):
     agents: Agents = Field(default_factory=Agents)
     artifacts: Artifacts = Field(default_factory=Artifacts)
     security: Security = Field(default_factory=Security)
+    ci: Ci = Field(default_factory=Ci)
     env_pass: tuple[Variable, ...] = ()
 
 

@@ -11,7 +11,6 @@ from mcp_server.model import Artifact, Plan, StageSpec
 
 FLASH_S = 600  # of one attempt; 16 MB at 115,200 baud without compression take 25 min and are not meant
 TO_OPEN_S = 60  # for whoever has the port to let it go
-BAUD = 115_200
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +113,7 @@ def emulate(firmware: Firmware, watching: Watching, *, name: str = "qemu", after
     )
 
 
-def monitor(where: Mapping[str, str], *, host: str, baud: int = BAUD, idle_s: float) -> Plan:
+def monitor(where: Mapping[str, str], *, host: str, baud: int | None, idle_s: float) -> Plan:
     """A session on a port (`port` and `key` in `where`): until it is closed, or nobody asked for it for `idle_s`."""
     params = {**where, "baud": baud, "idle_s": idle_s}
     return Plan(stages=(StageSpec(name="monitor", kind="idf.monitor", params=params, host=host, timeout_s=0),))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from mcp_server import device_plans, product_lookup
 from mcp_server.config_rules import LOCAL
-from mcp_server.device_plans import BAUD, Firmware, Watching
+from mcp_server.device_plans import Firmware, Watching
 from mcp_server.errors import BadInput, Conflict
 from mcp_server.hosts.ports import find_port
 from mcp_server.idf.patterns import compile_patterns
@@ -155,9 +155,9 @@ class Devices:
     # -- sessions ----------------------------------------------------------------------------------------------------
 
     async def open_session(
-        self, port: str | None, host: str = "local", *, baud: int = BAUD, triggered_by: str = "manual"
+        self, port: str | None, host: str = "local", *, baud: int | None = None, triggered_by: str = "manual"
     ) -> "Started":
-        """A serial session, or the open one on that port."""
+        """A serial session, or the open one on that port. Without `baud`: as it was last heard, else 115200."""
         return await self._sessions.open(port, host, baud=baud, triggered_by=triggered_by)
 
     async def read(self, session: int | str, *, wait_for: str | None, timeout_s: float, max_bytes: int) -> Reading:

@@ -18,7 +18,8 @@ OrchestratorError                 one sentence for people, fields and `reason` f
 └── EnvironmentMissing            a tool, an installation or an extra is absent; says what brings it
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 _SHOWN = 10  # mistakes of one file; more than that are mended from the top anyway
 
@@ -27,6 +28,8 @@ class OrchestratorError(Exception):
     """Base of all errors that a front shows as one sentence, without a traceback."""
 
     reason = "error"
+    details: Mapping[str, object] = MappingProxyType({})
+    """What a stage that cannot start because of it keeps in its verdict, as JSON."""
 
 
 class BadInput(OrchestratorError):

@@ -22,7 +22,7 @@ MOST_LINES = 5_000
 AROUND_LINES = 12
 
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-_])")
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")  # and what turns the writing around
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +77,8 @@ async def slice_log(
 def clean(data: bytes) -> str:
     """Readable text of raw log bytes: no colours, no control characters, of a rewritten line its last state."""
     text = _ANSI.sub("", data.decode("utf-8", "replace")).replace("\r\n", "\n")
+    # The whole line is shown where its last state would look like a monitor's own remark: a board said it.
+    text = text.replace("\r--- [", "\N{SYMBOL FOR CARRIAGE RETURN}--- [")
     lines = (line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n"))
     return _CONTROL.sub("", "\n".join(lines))
 

@@ -340,11 +340,11 @@ class Orchestrator(Facets):
     # -- the machine -------------------------------------------------------------------------------------------------
 
     async def doctor(
-        self, project: str | None = None, *, port: str | None = None, host: str = "local"
+        self, project: str | None = None, *, port: str | None = None, host: str = "local", named: bool = True
     ) -> "Sequence[Check]":
         """What is here, what is missing, and the command that mends it; of another host its boards.
 
-        A board is asked only where its `port` is named: that resets it.
+        A board is asked only where its `port` is named: that resets it. Not `named`: nobody said that `project` is one.
         """
         from mcp_server import check_up  # noqa: PLC0415 - asked for seldom, and slow to load
 
@@ -354,7 +354,7 @@ class Orchestrator(Facets):
                 self.host(name), port, idf_path=self.machines.hosts.server(name).idf_path or ""
             )
         folder = Path(project) if project else None
-        return await check_up.examine(self.config, self.environment, folder, port, self.host(name))
+        return await check_up.examine(self.config, self.environment, folder, port, self.host(name), named=named)
 
     async def installation(self, folder: Path | None = None) -> Installation:
         """The ESP-IDF that a build started now would use. EnvironmentMissing: none; the demo needs none."""

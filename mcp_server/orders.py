@@ -202,13 +202,16 @@ class Orders:
             return None
 
     def installation(self, folder: Path | None = None) -> Installation:
-        """The ESP-IDF that a build started now would use. EnvironmentMissing: none; the demo needs none."""
+        """The ESP-IDF that a build started now would use. EnvironmentMissing: none, or the named one cannot build.
+
+        The demo needs none: its simulated one stands in where nobody named any.
+        """
         extra = [Path(self._config.local.idf_path)] if self._config.local.idf_path else []
         found = find_installations(self._environment, extra)
         try:
             return choose_installation(found, self._environment.get("ESP_IDF_VERSION"))
         except EnvironmentMissing:
-            if folder is None or not is_demo_project(folder):
+            if folder is None or not is_demo_project(folder) or not found.may_be_simulated:
                 raise
             idf = simulated_installation()
             version = read_version(idf) or "0"

@@ -3,6 +3,7 @@
 May import: orchestrator, idf, model, logs, text and other reports. Never: store, engine, hosts, a front.
 """
 
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ SUCCESS_BYTES = 500
 NOTE_BYTES = 200  # of a success' notes
 MOST_NOTES = 3
 LOG_LINES = 8  # of the log's end, where no tool's message was recognised in it
+_LAST_LINE = re.compile(r"; (?:the|its) last line: .*")  # how a verdict on firmware ends
 REFUSALS = ("environment", "bad_input", "invalid")  # a stage's reasons that speak of what it was given
 
 
@@ -155,9 +157,11 @@ def _evidence(build: Build, stage: Stage, room: int) -> str:
         return clip(summary, room)
     kept = stage.verdict.details.get("last_lines") if stage.verdict else None
     lines = (build.build_output or "").splitlines()[1:] if kept is None else [str(line) for line in kept]
+    kept_lines = [text for text in (one_line(line, 160) for line in lines) if text][-LOG_LINES:]
+    summary = _LAST_LINE.sub("", summary) if kept_lines else summary  # it is among them
     shown: list[str] = []
     left = room - size(summary) - 16
-    for line in reversed([text for text in (one_line(line, 160) for line in lines) if text][-LOG_LINES:]):
+    for line in reversed(kept_lines):
         left -= size(line) + 3
         if left < 0:
             break

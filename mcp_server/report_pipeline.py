@@ -161,9 +161,7 @@ def _word(spec: StageSpec, row: Stage | None) -> str:
     if row.status is StageStatus.SKIPPED:
         return f"{name} skipped ({_why_skipped(spec, row)})"
     if row.status is StageStatus.FAILED:
-        how = (
-            f"exit {row.exit_code}" if row.reason in (None, "exit") and row.exit_code is not None else row.reason or ""
-        )
+        how = (f"exit {row.exit_code}" if row.exit_code else "") if row.reason in (None, "exit") else row.reason
         return f"{name} failed {how}".strip() + (" (allowed)" if spec.allow_failure else "")
     took = parts.seconds_of(row)
     late = f" ({parts.passed_late(row)})" if parts.passed_late(row) else ""

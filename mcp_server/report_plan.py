@@ -1,15 +1,17 @@
 """A pipeline's plan as text: what would run where and after what, as a table and as a Mermaid graph.
 
-May import: pipelines, text. Never: store, engine, hosts, a front.
+May import: config, pipelines, text. Never: store, engine, hosts, a front.
 """
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from mcp_server.pipelines.pipeline import Pipeline
+from mcp_server.config import Config
+from mcp_server.pipelines.pipeline import Pipeline, PipelineStage
 from mcp_server.pipelines.render import TASK_WIDTH, mermaid, plan_table, plan_text
 from mcp_server.text import fit, one_line, size
 
+FLASH = "idf.flash"
 PLAN_BYTES = 8000  # of table and graph; a graph that would pass this is left out
 
 
@@ -21,12 +23,12 @@ class Hosts(Protocol):
     def slots(self, name: str) -> int: ...
 
 
-def plan_report(pipeline: Pipeline, hosts: Hosts, usual: Mapping[str, float], channels: Container[str]) -> str:
+def plan_report(pipeline: Pipeline, hosts: Hosts, usual: Mapping[str, float], config: Config) -> str:
     """For a model: the table with each command, the time it takes by earlier runs, and the graph where it is not long.
 
     Who waits for whom is told once: by the graph, and by the table where the graph is left out.
     """
-    noted = "".join(f"\n{note}" for note in notes(pipeline, channels))
+    noted = "".join(f"\n{note}" for note in notes(pipeline, config))
     table = _table(pipeline, hosts, usual, after=False, task_width=TASK_WIDTH)
     text = f"{table}{noted}\nnothing was started\n\n```mermaid\n{mermaid(pipeline)}```"
     if size(text) <= PLAN_BYTES:
@@ -36,11 +38,26 @@ def plan_report(pipeline: Pipeline, hosts: Hosts, usual: Mapping[str, float], ch
     return fit(table.splitlines(), PLAN_BYTES - size(last)) + last
 
 
-def notes(pipeline: Pipeline, channels: Container[str]) -> Sequence[str]:
-    """What will not be as the file has it: channels that config.yaml does not know hear nothing."""
+def notes(pipeline: Pipeline, config: Config) -> Sequence[str]:
+    """What the file does not say: which stages overwrite a board, and which channels hear nothing of it."""
+    flashes = [_flash_note(stage, config.security.allow_flash) for stage in pipeline.stages if _flashes(stage)]
     wanted = dict.fromkeys((*pipeline.on_failure.notify, *pipeline.on_success.notify))
-    unknown = [one_line(name, 60) for name in wanted if name not in channels]
-    return [f"note: notify: {name} is not in config.yaml's notifications: it is told nothing" for name in unknown]
+    unknown = [one_line(name, 60) for name in wanted if name not in config.notifications]
+    silent = [f"note: notify: {name} is not in config.yaml's notifications: it is told nothing" for name in unknown]
+    return [*flashes, *silent]
+
+
+def _flashes(stage: PipelineStage) -> bool:
+    return stage.uses == FLASH and not stage.skip
+
+
+def _flash_note(stage: PipelineStage, allowed: str) -> str:
+    name = one_line(stage.name, 60)
+    if allowed == "never":
+        return f"note: {name}: security.allow_flash of config.yaml is `never`: the pipeline will be refused"
+    where = one_line(str(stage.with_.get("port") or "the connected board"), 60)
+    ask = "asks before the pipeline starts" if allowed == "ask" else "asks nobody: security.allow_flash is `always`"
+    return f"note: {name}: overwrites {where}, and {ask}"
 
 
 def table_text(pipeline: Pipeline, hosts: Hosts, usual: Mapping[str, float]) -> str:
@@ -60,7 +77,7 @@ def graph_text(pipeline: Pipeline) -> str:
     return mermaid(pipeline)
 
 
-def record(pipeline: Pipeline, hosts: Hosts, usual: Mapping[str, float]) -> dict[str, Any]:
+def record(pipeline: Pipeline, hosts: Hosts, usual: Mapping[str, float], config: Config) -> dict[str, Any]:
     """Everything of a plan, for programs."""
     rows = plan_table(pipeline, hosts.resolve, usual)
     return {
@@ -69,4 +86,5 @@ def record(pipeline: Pipeline, hosts: Hosts, usual: Mapping[str, float]) -> dict
         "parallel_limit": pipeline.parallel_limit,
         "stages": [row.model_dump(mode="json") for row in rows],
         "mermaid": mermaid(pipeline),
+        "notes": list(notes(pipeline, config)),
     }

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from mcp_server import report_parts as parts
+from mcp_server.idf.doctor import SERIAL_PORTS
 from mcp_server.model import Build, BuildStatus, Event, Project
 from mcp_server.report_parts import number_of_bytes
 from mcp_server.report_pipeline import stage_lines
@@ -20,6 +21,7 @@ if TYPE_CHECKING:  # views are only read here; the orchestrator brings a databas
     from mcp_server.views import BuildView
 
 DOCTOR_BYTES = 1500
+BOARDS_BYTES, FINE_BYTES = 500, 400  # of it for boards and ports that are fine, and for what else is
 MOST_EVENTS = 40
 _MAIN_PARTS = ("app", "elf", "bootloader", "partition-table")
 
@@ -110,19 +112,22 @@ def log_text(build: int, piece: "LogSlice") -> str:
 
 
 def doctor_report(checks: "Sequence[Check]") -> str:
-    """What is missing with the command that mends it; what is fine in one line."""
+    """Boards and ports, a line each; what is missing with the command that mends it; what else is fine in one line."""
     order = {"fail": 0, "warn": 1}
-    bad = sorted((c for c in checks if c.status in order), key=lambda c: order[c.status])
+    bad = sorted((c for c in checks if c.status in order), key=lambda c: (c.about != "board", order[c.status]))
     good = [c for c in checks if c.status not in order]
-    fine = one_line("fine: " + ", ".join(f"{c.name} {c.found}".strip() for c in good), 400) if good else ""
-    stops = f" {parts.NO_IDF_BUILD}" if any(check.status == "fail" for check in bad) else ""
+    boards = [c for c in good if c.about == "board" and c.name != SERIAL_PORTS]
+    others = [c for c in good if c not in boards]
+    first = fit([one_line(f"{c.name}: {c.found}", 300) for c in boards], BOARDS_BYTES) + "\n" if boards else ""
+    fine = one_line("fine: " + ", ".join(f"{c.name} {c.found}".strip() for c in others), FINE_BYTES) if others else ""
+    stops = f" {parts.NO_IDF_BUILD}" if any(c.status == "fail" and c.about == "build" for c in bad) else ""
     lines = [f"{parts.plural(len(bad), 'problem')}:{stops}" if bad else "all is well"]
     for check in bad:
         warning = "warning: " if check.status == "warn" else ""
         lines.append(one_line(f"{warning}{check.name}: {check.found}", 300))
         if check.mend:
             lines.append(f"  mend: {one_line(check.mend, 300)}")
-    return fit(lines, DOCTOR_BYTES - size(fine) - 1) + (f"\n{fine}" if fine else "")
+    return first + fit(lines, DOCTOR_BYTES - size(first) - size(fine) - 1) + (f"\n{fine}" if fine else "")
 
 
 def _sizes(view: "BuildView") -> dict[str, int]:

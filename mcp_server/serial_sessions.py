@@ -13,7 +13,8 @@ from mcp_server.errors import BadInput, Conflict, HostError, NotFound
 from mcp_server.hosts.base import Host, JobId, JobState
 from mcp_server.hosts.ports import find_port, refuse_stranger
 from mcp_server.idf import monitor
-from mcp_server.model import BuildStatus, Stage
+from mcp_server.idf.board_reset import reset_board
+from mcp_server.model import BuildStatus, Stage, StageStatus
 from mcp_server.store import builds
 from mcp_server.views import Started
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 NAME = "monitor"
 KIND = "idf.monitor"
 TO_BEGIN_S = 5
+TO_CLOSE_S = 5
 LOOK_S = 0.05
 SETTLE_S = 0.15  # after the first new byte: a board says more than one line at a time
 MOST_SESSIONS = 200
@@ -67,8 +69,8 @@ class Sessions:
         self._orchestrator = orchestrator
         self._read_to: dict[int, int] = {}
 
-    async def open(self, port: str | None, host: str, *, baud: int, triggered_by: str) -> "Started":
-        """A session on a port, or the open one that has it.
+    async def open(self, port: str | None, host: str, *, baud: int | None, triggered_by: str) -> "Started":
+        """A session on a port, or the open one that has it. Without `baud`: as it was last heard, else 115200.
 
         Raises BadInput where there is no such host or port, Conflict where a program that is no job has it.
         """
@@ -80,7 +82,12 @@ class Sessions:
             return Started((await orchestrator.get(number)).build, joined=True)
         refuse_stranger(found, await machine.directory())
         where = {"port": found.stable or found.path, "key": found.key}
-        plan = device_plans.monitor(where, host=name, baud=monitor.checked_baud(baud), idle_s=monitor.IDLE_S)
+        if baud is None:
+            store = await orchestrator.store()
+            baud = await store.read(lambda c: builds.last_baud(c, name, found.key))
+        else:
+            monitor.checked_baud(baud)
+        plan = device_plans.monitor(where, host=name, baud=baud, idle_s=monitor.IDLE_S)
         return await orchestrator.start_plan(
             f"{name}:{found.path}", plan, name=NAME, triggered_by=triggered_by, project_name=found.key
         )
@@ -129,34 +136,49 @@ class Sessions:
         return Reading(number, logs.clean(data), status.is_open, wait_for, found, more, note, broken)
 
     async def send(self, reference: int | str, data: str, *, reset: bool) -> str:
-        """Reset the board, then send text. Conflict: the session is over, or does not run yet."""
+        """Reset the board, then send text; what was done. Conflict: the session is over, or that could not be done."""
+        if not reset and not data:
+            raise BadInput("data", "is empty: give text to send, or reset=true")
         number, stage = await self._begun(reference, 5)
-        key = (stage.resolved or {}).get("key") or ""
-        host = self._orchestrator.host(stage.host)
-        if not stage.status.is_open or stage.job_id is None:
-            raise Conflict(f"session {number} is {stage.status}: open one with serial_monitor")
+        if not stage.status.is_open:
+            raise Conflict(f"{_ended(number, stage)}: open one with serial_monitor")
+        if stage.job_id is None:
+            raise Conflict(f"session {number} has not begun: ask again")
+        key, host = str((stage.resolved or {}).get("key") or ""), self._orchestrator.host(stage.host)
+        if (borrower := await _borrower(host, key, stage.job_id)) is not None:
+            raise Conflict(f"session {number} has lent its port to {borrower}: ask again once that is over")
         told: list[str] = []
         if reset:
-            if not await monitor.reset(host, key):
-                raise Conflict(f"session {number} takes no commands: it may just be ending")
-            told.append("reset")
+            await _reset(number, host, stage.job_id, key, "; nothing was sent" if data else "")
+            told.append("board reset")
         if data:
-            if not await monitor.send(host, key, data.encode("utf-8", "surrogateescape")):
-                raise Conflict(f"session {number} takes no commands: it may just be ending")
-            told.append(f"{len(data.encode('utf-8', 'surrogateescape'))} bytes sent")
-        if not told:
-            raise BadInput("data", "is empty: give text to send, or reset=true")
+            sent = data.encode("utf-8", "surrogateescape")
+            if not await monitor.send(host, key, sent):
+                after = "; the board was reset" if reset else ""
+                raise Conflict(f"session {number} takes no commands, it may just be ending: nothing was sent{after}")
+            told.append(f"{len(sent)} bytes sent")
         return f"session {number}: {', then '.join(told)}"
 
     async def close(self, reference: int | str) -> str:
-        """End a session; its port is free afterwards."""
-        number, stage = await self._begun(reference, 0)
-        if not stage.status.is_open:
-            return f"session {number} was closed before"
-        key = (stage.resolved or {}).get("key") or ""
-        if stage.job_id is None or not await monitor.close(self._orchestrator.host(stage.host), key):
-            await self._orchestrator.cancel(number)
-        await self._orchestrator.wait(number, 5)
+        """End a session, and say what became of it; once it is closed its port is free."""
+        orchestrator, told = self._orchestrator, False
+        try:
+            number, stage = await self._begun(reference, 0)
+        except Conflict:  # it waits for the worker, which is not to begin it any more
+            number, stage = (await orchestrator.get(reference)).build.id, None
+        if stage is not None and not stage.status.is_open:
+            return f"{_ended(number, stage)} already"
+        if stage is not None and stage.job_id is not None:
+            key = (stage.resolved or {}).get("key") or ""
+            told = await monitor.close(orchestrator.host(stage.host), key)
+        if not told:
+            with suppress(Conflict):  # it has just ended by itself
+                await orchestrator.cancel(number)
+        view = await orchestrator.wait(number, TO_CLOSE_S)
+        if view.build.status.is_open:
+            return f"session {number} was told to close, and has not done it within {TO_CLOSE_S} s"
+        if view.build.status is BuildStatus.FAILED or not (told or view.build.status is BuildStatus.CANCELLED):
+            return f"{_ended(number, view.stages[-1])} already"
         return f"session {number} closed"
 
     async def _begun(self, reference: int | str, timeout_s: float) -> tuple[int, Stage]:
@@ -204,6 +226,33 @@ class Sessions:
             return piece
         await _first_byte(host, job, start, end)
         return await monitor.read(host, job, start, max_bytes)
+
+
+async def _borrower(host: Host, key: str, job: JobId) -> str | None:
+    """Who has the port of a session's job for now. A boot watch writes itself down in the session's place."""
+    owner = await monitor.owner(host, key)
+    if owner is None or (owner.job == job and not owner.lent):
+        return None
+    return owner.lent or "a boot watch"
+
+
+async def _reset(number: int, host: Host, job: JobId, key: str, besides: str) -> None:
+    """Conflict where the board was not reset; `besides` is what else was not done then."""
+    end = await reset_board(host, job, key)
+    if end is None:
+        raise Conflict(f"session {number} takes no commands, it may just be ending: the board was not reset{besides}")
+    if not end.done:
+        raise Conflict(f"session {number}: the board was not reset: {end.why}{besides}")
+
+
+def _ended(number: int, stage: Stage) -> str:
+    """`session 42 is closed`, of one that is over."""
+    if stage.status is StageStatus.SUCCESS:
+        return f"session {number} is closed"
+    if stage.status is StageStatus.CANCELLED:
+        return f"session {number} was cancelled"
+    why = stage.verdict.summary if stage.verdict else ""
+    return f"session {number} has ended{f' ({why})' if why else ''}"
 
 
 async def _first_byte(host: Host, job: JobId, start: int, end: float) -> None:

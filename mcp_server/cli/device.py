@@ -32,6 +32,10 @@ Erase = Annotated[bool, typer.Option("--erase", help="Erase all of the flash fir
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 Watched = Annotated[float, typer.Option("--monitor-s", metavar="SECONDS", help="Watch it boot so long; 0: do not.")]
 Limit = Annotated[float, typer.Option("--timeout-s", metavar="SECONDS", help="Run it at most so long.")]
+Baud = Annotated[
+    int | None,
+    typer.Option("--baud", "-b", metavar="RATE", help="Of the board's UART; else its last one, or 115200."),
+]
 HERE = "local"
 MOST_S = 3600.0
 
@@ -99,7 +103,7 @@ def qemu(
 def monitor(
     port: Port = None,
     host: Host = HERE,
-    baud: Annotated[int, typer.Option("--baud", "-b", metavar="RATE", help="Of the board's UART.")] = 115_200,
+    baud: Baud = None,
     raw: Annotated[bool, typer.Option("--raw", help="The board's own bytes, without time stamps and remarks.")] = False,
     reset: Annotated[bool, typer.Option("--reset", help="Reset the board first.")] = False,
 ) -> int:

@@ -11,7 +11,7 @@ from mcp_server.cli import frame
 from mcp_server.cli.words import one_line
 from mcp_server.model import Stage, StageStatus
 from mcp_server.report import duration, held_up, waits_for
-from mcp_server.report_parts import errors_and_warnings
+from mcp_server.report_parts import errors_and_warnings, running, spec_of
 
 if TYPE_CHECKING:
     from mcp_server.cli.screen import Screen
@@ -81,13 +81,13 @@ class Lines:
             sentence = waits_for(view)
             self._once(sentence, f"build {build.id}: {sentence}" if held_up(view) else f"build {build.id} {sentence}")
         for row in view.stages:
-            self._stage(row, build.plan.max_rounds > 1)
+            self._stage(row, view)
 
     def pause(self) -> None:
         pass
 
-    def _stage(self, row: Stage, rounds: bool) -> None:
-        label = f"stage {row.stage}" + (f", round {row.round}" if rounds else "")
+    def _stage(self, row: Stage, view: "BuildView") -> None:
+        label = f"stage {row.stage}" + (f", round {row.round}" if view.build.plan.max_rounds > 1 else "")
         label += f", attempt {row.attempt}" if row.attempt > 1 and row.status is not StageStatus.SKIPPED else ""
         key = (row.stage, row.round, row.attempt)
         if row.status is StageStatus.RUNNING:
@@ -97,7 +97,7 @@ class Lines:
         elif not row.status.is_open:
             took = frame.stage_s(row, row.ended_at) if row.ended_at else None
             words = [str(row.status), *([f"after {duration(took)}"] if took is not None else [])]
-            evidence = frame.evidence(row)
+            evidence = frame.evidence(row) if _goes_on(view, row) else ""
             line = f"{label}: {' '.join(words)}" + (f"; {evidence}" if evidence else "")
             # Failed stages may be tried once more at the end, and what waits for them is skipped a second time.
             self._once(line if row.status is StageStatus.SKIPPED else (*key, "over"), line)
@@ -127,6 +127,15 @@ class Lines:
         if (key,) not in self._said:
             self._said.add((key,))
             self._screen.say(line)
+
+
+def _goes_on(view: "BuildView", row: Stage) -> bool:
+    """Whether a build may go on behind a stage's end. Else the report follows at once, and says what it came to."""
+    plan = view.build.plan
+    spec = spec_of(view, row.stage)
+    again = plan.max_rounds > 1 or plan.on_failure.retry or (spec is not None and spec.retry.times)
+    repeated = row.status is StageStatus.FAILED and bool(again)
+    return row.status is StageStatus.SKIPPED or repeated or bool(running(view))
 
 
 def display_for(screen: "Screen", clock: "Clock") -> Painted | Lines:

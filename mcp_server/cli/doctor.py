@@ -20,8 +20,9 @@ Port = Annotated[str | None, typer.Option("--port", "-p", metavar="PORT", help="
 def doctor(project: Project = None, host: Host = None, port: Port = None, json: Json = False) -> int:
     """Show what is here, what is missing, and the command that mends it.
 
-    Exits 0 if an ESP-IDF build could start here, 1 if something it needs is missing; builds on servers are not
-    affected by that. With --host, that host's serial ports and boards instead; hosts NAME shows the rest of it.
+    Exits 0 if an ESP-IDF build could start here, 1 if something it needs is missing (builds on servers are not
+    affected by that), or the host or port that is named. With --host, that host's serial ports and boards instead;
+    hosts NAME shows the rest of it.
     """
 
     async def work(orchestrator: "Orchestrator") -> int:

@@ -31,7 +31,7 @@ async def follow_here(orchestrator: "Orchestrator", started: "Started", heard: S
     if json:
         screen.print_json(record.of_view(followed.view))
     else:
-        screen.out().say_text(*verdict.verdict_lines(followed.view))
+        verdict.show(followed.view, screen.out())
     if was_refused(followed.view):
         return REFUSED
     return 0 if followed.view.build.status is BuildStatus.SUCCESS else 1

@@ -5,6 +5,7 @@ import dataclasses
 import math
 import re
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from mcp_server.cli import screen
@@ -19,10 +20,10 @@ if TYPE_CHECKING:
 # On a terminal colours pass; what moves the cursor, renames the window or answers into the keyboard does not.
 _SEQUENCE = re.compile(
     rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b\n]*(?:\x07|\x1b\\)?|[ -/]*[0-OQ-WYZ\\`-~])?"
-    rb"|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\xc2[\x80-\x9f]"
+    rb"|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\xc2[\x80-\x9f]|\xe2(?:\x80[\xa8-\xae]|\x81[\xa6-\xa9])"
 )
 _COLOUR = re.compile(rb"\x1b\[[0-9;:]*m")
-_OPEN = re.compile(rb"(?:\x1b(?:\[[0-?]*[ -/]*|[\]PX^_][^\x07\x1b\n]*\x1b?|[ -/]*)|\xc2)\Z")
+_OPEN = re.compile(rb"(?:\x1b(?:\[[0-?]*[ -/]*|[\]PX^_][^\x07\x1b\n]*\x1b?|[ -/]*)|\xc2|\xe2[\x80\x81]?)\Z")
 AGAIN_S = 0.2
 _LONGEST = 4096  # bytes of a sequence that the next piece may complete
 
@@ -56,6 +57,14 @@ async def follow(orchestrator: "Orchestrator", build: str, stage: str | None) ->
         target.write(filtering.feed(piece) if filtering else piece)
         target.flush()
 
+    await from_its_beginning(orchestrator, build, stage, write)
+    return 0
+
+
+async def from_its_beginning(
+    orchestrator: "Orchestrator", build: str, stage: str | None, write: Callable[[bytes], None]
+) -> None:
+    """Give `write` a stage's log until its job is over, having waited for its beginning. NotFound: none will come."""
     while True:
         await begun(orchestrator, build, stage)
         try:
@@ -65,7 +74,7 @@ async def follow(orchestrator: "Orchestrator", build: str, stage: str | None) ->
                 raise
             await orchestrator.wait(build, AGAIN_S)  # its row is written before its job is started
         else:
-            return 0
+            return
 
 
 async def begun(orchestrator: "Orchestrator", build: str, stage: str | None) -> None:

@@ -24,6 +24,7 @@ from mcp_server.demo.chip import VirtualChip
 from mcp_server.demo.place import SELF_TEST_PASSED, fix_patch, lay_out
 from mcp_server.device_plans import Firmware, Watching
 from mcp_server.errors import Conflict, EnvironmentMissing, NotFound
+from mcp_server.idf.activation import activate
 from mcp_server.idf.installation import Installation
 from mcp_server.model import Plan, StageSpec
 
@@ -44,6 +45,8 @@ async def show_loop(orchestrator: "Orchestrator", folder: Path | None, *, json: 
     simulated = installation.source == "simulated"
     if simulated:
         check_tools(orchestrator.environment)
+    else:  # one that cannot be activated is said now, not by two failed rounds
+        await activate(installation, orchestrator.config.home / "cache", orchestrator.environment)
     screen = err() if json else out()
     story = Story(screen, orchestrator.config, fix_patch(), simulated=simulated, board=has_esptool())
     story.begin(project, installation.version)

@@ -15,7 +15,7 @@ from rich.text import Text
 from mcp_server.cli import frame, listing, record
 from mcp_server.cli.display import FRAME_LINES, display_for
 from mcp_server.cli.screen import Screen, err, out, print_json
-from mcp_server.cli.verdict import verdict_lines
+from mcp_server.cli.verdict import show
 from mcp_server.cli.words import typed
 from mcp_server.errors import NotFound
 from mcp_server.model import Build, BuildStatus, Project
@@ -85,7 +85,7 @@ async def print_build(orchestrator: "Orchestrator", build: str, *, watch: bool, 
     else:
         screen.say(*frame.framed(view, orchestrator.clock.now(), _style(screen)))
     if not json and not view.build.status.is_open:
-        screen.say_text(*verdict_lines(view))
+        show(view, screen)
 
 
 async def watch(orchestrator: "Orchestrator") -> None:

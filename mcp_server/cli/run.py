@@ -139,13 +139,13 @@ async def _show_plan(orchestrator: "Orchestrator", path: str, params: Mapping[st
     usual = await orchestrator.usual_durations(_folder_of(path), pipeline.name)
     hosts = orchestrator.machines.hosts
     if json:
-        screen.print_json(report_plan.record(pipeline, hosts, usual))
+        screen.print_json(report_plan.record(pipeline, hosts, usual, orchestrator.config))
         return 0
     out = screen.out()
     out.say(*report_plan.table_text(pipeline, hosts, usual).split("\n"), "")
     out.say(*report_plan.graph_text(pipeline).rstrip("\n").split("\n"))
     err = screen.err()
-    err.say(*report_plan.notes(pipeline, orchestrator.config.notifications))
+    err.say(*report_plan.notes(pipeline, orchestrator.config))
     err.say("nothing was started; the lines from `flowchart` on are a Mermaid graph")
     return 0
 

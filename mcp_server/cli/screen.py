@@ -2,6 +2,7 @@
 
 import json
 import sys
+import textwrap
 from typing import Any, TextIO
 
 from rich.console import Console
@@ -50,6 +51,23 @@ class Screen:
             rest = Text(line.plain[len(first.plain) :].lstrip()).wrap(self.console, max(room - hang, 10))
         first.rstrip()
         self.say(Text.assemble(indent, first), *(f"{indent}{' ' * hang}{part.plain.rstrip()}" for part in rest))
+
+    def fold_words(self, line: Text, indent: str = "", hang: int = 0) -> None:
+        """Print a line folded between its words, in a pipe too; a word is never cut, as it may be a path to copy.
+
+        What is folded hangs `hang` columns further in, or fewer where its longest word would not fit otherwise.
+        """
+        longest = max(map(len, line.plain.split()), default=0)
+        hanging = " " * max(min(len(indent) + hang, self.width - longest), 0)
+        first, *rest = textwrap.wrap(
+            line.plain,
+            self.width,
+            initial_indent=indent,
+            subsequent_indent=hanging,
+            break_long_words=False,
+            break_on_hyphens=False,
+        ) or [""]
+        self.say(Text.assemble(indent, line[: len(first) - len(indent)]) if first else "", *rest)
 
     def say_text(self, *lines: Text, hang: int = 2) -> None:
         """Print lines for a person: a terminal gets them folded, a pipe as they are."""

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from mcp_server.cli.screen import Screen
 from mcp_server.cli.words import in_commands
 from mcp_server.report import build_report
 
@@ -18,11 +19,24 @@ _HEAD = re.compile(
     r"(?P<build>build \d+ )(?P<state>succeeded|failed|refused|cancelled|is being cancelled|timed out|was lost)"
 )
 _GOOD = "succeeded"
+_TO_COPY = re.compile(r" |in /|\S+:\d+")
+"""How a line begins that programs read, or that is to be copied: source or output, a folder, a place in a file."""
 
 
 def verdict_lines(view: "BuildView") -> list[Text]:
     """The report that a model gets, a little longer, its errors set off."""
     return coloured(in_commands(build_report(view, limit_bytes=MOST_BYTES)))
+
+
+def show(view: "BuildView", screen: Screen) -> None:
+    """Print the verdict. What is said is folded, in a pipe too; a tool's message, its source and a path stay whole."""
+    for line in verdict_lines(view):
+        if screen.console.is_terminal:
+            screen.fold(line)
+        elif _TO_COPY.match(line.plain):
+            screen.say(line)
+        else:
+            screen.fold_words(line, hang=2)
 
 
 def coloured(text: str) -> list[Text]:

@@ -34,7 +34,7 @@ def make(build_dir: Path) -> Path:
         APP_OFFSET: ("app", f"{name}.bin", image.pack(program, model)),
     }
     folder.mkdir(exist_ok=True)
-    for _, path, data in images.values():
+    for _, path, data in (*images.values(), ("elf", elf.name, program)):
         (folder / path).write_bytes(data)
     arguments: dict[str, Any] = {
         "write_flash_args": ["--flash-mode", "dio", "--flash-size", "2MB", "--flash-freq", "80m"],
@@ -45,7 +45,7 @@ def make(build_dir: Path) -> Path:
     arguments |= {
         kind: {"offset": hex(offset), "file": path, "encrypted": "false"} for offset, (kind, path, _) in images.items()
     }
-    described = {"target": CHIP, "project_name": name, "app_bin": f"{name}.bin", "app_elf": f"../{elf.name}"}
+    described = {"target": CHIP, "project_name": name, "app_bin": f"{name}.bin", "app_elf": elf.name}
     (folder / "flasher_args.json").write_text(json.dumps(arguments, indent=2))
     (folder / "project_description.json").write_text(json.dumps(described, indent=2))
     return folder

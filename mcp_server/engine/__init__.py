@@ -2,7 +2,7 @@
 
 `signals` and `start` are all that a front needs of it.
 
-May import: model, config, clock, errors, store, hosts, idf, agents, demo, pipelines, notify, secret_store, text,
-orders, workflow_plans, device_plans, project_file, check_up.
+May import: model, config, clock, errors, store, hosts, idf, agents, demo, pipelines, notify, templates, secret_store,
+text, orders, workflow_plans, device_plans, project_file, check_up.
 Never: orchestrator, a front.
 """

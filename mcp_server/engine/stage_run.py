@@ -13,10 +13,10 @@ from mcp_server.engine.history import StoredHistory
 from mcp_server.engine.leases import Choice, Gate
 from mcp_server.engine.services import HOST, Services
 from mcp_server.engine.stage_row import StageRow
-from mcp_server.engine.stages.base import Direct, LooksBack, Prepared, StageContext, StageKind
+from mcp_server.engine.stages.base import Asks, Direct, LooksBack, Prepared, StageContext, StageKind
 from mcp_server.engine.stages.kinds import KINDS, WITHOUT_SLOT
 from mcp_server.engine.watch import GRACE_S, Watch
-from mcp_server.errors import HostUnreachable, JobConflict, NotFound, OrchestratorError, StoreError
+from mcp_server.errors import Conflict, HostUnreachable, JobConflict, NotFound, OrchestratorError, StoreError
 from mcp_server.hosts.base import Exit, ExitReason, Host, JobSpec, JobState
 from mcp_server.hosts.globs import matcher
 from mcp_server.model import Artifact, Build, Lease, Stage, StageSpec, Verdict
@@ -118,7 +118,8 @@ class StageRun:
                 verdict, reason, end = Verdict(result="unknown", summary=str(gone)), "lost", None
             except OrchestratorError as error:
                 await self._abandon()
-                verdict, reason, end = Verdict(result="fail", summary=str(error)), error.reason, None
+                verdict = Verdict(result="fail", summary=str(error), details=dict(error.details))
+                reason, end = error.reason, None
             except Exception as error:
                 log.exception("build %d stage %s", self.build.id, self.spec.name)
                 await self._abandon()
@@ -267,6 +268,11 @@ class StageRun:
         """Return when the job of this attempt exists: found again, or started."""
         if not await self._reattached(host):
             await self._start(host)
+        if isinstance(self.kind, Asks) and (await host.status(self.job_id)).state in (
+            JobState.STARTING,
+            JobState.RUNNING,
+        ):
+            await self.kind.begun(self._context())
         if not self.row.confirmed and self._confirming is None:
             self._confirming = asyncio.create_task(self._confirm())
 
@@ -338,7 +344,15 @@ class StageRun:
         await self._belongings.hold(resource, what, self.row.tell)
 
     async def _built(self, build_dir: str) -> tuple[int, Sequence[Artifact]] | None:
-        return await self.services.store.read(lambda c: artifacts.built_in(c, self.build.id, build_dir))
+        found = await self.services.store.read(lambda c: artifacts.built_in(c, self.build.id, build_dir))
+        if found is not None or self.spec.depends_on:
+            return found
+        last = await self.services.store.read(lambda c: artifacts.newest_in(c, build_dir))
+        if last is None:
+            return None
+        if not artifacts.recorded_products([last]) or last.verdict is None:
+            raise Conflict(f"the last build in {build_dir} ({last.build}) left no firmware: build again")
+        return last.build, last.verdict.artifacts
 
     def _context(self) -> StageContext:
         services = self.services

@@ -1,10 +1,10 @@
 """A running job's log, fed to its observer from the first byte to the last, whatever the link does."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from mcp_server.clock import Clock
-from mcp_server.engine.stages.base import Observer
+from mcp_server.engine.stages.base import Impatient, Observer
 from mcp_server.hosts.base import Exit, Host, JobId
 from mcp_server.hosts.gap import is_hole
 from mcp_server.model import Progress
@@ -23,6 +23,7 @@ class Watch:
     def __init__(self, host: Host, job_id: JobId, observer: Observer, clock: Clock, *, live: bool, tell: Tell) -> None:
         self._host, self._job_id, self._observer, self._clock = host, job_id, observer, clock
         self._live, self._tell = live, tell
+        self._impatient = observer if isinstance(observer, Impatient) else None
         self._offset = 0
         self._told: Progress | None = None
 
@@ -53,7 +54,7 @@ class Watch:
         """Feed the log while it grows; progress is told at most four times a second."""
         told_at, due = 0.0, None
         try:
-            async for piece in self._host.follow(self._job_id, self._offset):
+            async for piece in self._pieces():
                 self._feed(piece)
                 if self._observer.decided:
                     break
@@ -65,6 +66,27 @@ class Watch:
             if due is not None and not due.done():
                 due.cancel()
                 await asyncio.wait({due})
+
+    async def _pieces(self) -> AsyncIterator[bytes]:
+        """The log as it grows, until there is no more of it or the observer has waited long enough for more."""
+        pieces = self._host.follow(self._job_id, self._offset)
+        while True:
+            limit_s = self._impatient.patience_s if self._impatient else None
+            if self._impatient is None or limit_s is None:
+                piece = await anext(pieces, None)
+            else:
+                try:
+                    piece = await self._clock.within(limit_s, anext(pieces, None))
+                except TimeoutError:
+                    # The link may have been silent, not the job: nobody ends a job for that.
+                    piece = await self._host.read_log(self._job_id, self._offset, PIECE_BYTES)
+                    pieces = self._host.follow(self._job_id, self._offset + len(piece))
+                    if not piece:
+                        self._impatient.give_up()
+                        return
+            if piece is None:
+                return
+            yield piece
 
     async def _progress(self, pause_s: float) -> None:
         await self._clock.sleep(pause_s)

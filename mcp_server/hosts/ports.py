@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Final
-from urllib.parse import urlsplit
 
 from mcp_server.errors import BadInput, Conflict, HostUnreachable
 from mcp_server.hosts.base import Host, JobId
 from mcp_server.hosts.port_names import name_of
+from mcp_server.hosts.port_urls import place_of_url
 from mcp_server.hosts.script import Script
 
 PORTS = Script("ports")
@@ -28,8 +28,6 @@ MOST_NAMED = 32
 COMMAND_CHARS = 100
 KEY_CHARS = 120
 MONITOR = "The serial monitor of build-orchestrator"  # how the text of that program begins, which is an argument
-
-SCHEMES = ("rfc2217", "socket")
 NO_BOARD = ("option", "qcserial", "sierra", "GobiNet")
 """Drivers of modems: they are listed, and never taken for a board that nobody named."""
 
@@ -140,19 +138,10 @@ def lock_folder(jobs_directory: str, key: str) -> str:
 
 
 def port_of_url(url: str) -> SerialPort:
-    """The port behind `rfc2217://HOST:PORT` or `socket://HOST:PORT`. BadInput for any other."""
-    right = "rfc2217://HOST:PORT or socket://HOST:PORT"
-    try:
-        parts = urlsplit(url)
-        place, number = parts.hostname, parts.port
-    except ValueError:
-        raise BadInput("port", f"{url[:100]!r} is no URL of a serial port: {right}") from None
-    if parts.scheme not in SCHEMES:
-        raise BadInput("port", f"{parts.scheme[:20]}:// is no serial port: {right}, or a path such as /dev/ttyUSB0")
-    if not place or not number or parts.path not in ("", "/") or parts.username is not None or not url.isprintable():
-        raise BadInput("port", f"{url[:100]!r} names no host and port: {right}")
-    text = "port of a terminal server" if parts.scheme == "rfc2217" else "raw TCP port: nothing can reset the board"
-    return SerialPort(url, safe(f"{parts.scheme}-{place}-{number}"), text=text)
+    """The port behind `rfc2217://HOST:PORT` or `socket://HOST:PORT`. BadInput, without a word of it, for others."""
+    scheme, place = place_of_url(url)
+    text = "port of a terminal server" if scheme == "rfc2217" else "raw TCP port: nothing can reset the board"
+    return SerialPort(url, safe(f"{scheme}-{place}"), text=text)
 
 
 def not_permitted(look: Look, port: SerialPort) -> str:

@@ -5,21 +5,16 @@ esptool is run as a program. Each run resets the board twice: into its loader, t
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 from mcp_server.errors import EnvironmentMissing, OrchestratorError
 from mcp_server.idf.activation import Runner, run_tool
+from mcp_server.idf.esptool_failures import Failure, find_failure
 from mcp_server.idf.flash_tool import ABSENT
 from mcp_server.model import Model
 
 READ_S = 20  # of one run; a board that answers is read in 2 s, one that does not is given up after 10
 URL_READ_S = 40  # each setting that pyserial makes over RFC 2217 takes 50 ms: a board there is read in 12 to 17 s
 ATTEMPTS = "3"  # to connect; esptool's own seven take 20 s
-
-Reason = Literal[
-    "no_download_mode", "silent", "garbage", "port_busy", "not_permitted", "not_there", "gone", "wrong_chip", "unknown"
-]
 
 
 class Board(Model):
@@ -69,22 +64,14 @@ class Board(Model):
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class Trouble:
-    """Why esptool could not work with a board: what is so, and what mends it."""
-
-    reason: Reason
-    sentence: str
-    mend: str
-
-
 class BoardError(OrchestratorError):
     """A board could not be read. `trouble` says why; nothing was written to it."""
 
-    def __init__(self, port: str, trouble: Trouble) -> None:
+    def __init__(self, port: str, trouble: Failure) -> None:
         self.port, self.trouble = port, trouble
-        self.reason = trouble.reason
-        super().__init__(f"{port}: {trouble.sentence}: {trouble.mend}")
+        self.reason = trouble.name
+        told = trouble.sentence if port in trouble.sentence else f"{port}: {trouble.sentence}"
+        super().__init__(f"{told}: {trouble.mend}")
 
 
 async def read_board(
@@ -101,14 +88,14 @@ async def read_board(
     """
     timeout_s = timeout_s or (URL_READ_S if "://" in port else READ_S)
     first = await _run(esptool, port, env, "get-security-info", runner, timeout_s)
-    if trouble := _hopeless(first):
+    if trouble := _hopeless(first, port):
         raise BoardError(port, trouble)
     if "Secure Download Mode" in first[1]:
         return parse_board(first[1])
     second = await _run(esptool, port, env, "flash-id", runner, timeout_s)
     text = f"{first[1]}\n{second[1]}"
     if "Connected to" not in text and "Chip is" not in text:
-        raise BoardError(port, trouble_of(second[1]))
+        raise BoardError(port, trouble_of(second[1], port))
     return parse_board(text)
 
 
@@ -123,7 +110,7 @@ async def _run(
             code, out, err = await runner([*argv, command.replace("-", "_")], env, timeout_s)
     except TimeoutError:
         mend = "unplug the board and plug it in again"
-        raise BoardError(port, Trouble("silent", f"esptool did not end within {timeout_s:g} s", mend)) from None
+        raise BoardError(port, Failure("no_answer", f"esptool did not end within {timeout_s:g} s", mend)) from None
     except OSError as error:
         raise EnvironmentMissing(
             f"esptool cannot be run ({esptool[0]}: {error.strerror}): pip install 'esptool>=5'"
@@ -135,79 +122,22 @@ async def _run(
     return code, f"{out}\n{err}"
 
 
-def _hopeless(ended: tuple[int, str]) -> Trouble | None:
+def _hopeless(ended: tuple[int, str], port: str) -> Failure | None:
     """The trouble of a run that reached no chip. An older chip that has no security info is no trouble."""
     code, text = ended
     if code == 0 or "Connected to" in text or "Chip is" in text:
         return None
-    trouble = trouble_of(text)
-    return None if trouble.reason == "unknown" and "Detecting chip type... " in text else trouble
+    trouble = trouble_of(text, port)
+    return None if trouble.name == "unknown" and "Detecting chip type... " in text else trouble
 
 
-_HEAD = re.compile(r"Invalid head of packet \(0x([0-9A-Fa-f]{2})\)")
-_MODE = re.compile(r"Wrong boot mode detected \((.{1,40}?)\)")
-_TO_LOADER = "hold BOOT, press RESET (EN), let go of BOOT, then try again; or check the cable's DTR and RTS"
-_REPLUG = "unplug the board and plug it in again; try another cable or USB socket"
-
-_TROUBLES: tuple[tuple[str, Reason, str, str], ...] = (
-    (
-        r"exclusively lock port|Resource (temporarily unavailable|busy)|Device or resource busy|Access is denied",
-        "port_busy",
-        "another program has the port open",
-        "end that program; as root, `fuser -v` names it",
-    ),
-    (
-        r"Permission denied",
-        "not_permitted",
-        "this user may not open the port",
-        "sudo usermod -aG dialout $USER, then log in again",
-    ),
-    (r"No such file or directory|FileNotFoundError", "not_there", "the port is not there", "plug the board in"),
-    (r"Connection refused|timed out|getaddrinfo|Name or service", "not_there", "nothing answers there", "start it"),
-    (
-        r"device disconnected|multiple access on port|Input/output error|No such device|Device not configured"
-        r"|Lost connection|Cannot configure port",
-        "gone",
-        "the port vanished while it was used",
-        _REPLUG,
-    ),
-    (
-        r"Download mode successfully detected",
-        "silent",
-        "the chip is in download mode, but its answers do not arrive",
-        "check the line from the board's TX to the converter",
-    ),
-    (r"This chip is .*, not ", "wrong_chip", "the chip is another than the one named", "set the right target"),
-    (r"No serial data received", "silent", "the chip says nothing", _TO_LOADER),
-    (
-        r"chip stopped responding|No more data to read|Invalid (head|SLIP)|noise or corruption|doesn't match request"
-        r"|Write timeout",
-        "garbage",
-        "what the chip answers cannot be read",
-        "try a lower baud rate, a shorter cable, another power supply",
-    ),
-)
-
-
-def trouble_of(output: str) -> Trouble:
+def trouble_of(output: str, port: str) -> Failure:
     """Why esptool could not reach a chip or lost it, from all that it printed (esptool 4 and 5)."""
-    if mode := _MODE.search(output):
-        sentence = f"the chip started its firmware, not its loader (boot mode {mode[1]})"
-        return Trouble("no_download_mode", sentence, _TO_LOADER)
-    head = _HEAD.search(output)
-    if (
-        head
-        and (chr(int(head[1], 16)).isprintable() or head[1].lower() in ("0a", "0d", "1b"))
-        and int(head[1], 16) < 128
-    ):
-        # A letter where a packet should begin: the firmware goes on printing, at the rate at which we listen.
-        return Trouble("no_download_mode", "the chip runs its firmware and did not enter its loader", _TO_LOADER)
-    for pattern, reason, sentence, mend in _TROUBLES:
-        if re.search(pattern, output):
-            return Trouble(reason, sentence, mend)
+    if failure := find_failure(output, port):
+        return failure
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     said = next((line for line in reversed(lines) if "rror" in line), lines[-1] if lines else "nothing")
-    return Trouble("unknown", f"esptool says: {said.removeprefix('ERROR: ')[:200]}", "run it by hand")
+    return Failure("unknown", f"esptool says: {said.removeprefix('ERROR: ')[:200]}", "run it by hand")
 
 
 _FACTS: dict[str, str] = {

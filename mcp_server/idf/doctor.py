@@ -34,15 +34,21 @@ JOB_TOOLS = {
 }
 
 Status = Literal["ok", "warn", "fail"]
+SERIAL_PORTS = "serial ports"
+"""The check that speaks of all ports of a host, or of none."""
 
 
 class Check(Model):
-    """One thing that was looked at. fail: a build could not start; warn: something else could not. `mend` says how."""
+    """One thing that was looked at. `mend` says how what is not ok becomes so.
+
+    fail: a build could not start or, `about` a board, what was asked about is not there; warn: something else.
+    """
 
     name: str
     status: Status
     found: str
     mend: str | None = None
+    about: Literal["build", "board"] = "build"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +66,14 @@ class _Scene:
         return shutil.which(program, path=self.env.get("PATH", DEFAULT_PATH))
 
 
-async def examine(config: Config, environment: Mapping[str, str], project: Path | None = None) -> list[Check]:
-    """Every check, side by side, each within 15 s; in the order in which a person would mend them."""
-    scene, first = await _scene(config, environment, project)
+async def examine(
+    config: Config, environment: Mapping[str, str], project: Path | None = None, *, named: bool = True
+) -> list[Check]:
+    """Every check, side by side, each within 15 s; in the order in which a person would mend them.
+
+    Not `named`: `project` is only the folder where somebody stands, and it is no fault of it to be none.
+    """
+    scene, first = await _scene(config, environment, project, named=named)
     checks: list[tuple[str, Callable[[_Scene], Awaitable[Check]]]] = [
         ("data home", _data_home),
         ("job tools", _job_tools),
@@ -86,7 +97,9 @@ async def _bounded(name: str, check: Callable[[_Scene], Awaitable[Check]], scene
         return Check(name=name, status="warn", found=f"could not be looked at: {error.strerror or error}")
 
 
-async def _scene(config: Config, environment: Mapping[str, str], project: Path | None) -> tuple[_Scene, list[Check]]:
+async def _scene(
+    config: Config, environment: Mapping[str, str], project: Path | None, *, named: bool
+) -> tuple[_Scene, list[Check]]:
     """The installation, its activation and the project, which the other checks build upon."""
     checks: list[Check] = []
     extra = [Path(config.local.idf_path)] if config.local.idf_path else []
@@ -100,7 +113,7 @@ async def _scene(config: Config, environment: Mapping[str, str], project: Path |
         checks.append(_chosen(installation, found))
     except OrchestratorError as error:
         installation = None
-        checks.append(_without_esp_idf(error, project))
+        checks.append(_without_esp_idf(error, project, found))
     told: IdfProject | None = None
     if project is not None:
         try:
@@ -108,7 +121,8 @@ async def _scene(config: Config, environment: Mapping[str, str], project: Path |
             target = told.target or f"{DEFAULT_TARGET}, as none is set"
             checks.append(Check(name="project", status="ok", found=f"{told.name} in {told.path}, target {target}"))
         except BadInput as error:
-            checks.append(_failed("project", error))
+            nobodys = Check(name="project", status="ok", found=f"none was named, and {project} is no ESP-IDF project")
+            checks.append(_failed("project", error) if named else nobodys)
     scene = _Scene(config, environment, env, found, installation, told)
     return scene, checks
 
@@ -123,9 +137,9 @@ def _chosen(installation: Installation, found: Found) -> Check:
     return Check(name="ESP-IDF", status="ok", found=said)
 
 
-def _without_esp_idf(error: OrchestratorError, project: Path | None) -> Check:
+def _without_esp_idf(error: OrchestratorError, project: Path | None, found: Found) -> Check:
     check = _failed("ESP-IDF", error)
-    if project is None or not (project / DEMO_MARKER).is_file():
+    if project is None or not found.may_be_simulated or not (project / DEMO_MARKER).is_file():
         return check
     return Check(name="ESP-IDF", status="warn", found=f"{check.found}: the demo's simulated one is used")
 

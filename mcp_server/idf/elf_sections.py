@@ -11,9 +11,9 @@ MAX_SECTIONS = 20_000  # -ffunction-sections leaves that many in an object; a li
 
 _NOBITS: Final = 8
 _WRITE, _ALLOC, _EXEC = 1, 2, 4
-_LAYOUTS: Final = {  # of a header: where the table is, entry size, count; of an entry: type, flags, size
-    1: ("I", 32, 46, "II", 4, "I", 20),
-    2: ("Q", 40, 58, "IQ", 4, "Q", 32),
+_LAYOUTS: Final = {  # of a header: where the table is, entry size, count; of an entry: type, flags, size, all its bytes
+    1: ("I", 32, 46, "II", 4, "I", 20, 40),
+    2: ("Q", 40, 58, "IQ", 4, "Q", 32, 64),
 }
 
 
@@ -22,7 +22,7 @@ def read_sections(path: Path) -> Mapping[str, int]:
     try:
         with open_file(path) as file:
             return _read(file)
-    except (OSError, struct.error, ValueError):
+    except (OSError, OverflowError, struct.error, ValueError):  # a place of 64 bits may be none that a file can have
         return {}
 
 
@@ -32,13 +32,15 @@ def _read(file: BinaryIO) -> Mapping[str, int]:
     if layout is None:
         return {}
     order = "<" if head[5] == 1 else ">"
-    place, place_at, size_at, first, first_at, size, of_size = layout
+    place, place_at, size_at, first, first_at, size, of_size, wanted_bytes = layout
     (start,) = struct.unpack_from(order + place, head, place_at)
     entry_bytes, count = struct.unpack_from(order + "HH", head, size_at)
+    if entry_bytes != wanted_bytes:
+        return {}
     file.seek(start)
     table = file.read(entry_bytes * min(count, MAX_SECTIONS))
     found: dict[str, int] = {"text": 0, "rodata": 0, "data": 0, "bss": 0}
-    for at in range(0, len(table), entry_bytes or 1):
+    for at in range(0, len(table), entry_bytes):
         kind, flags = struct.unpack_from(order + first, table, at + first_at)
         (length,) = struct.unpack_from(order + size, table, at + of_size)
         if flags & _ALLOC:

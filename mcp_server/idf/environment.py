@@ -22,6 +22,9 @@ CUSTOMARY = ("esp/esp-idf", "esp/*/esp-idf", "esp/esp-idf-*", "esp/idf", "esp/v*
 """Below HOME: Espressif's guides, its editor plugins and EIM clone to one of these."""
 
 GUIDE = "https://docs.espressif.com/projects/esp-idf/en/stable/esp32/get-started/"
+NAMED = ("IDF_PATH", "config.yaml")
+"""Sources by which a person names an installation, the first before the second."""
+
 MAX_CANDIDATES = 64  # someone who keeps more has a folder full of something else
 
 DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
@@ -49,6 +52,11 @@ class Found:
 
     installations: tuple[Installation, ...] = ()
     broken: tuple[Broken, ...] = ()
+
+    @property
+    def may_be_simulated(self) -> bool:
+        """Nobody named one and none can build: only then may the demo's simulated one stand in, never silently."""
+        return not self.installations and all(bad.source not in NAMED for bad in self.broken)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +96,7 @@ def choose_installation(found: Found, wanted: str | None = None) -> Installation
     """
     asked = _asked_version(wanted)
     fitting = [one for one in found.installations if version_numbers(one.version)[: len(asked)] == asked]
-    for source in ("IDF_PATH", "config.yaml"):
+    for source in NAMED:
         for bad in found.broken:
             if bad.source == source and not (asked and fitting):
                 raise EnvironmentMissing(f"{source} names {bad.path}, but {bad.why}")

@@ -4,9 +4,10 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Protocol
 
+from mcp_server.idf import frameworks
 from mcp_server.idf.frameworks import TestReader
 from mcp_server.idf.lines import LineCutter
-from mcp_server.idf.panic import Panic, PanicReader
+from mcp_server.idf.panic import SIGNS, Panic, PanicReader
 from mcp_server.idf.patterns import Pattern, compile_patterns
 from mcp_server.idf.unity import TestResults
 from mcp_server.model import Progress
@@ -14,6 +15,8 @@ from mcp_server.model import Progress
 KEPT_LINES = 20
 SHOWN_CHARS = 300  # of a line, in a verdict
 DUMP_LINES = 2000  # a dump that is longer is not waited for; an open core dump may be 65,536 lines
+MOST_BYTES = 64 << 20  # of a program or an emulator; more is a loop that prints, and reading it would take minutes
+MANY_LINES = 3 * KEPT_LINES  # fewer that come at once are looked at one by one
 GARBAGE_BYTES = 32  # fewer bytes tell nothing of the baud rate
 GARBAGE_SHARE = 0.3  # random bytes are 0.6 garbage, a console with some noise 0.01
 
@@ -24,7 +27,11 @@ _DAMAGED = "the image in flash is damaged: flash the project again"
 _STUCK = (
     ("waiting for download", "the chip waits for a download: its boot pin was low; let BOOT go and reset the board"),
     ("invalid header: 0xffffffff", "the flash is empty where the chip looks for its bootloader: flash the project"),
-    ("invalid header: 0x", "no bootloader lies where the chip looks for it: flash the whole project, not the app only"),
+    (
+        "invalid header: 0x",
+        "no bootloader lies where the chip looks for it: it was written elsewhere (flash the whole project, for this "
+        "chip), or the chip has flash encryption on and it was written in plain text",
+    ),
     ("Failed to verify partition table", "the partition table in flash is not valid: flash the whole project"),
     ("mismatch chip ID", "the app was built for another chip: set the target and build again"),
     ("chip revision check failed", "the app was built for another revision of the chip: see CONFIG_<CHIP>_REV_MIN"),
@@ -38,6 +45,10 @@ _STUCK = (
     ("smaller than the size in the binary image header", "the flash is smaller than CONFIG_ESPTOOLPY_FLASHSIZE says"),
 )
 """Why a boot ends early, by what bootloader and ROM print; the first one names the cause."""
+
+_SIGNS = (*_STARTED, *(sign for sign, _ in _STUCK), *SIGNS, *frameworks.SIGNS)
+_FIRST_SIGNS = tuple("\n" + sign for sign in frameworks.FIRST_SIGNS)
+"""Lines of ASCII without any of these are no news: only the wanted patterns are searched in them."""
 
 
 class PanicSource(Protocol):
@@ -83,7 +94,9 @@ class FirmwareLog:
         *,
         default_rules: bool = True,
         panics: PanicSource | None = None,
+        most_bytes: int = MOST_BYTES,
     ) -> None:
+        self.most_bytes = most_bytes
         self.expect = compile_patterns("expect", expect)
         self.fail_on = compile_patterns("fail_on", fail_on)
         self.default_rules = default_rules
@@ -111,7 +124,12 @@ class FirmwareLog:
     # -- the observer --------------------------------------------------------------------------------------------------
 
     def feed(self, data: bytes) -> None:
-        for line in self._cutter.feed(data):
+        if self.flooded or self._frozen:
+            return
+        lines = self._cutter.feed(data)
+        if len(lines) >= MANY_LINES and self._is_dull(lines):
+            lines = self._skim(lines)
+        for line in lines:
             self._look(line)
 
     def close(self) -> None:
@@ -133,7 +151,7 @@ class FirmwareLog:
     def decided(self) -> bool:
         if self._panics.open and self._dump_lines <= DUMP_LINES:
             return False
-        return self.failed or self.given_up is not None or self.complete
+        return self.failed or self.given_up is not None or self.complete or self.flooded
 
     # -- what is known -------------------------------------------------------------------------------------------------
 
@@ -150,6 +168,11 @@ class FirmwareLog:
         """Whether all that was asked for was said: every expected line, and the summary of tests that have begun."""
         tally = self._tests.tally
         return not self.missing and not tally.running and bool(self.expect or tally.summaries)
+
+    @property
+    def flooded(self) -> bool:
+        """It printed more than `most_bytes`: what comes behind that is not looked at."""
+        return self._cutter.total_bytes > self.most_bytes
 
     @property
     def given_up(self) -> Pattern | None:
@@ -182,6 +205,11 @@ class FirmwareLog:
         return self._tests.tally.results() if self._tests.tally.begun else None
 
     @property
+    def tested_nothing(self) -> bool:
+        """Whether a summary counted no test, and no other run had one, e.g. as a filter left none."""
+        return self._tests.tally.empty and not self._tests.tally.begun
+
+    @property
     def last_lines(self) -> list[str]:
         return list(self._kept)
 
@@ -195,6 +223,25 @@ class FirmwareLog:
         """Whether most of it is no text: it was read at the wrong baud rate."""
         cutter = self._cutter
         return cutter.total_bytes >= GARBAGE_BYTES and cutter.garbage_bytes > GARBAGE_SHARE * cutter.total_bytes
+
+    # -- many lines ----------------------------------------------------------------------------------------------------
+
+    def _is_dull(self, lines: list[str]) -> bool:
+        """Whether nothing in these lines can be news to any reader, found out at a tenth of the cost of asking them."""
+        if self._panics.open or self._tests.open:
+            return False
+        text = "\n" + "\n".join(lines)
+        return text.isascii() and not any(sign in text for sign in (*_SIGNS, *_FIRST_SIGNS))
+
+    def _skim(self, lines: list[str]) -> list[str]:
+        """Of dull lines those that are to be looked at: what patterns find, with what came before, and the last."""
+        patterns, seen = [*self.fail_on, *self.missing], 0
+        wanted: list[str] = []
+        for at, line in enumerate(lines[:-KEPT_LINES] if patterns else []):
+            if any(pattern.search(line) for pattern in patterns if not pattern.given_up):
+                wanted += lines[max(seen, at - KEPT_LINES) : at + 1]
+                seen = at + 1
+        return wanted + lines[max(seen, len(lines) - KEPT_LINES) :]
 
     # -- one line ------------------------------------------------------------------------------------------------------
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, cast
+from unicodedata import category
 
 from mcp_server.errors import BadInput, Conflict, NotFound
-from mcp_server.idf.installation import read_text
+from mcp_server.idf.installation import file_size, read_text
 from mcp_server.idf.products import MAX_JSON_BYTES
 from mcp_server.idf.recorded import unchanged
 from mcp_server.model import Artifact
@@ -17,6 +18,7 @@ from mcp_server.model import Artifact
 BAUD = 460_800  # what idf.py flashes with; every usual USB bridge has it
 SLOW_BAUD = 115_200  # the ROM's own: a second try with nothing that could be too fast
 SECTOR = 4096  # bytes; the least that can be erased
+MOST_BYTES = 128 << 20  # the largest flash that esptool knows
 LEAST_ESPTOOL = 5
 INSTALL = "pipx install 'esptool>=5'"
 
@@ -26,9 +28,10 @@ PLAIN = ("--compress", "--no-compress")
 ENCRYPTING = ("--encrypt", "--encrypt-files", "--ignore-flash-enc-efuse", "--force")
 """Options of `write-flash` that can make a board useless: never taken from a file alone."""
 
-_OFFSET: Final = re.compile(r"0[xX][0-9a-fA-F]{1,8}|[0-9]{1,10}")
+_OFFSET: Final = re.compile(r"0[xX][0-9a-fA-F]{1,8}|0|[1-9][0-9]{0,9}")
 _VALUE: Final = re.compile(r"[A-Za-z0-9.]{1,20}")
-_WORD: Final = re.compile(r"[a-z-]{1,30}")
+_BEFORE: Final = ("default-reset", "usb-reset", "no-reset", "no-reset-no-sync")
+_AFTER: Final = ("hard-reset", "soft-reset", "no-reset", "no-reset-stub", "watchdog-reset")
 _SIZE: Final = re.compile(r"([0-9]{1,4})(KB|MB)")
 _CHIP: Final = re.compile(r"esp[a-z0-9]{2,20}")
 
@@ -48,17 +51,26 @@ class Image:
         return PurePosixPath(self.path).name
 
     @property
+    def word(self) -> str:
+        """Its path as programs take it: no option, no list of arguments, not their stdin."""
+        return f"./{self.path}" if self.path[0] in "-@" else self.path
+
+    @property
     def end(self) -> int:
         return self.offset + self.size
 
 
 @dataclass(frozen=True, slots=True)
 class FlashPlan:
-    """What one flash writes. `settings` are words of `write-flash`; `stub` says that esptool may run its own loader."""
+    """What one flash writes. `settings` are words of `write-flash`; `stub` says that esptool may run its own loader.
+
+    `build` is the number of the build that made the images, None where nobody knows.
+    """
 
     target: str
     images: tuple[Image, ...]
     settings: tuple[str, ...]
+    build: int | None = None
     before: str = "default-reset"
     after: str = "hard-reset"
     stub: bool = True
@@ -90,8 +102,7 @@ class FlashPlan:
 
 
 def _pair(image: Image) -> list[str]:
-    path = f"./{image.path}" if image.path[0] in "-@" else image.path
-    return [f"{image.offset:#x}", path]
+    return [f"{image.offset:#x}", image.word]
 
 
 def plan_flash(
@@ -114,13 +125,13 @@ def plan_flash(
     whose = f"build {build}" if build is not None else "the build"
     images = [_image(artifact, label) for artifact in recorded if artifact.offset is not None]
     _check_listed(build_dir, listed, images, whose)
+    settings, size = _settings(arguments, encrypt=encrypt)
+    ordered = tuple(sorted(images, key=lambda image: image.offset))
+    _check_room(ordered, size)
     for artifact in recorded:
         wanted = artifact.offset is not None or artifact.kind == "flasher-args"
         if wanted and not unchanged(build_dir, artifact):
             raise Conflict(f"{label}/{artifact.path} is not what {whose} made: build again")
-    settings, size = _settings(arguments, encrypt=encrypt)
-    ordered = tuple(sorted(images, key=lambda image: image.offset))
-    _check_room(ordered, size)
     hidden = _encrypted(arguments)
     if hidden and not encrypt:
         raise BadInput(
@@ -136,10 +147,20 @@ def plan_flash(
             for one in ordered
         ),
         settings=settings,
-        before=_reset(extra, "before", "default-reset"),
-        after=_reset(extra, "after", "hard-reset"),
+        build=build,
+        before=_reset(extra, "before", _BEFORE),
+        after=_reset(extra, "after", _AFTER),
         stub=extra.get("stub") not in (False, "false"),
     )
+
+
+def check_sizes(build_dir: Path) -> None:
+    """Conflict where the images in `build_dir`, as large as they are now, do not fit in the flash. None is read."""
+    arguments = _arguments(build_dir)
+    listed = _listed(arguments, build_dir.name or str(build_dir))
+    images = [Image(path, offset, file_size(build_dir / path)) for path, offset in listed.items()]
+    _, size = _settings(arguments, encrypt=True)
+    _check_room(sorted(images, key=lambda image: image.offset), size)
 
 
 # -- flasher_args.json -------------------------------------------------------------------------------------------------
@@ -184,29 +205,38 @@ def _listed(arguments: Mapping[str, Any], label: str) -> dict[str, int]:
     for offset, path in files.items():
         if not isinstance(path, str) or not path or not _OFFSET.fullmatch(offset):
             raise Conflict(f"{label}/{FLASHER_ARGS} is garbled near {offset[:40]!r}: build again")
+        _check_name(path)
         found[path] = int(offset, 0)
     return found
 
 
 def _image(artifact: Artifact, label: str) -> Image:
     offset = artifact.offset or ""
+    _check_name(artifact.path)
     if not _OFFSET.fullmatch(offset):
         raise BadInput("images", f"{offset[:40]!r} of {artifact.path[:200]!r} is no flash address such as 0x10000")
-    if any(letter in artifact.path for letter in "\\\n\r\0"):
-        raise BadInput(
-            "images", f"{artifact.path[:200]!r} has a backslash or control character: rename it, build again"
-        )
     if not artifact.size:
         raise Conflict(f"{label}/{artifact.path} is empty: build again")
     return Image(artifact.path, int(offset, 0), artifact.size, artifact.sha256)
+
+
+def _check_name(path: str) -> None:
+    """`sha256sum -c` reads a backslash as the beginning of a code, a terminal an escape as an order.
+
+    What is no Unicode cannot be recorded, and a separator of lines makes two of one.
+    """
+    if not path or any(letter == "\\" or category(letter) in ("Cc", "Cf", "Cs", "Zl", "Zp") for letter in path):
+        raise BadInput("images", f"{path[:200]!r} has a backslash or control character: rename it, build again")
 
 
 def _check_listed(build_dir: Path, listed: Mapping[str, int], images: Sequence[Image], whose: str) -> None:
     """The build's record and the build directory's own list must name the same images."""
     recorded = {image.path: image.offset for image in images}
     for path in (*listed, *recorded):
-        if "\0" in path or not (build_dir / path).resolve().is_relative_to(build_dir.resolve()):
+        if not (build_dir / path).resolve().is_relative_to(build_dir.resolve()):
             raise BadInput("images", f"{path[:200]!r} lies outside the build directory: it is not flashed")
+        if path.startswith("/") or ".." in path.split("/"):  # of its copy it would say another place
+            raise BadInput("images", f"{path[:200]!r} should be a path below the build directory, without '..'")
     if not recorded:
         raise NotFound(f"{whose} left nothing to be flashed: build first")
     for path in sorted(listed.keys() | recorded.keys()):
@@ -252,6 +282,8 @@ def _check_room(images: Sequence[Image], size: int | None) -> None:
         if one.end > other.offset // SECTOR * SECTOR:
             raise Conflict(f"{one.path} and {other.path} share a sector of the flash: change the partition table")
     for image in images:
+        if size is None and image.end > MOST_BYTES:
+            raise Conflict(f"{image.path} ({image.size} bytes at {image.offset:#x}) does not fit in any flash")
         if size is not None and image.end > size:
             raise Conflict(
                 f"{image.path} ({image.size} bytes at {image.offset:#x}) does not fit: the build is for "
@@ -269,9 +301,9 @@ def _encrypted(arguments: Mapping[str, Any]) -> set[str]:
     return {str(entry["file"]) for entry in entries if entry.get("encrypted") in (True, "true") and "file" in entry}
 
 
-def _reset(extra: Mapping[str, Any], name: str, usual: str) -> str:
-    """How esptool resets the chip; esptool 4 wrote underscores."""
-    value = str(extra.get(name) or usual).replace("_", "-")
-    if not _WORD.fullmatch(value):
+def _reset(extra: Mapping[str, Any], name: str, known: Sequence[str]) -> str:
+    """How esptool resets the chip: one of the known ways, the first if nothing is said; esptool 4 wrote underscores."""
+    value = str(extra.get(name) or known[0]).replace("_", "-")
+    if value not in known:
         raise Conflict(f"{name} {value[:40]!r} in {FLASHER_ARGS} is no way of resetting: build again")
     return value

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
+from mcp_server.idf.esptool_failures import LOST, TO_LOADER, find_failure
 from mcp_server.idf.flash import INSTALL, Image
 from mcp_server.idf.lines import LineCutter
 from mcp_server.model import Progress
@@ -14,8 +15,12 @@ OURS: Final = "build-orchestrator: "
 """What a job says itself, before esptool does."""
 
 KEPT_LINES = 12
+LOADER_S = 15  # from its start to its first word, which comes at once; esptool itself waits for minutes
+SILENT_S = 60  # esptool's own limits are shorter, but for what takes longer with an image's size
+SILENT_S_PER_MB = 40  # as long as esptool lets a chip erase one
 LOCKED: Final = "waiting for the port, which another job has"
 LOADING: Final = "starting esptool's loader on the chip"
+ERASING_ALL: Final = "erasing the whole flash"
 
 _WRITING: Final = re.compile(r"Writing '.*' at (0x[0-9a-f]+)\.\.\.")
 _AT: Final = re.compile(r"Writing at (0x[0-9a-f]+)\b")
@@ -23,13 +28,17 @@ _FACT: Final = re.compile(
     r"(?:(Connected to) (\S+) on .*|(Chip type|Features|MAC):\s+(\S.*)|(esptool)(?:\.py)? v(\d[\w.]*))"
 )
 _ERROR: Final = re.compile(r"^(?:ERROR: )?A (?:fatal|serial exception) error occurred: ")
+_SMALLER: Final = re.compile(r"WARNING: Set flash_size (\S+) is larger than the available flash size of (\d+[KM]B)\b")
 _TOUCHES: Final = ("Erasing flash", "Flash will be erased from", "Compressed ")
 _STEPS: Final = (
     ("Connecting", "connecting"),
     ("Uploading stub", LOADING),
     ("Stub flasher running", "looking at the flash"),
-    ("Erasing flash memory", "erasing the whole flash"),
-    ("Flash will be erased", "erasing room for {}"),
+    ("Erasing flash memory", ERASING_ALL),
+    ("Flash memory erased", "reading the images"),
+    ("Flash will be erased", "writing {}"),  # the loader erases as it writes, the chip's own says so before
+    ("Erasing flash...", "erasing room for {}"),
+    ("Took ", "writing {}"),
     ("Verifying written data", "verifying {}"),
     ("Lost connection", "connecting again, as the connection was lost while {} was written"),
 )
@@ -69,6 +78,9 @@ class FlashLog:
         self._erased = self._resetting = False
         self._error: list[str] | None = None
         self.unverifiable = self.secured = False
+        self._loader_runs = False  # and has said nothing yet
+        self.waited_s: float | None = None  # for a word of esptool, until it was given up
+        self.smaller: tuple[str, str] | None = None  # the flash that the build is for, the flash of the board
         self.said = ""
         self.facts: dict[str, str] = {}
         self.last_lines: list[str] = []
@@ -116,8 +128,11 @@ class FlashLog:
             self._doing = step.format(self.image) if step else self._doing
 
     def _note(self, line: str) -> None:
+        self._loader_runs = line.startswith("Running stub flasher")
         self._started = self._started or line.startswith(_TOUCHES)
         self._erased = self._erased or line.startswith("Flash memory erased successfully")
+        if match := _SMALLER.match(line):
+            self.smaller = match[1], match[2]
         self.secured = self.secured or line.startswith("WARNING: Security features enabled")
         if line.startswith("Cannot verify written data"):
             self.unverifiable = True
@@ -133,7 +148,8 @@ class FlashLog:
     def _begin(self, offset: int) -> None:
         found = [at for at, image in enumerate(self._images) if image.offset == offset]
         self._current = found[0] if found else self._current
-        self._doing = f"writing {self.image}"
+        # It says "Writing" before it does anything; of a flash that is empty it does not say when it begins.
+        self._doing = f"{'writing' if self._erased else 'reading'} {self.image}"
 
     def _reach(self, address: int) -> None:
         self._started = True
@@ -165,7 +181,25 @@ class FlashLog:
 
     @property
     def decided(self) -> bool:
-        return False  # esptool is never ended in the middle of a write because of what it said
+        return self.gave_up  # esptool is never ended in the middle of a write because of what it said
+
+    @property
+    def gave_up(self) -> bool:
+        """Nobody waits any longer for it, as it was silent for `waited_s`."""
+        return self.waited_s is not None
+
+    @property
+    def patience_s(self) -> float | None:
+        """How long esptool may say nothing. None: it did not start yet, or erases the whole flash, within its limit."""
+        if "esptool" not in self.facts or self._doing == ERASING_ALL:
+            return None
+        if self.loading and self._loader_runs:
+            return LOADER_S
+        size = self._images[self._current].size if self._current >= 0 else 0
+        return SILENT_S + SILENT_S_PER_MB * (size >> 20)
+
+    def give_up(self) -> None:
+        self.waited_s = self.patience_s or 0
 
     @property
     def doing(self) -> str:
@@ -220,44 +254,18 @@ class FlashLog:
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """Why a flash failed. `again`: writing slowly, without esptool's own loader, may go well."""
+    """Why a flash failed. `again`: writing slowly, without esptool's own loader, may go well.
+
+    `known`: the sentence has all of it; else the log may tell more.
+    """
 
     name: str
     sentence: str
     again: bool = False
+    known: bool = True
 
-
-PORT_BUSY: Final = "port_busy"
-BOOT = "hold BOOT, press RESET, let go of BOOT, then flash again"
-UNPLUGGED = "check cable and power, then flash again"
 
 _CAUSES: Final = (
-    (r"No such file or directory|FileNotFoundError", "no_port", "{port} is not there: connect the board", False),
-    (
-        r"Permission denied|Errno 13",
-        "permission",
-        "{port} may not be opened: add the user to its group, dialout",
-        False,
-    ),
-    (
-        r"port is busy|exclusively lock|Resource temporarily unavailable|Device or resource busy",
-        PORT_BUSY,
-        "{port} is open in another program: close it",
-        False,
-    ),
-    (
-        r"Wrong boot mode detected[^!]*",
-        "no_boot_mode",
-        f"the chip started its firmware instead of the loader ({{said}}): {BOOT}",
-        False,
-    ),
-    (r"serial TX path seems to be down", "no_boot_mode", "the chip does not hear {port}: check the TX line", False),
-    (
-        r"This chip is (\S+), not ([^. ]+)",
-        "wrong_chip",
-        "the board has an {0}, the build is for {1}: set the target to the board's and build again, or name its port",
-        False,
-    ),
     (
         r"File '(.*)' \(length (\d+)\) at offset (\S+) will not fit in (\d+) bytes of flash",
         "flash_too_small",
@@ -295,28 +303,34 @@ _CAUSES: Final = (
 def cause_of(log: FlashLog, port: str) -> Cause:
     """Why it failed, in one sentence without its end; what became of the board is in `log.board`."""
     said, touched = log.error, log.board is not Board.UNTOUCHED
+    if log.waited_s is not None:
+        silent = f"said nothing for {log.waited_s} s"
+        if log.loading:
+            return Cause("stub", f"esptool's loader {silent} after its start on the chip", again=True)
+        return Cause("stalled", f"esptool {silent} while {log.doing}", touched)
     image = log.image
-    lost = "serial exception" if re.search(r"could not open port|Errno|device disconnected|readiness", said) else ""
-    if touched and lost:
-        return Cause("port_gone", f"{port} went away while {image} was written: {UNPLUGGED}")
+    if touched and LOST.search(said):
+        return Cause(
+            "port_gone", f"{port} went away while {image} was written: check cable and power, then flash again"
+        )
     if touched and "Failed to connect" in said:
         return Cause("stalled", f"the chip stopped answering while {image} was written", True)
+    if not touched and (failure := find_failure(said, port)):
+        return Cause(failure.name, f"{failure.sentence}: {failure.mend}")
     for pattern, name, sentence, again in _CAUSES:
         if match := re.search(pattern, said):
             return Cause(name, sentence.format(*match.groups(), port=port, said=_short(said), image=image), again)
-    if "Failed to connect" in said and "Invalid head of packet" in said:
-        heard = "something else than a chip's loader is heard there: its firmware, or noise of a wrong port"
-        return Cause("no_boot_mode", f"the chip on {port} does not go into download mode, {heard}; {BOOT}")
     if "Failed to connect" in said:
         why = _short(said.partition(": ")[2])
-        return Cause("no_answer", f"no chip answers on {port} ({why}): {BOOT}, or check which port it is")
+        return Cause("no_answer", f"no chip answers on {port} ({why}): {TO_LOADER}, or check which port it is")
     if said:
-        return Cause("write" if touched else "esptool", f"{log.doing} failed: {_short(said)}", touched)
+        # The loader is written, too: to the chip's memory.
+        return Cause("write" if touched else "esptool", f"{log.doing} failed: {_short(said)}", touched or log.loading)
     if log.said and "esptool" not in log.facts:
         return Cause("environment", _short(log.said))
     if any("No module named" in line for line in log.last_lines):
         return Cause("environment", f"esptool is not installed there: {INSTALL}")
-    return Cause("esptool", f"esptool ended without a word while {log.doing}", touched)
+    return Cause("esptool", f"esptool ended without a word while {log.doing}", touched, known=False)
 
 
 def _short(text: str) -> str:

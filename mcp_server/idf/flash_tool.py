@@ -20,18 +20,38 @@ ABSENT = 67
 
 _SAY: Final = """
 say() { echo "build-orchestrator: $*" >&2; }
+run() { exec "$@"; }
 """
 
-_CHECK: Final = r"""
-wanted=$1
-shift
+_COPY: Final = r"""
+run() { "$@"; exit; }
+changed() { say "the images were changed after the flash was asked for: build again"; exit 66; }
+copy() {
+    [ -f "$1" ] || changed
+    [ -d "$copies/${1%/*}" ] || [ "$1" = "${1#*/}" ] || mkdir -p -- "$copies/${1%/*}" || return
+    cp -- "$1" "$copies/$1"
+}
+wanted=$1 copies=$2
+shift 2
+trap 'cd / && rm -rf -- "$copies"' EXIT
+trap 'exit 129' HUP
+trap 'exit 130' INT
+trap 'exit 143' TERM
+rm -rf -- "$copies"
+(umask 077; mkdir -p -- "${copies%/*}" && mkdir -- "$copies") || { say "no folder can be made at $copies"; exit 65; }
+printf '%s' "$wanted" | while IFS= read -r line; do
+    copy "${line#*  }" || { say "the images cannot be copied to $copies"; exit 65; }
+done || exit
+cd -- "$copies" || exit 65
 if command -v sha256sum >/dev/null 2>&1; then check="sha256sum -c"; else check="shasum -a 256 -c"; fi
-printf '%s' "$wanted" | $check >/dev/null 2>&1 ||
-    { say "the images were changed after the flash was asked for: build again"; exit 66; }
+printf '%s' "$wanted" | $check >/dev/null 2>&1 || changed
 """
 
-HERE: Final = _SAY + _CHECK + 'exec "$@"\n'
-"""What sh runs on this machine: `$1` are lines for `sha256sum -c`, the rest is the command."""
+HERE: Final = _SAY + _COPY + 'run "$@"\n'
+"""What sh runs in the folder of the images on this machine: `$1` are lines for `sha256sum -c`, `$2` is a folder for
+copies that nobody else uses and that is removed afterwards; the rest is the command, run in there. So it reads the very
+bytes that were checked, whatever becomes of the images meanwhile.
+"""
 
 _FIND: Final = r"""
 idf=$1
@@ -45,16 +65,16 @@ newest() {
     esac
 }
 [ ! -f "$idf" ] || idf=${idf%/*}
-if command -v esptool >/dev/null 2>&1 && newest esptool; then exec esptool "$@"; fi
+if command -v esptool >/dev/null 2>&1 && newest esptool; then run esptool "$@"; fi
 for python in python3 "$HOME"/.local/share/pipx/venvs/esptool/bin/python "${IDF_PYTHON_ENV_PATH-}/bin/python" \
     "${IDF_TOOLS_PATH-}"/python_env/*/bin/python "$HOME"/.espressif/python_env/*/bin/python \
     "$HOME"/.espressif/tools/python/*/venv/bin/python "${idf%/*}"/python_env/*/bin/python \
     "${idf%/*}"/tools/python_env/*/bin/python /opt/esp/python_env/*/bin/python; do
-    if command -v "$python" >/dev/null 2>&1 && newest "$python" -m esptool; then exec "$python" -m esptool "$@"; fi
+    if command -v "$python" >/dev/null 2>&1 && newest "$python" -m esptool; then run "$python" -m esptool "$@"; fi
 done
 if [ -n "$idf" ] && [ -f "$idf/export.sh" ] && command -v bash >/dev/null 2>&1; then
     tool=$(IDF_PATH=$idf bash -c '. "$IDF_PATH/export.sh" >/dev/null 2>&1; command -v python')
-    if [ -n "$tool" ] && newest "$tool" -m esptool; then exec "$tool" -m esptool "$@"; fi
+    if [ -n "$tool" ] && newest "$tool" -m esptool; then run "$tool" -m esptool "$@"; fi
 fi
 if [ -n "$old" ]; then say "esptool $old is too old, 5 or newer is needed: pipx install 'esptool>=5'"
 else say "no esptool here: pipx install 'esptool>=5'"; fi
@@ -64,8 +84,8 @@ exit 67
 FIND: Final = _SAY + _FIND
 """What sh runs on another machine: its arguments are that machine's ESP-IDF or "", then esptool's words."""
 
-FAR: Final = _SAY + _CHECK + _FIND
-"""As FIND, behind the lines for `sha256sum -c`."""
+FAR: Final = _SAY + _COPY + _FIND
+"""As FIND, behind the first two arguments of HERE and in copies as there."""
 
 ENVIRONMENT: Final = {"PYTHONSAFEPATH": "1", "NO_COLOR": "1"}
 """Nothing in the folder of the images is taken for a module of esptool's."""
@@ -73,7 +93,12 @@ ENVIRONMENT: Final = {"PYTHONSAFEPATH": "1", "NO_COLOR": "1"}
 
 def checked(images: Sequence[Image]) -> str:
     """The images as `sha256sum -c` reads them."""
-    return "".join(f"{image.sha256}  {image.path}\n" for image in images)
+    return "".join(f"{image.sha256}  {image.word}\n" for image in images)
+
+
+def copies(lock: str) -> str:
+    """The folder for the images that are written, where `lock` is the folder whose kernel lock is the port's."""
+    return f"{lock}/images"
 
 
 def find_esptool(installation: Installation | None, environment: Mapping[str, str]) -> list[str]:

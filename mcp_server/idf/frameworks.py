@@ -5,7 +5,7 @@ from typing import Literal
 
 from mcp_server.idf.unity import Tally, TestCase, UnityReader
 
-LINE_CHARS = 1000  # no result is longer; keeps what a search may cost small
+LINE_CHARS = 1000  # only a failure's message is longer; keeps what a search may cost small
 
 _GOOGLE = re.compile(
     r"^\[ {1,7}(?P<what>RUN|OK|FAILED|SKIPPED) {1,7}\] (?P<suite>[^\s.]{1,200})\.(?P<name>[^\s,]{1,200})"
@@ -167,9 +167,16 @@ class TestReader:
         self._google = GoogleReader(self.tally)
         self._readers = (self._unity, self._google, CatchReader(self.tally), PytestReader(self.tally))
 
+    @property
+    def open(self) -> bool:
+        """The next line may be a test's whatever stands in it."""
+        return self._unity.open or self._google.open
+
     def feed(self, line: str) -> None:
         """Read the next line, without control sequences. Costs little where nothing in it looks like a test's."""
-        if len(line) <= LINE_CHARS and (self._unity.open or self._google.open or _may_tell(line)):
+        if len(line) > LINE_CHARS:
+            line = line[:LINE_CHARS] + "…"
+        if self.open or _may_tell(line):
             if line.startswith("20") and (stamp := _STAMP.match(line)):
                 line = line[stamp.end() :]
             for reader in self._readers:
@@ -191,6 +198,11 @@ class TestReader:
         self._google.open = False
 
 
+SIGNS = ("PASS", "FAIL", "IGNORE", "TEST(", " Tests ", "est", ".py::")
+FIRST_SIGNS = ("Running ", "[", "=", "ERROR", "Enter", "Press", "Here")
+"""A line that tells of tests has one of the former, or begins with one of these."""
+
+
 def _may_tell(line: str) -> bool:
     return (
         "PASS" in line
@@ -199,6 +211,6 @@ def _may_tell(line: str) -> bool:
         or "TEST(" in line
         or " Tests " in line
         or "est" in line
-        or line.startswith(("Running ", "[", "=", "ERROR", "Enter", "Press", "Here"))
+        or line.startswith(FIRST_SIGNS)
         or ".py::" in line
     )

@@ -103,6 +103,11 @@ def version_numbers(version: str) -> tuple[int, ...]:
     return tuple(int(number) for number in re.findall(r"\d+", version)[:3])
 
 
+def file_size(path: Path) -> int:
+    """In bytes; 0 where there is none."""
+    return int(stamp(path).partition(":")[0] or 0)
+
+
 def stamp(path: Path) -> str:
     """Changes when the file does: size and time to the nanosecond; "" where there is none."""
     try:

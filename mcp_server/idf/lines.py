@@ -31,8 +31,8 @@ class LineCutter:
             self._return = data.endswith(b"\r")
             data = data[:-1] if self._return else data
             data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        *lines, rest = (self._rest + data).split(b"\n")
-        whole = [text for line in lines for text in self._texts(line)]
+        ended, end, rest = (self._rest + data).rpartition(b"\n")
+        whole = self._whole(ended) if end else []
         while len(rest) > LINE_BYTES:
             whole.append(self._text(rest[:LINE_BYTES]))
             rest = rest[LINE_BYTES:]
@@ -43,6 +43,13 @@ class LineCutter:
         """The last line, which has no end; none where nothing is left."""
         rest, self._rest, self._return = self._rest, b"", False
         return self._texts(rest) if rest else []
+
+    def _whole(self, data: bytes) -> list[str]:
+        """Whole lines, without the last one's end."""
+        lines = data.split(b"\n")
+        if len(max(lines, key=len)) <= LINE_BYTES and b"\x1b" not in data and not data.translate(None, _PLAIN):
+            return data.decode("ascii").split("\n")  # most of what is ever printed, in one go
+        return [text for line in lines for text in self._texts(line)]
 
     def _texts(self, line: bytes) -> list[str]:
         if len(line) <= LINE_BYTES:

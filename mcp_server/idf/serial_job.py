@@ -11,7 +11,7 @@ import threading
 import time
 from contextlib import suppress
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:  # in the program that is run, both halves are one file
     from mcp_server.idf.serial_port import (
@@ -32,6 +32,14 @@ if TYPE_CHECKING:  # in the program that is run, both halves are one file
 MOST_BORROWERS = 16
 
 
+class Borrower(NamedTuple):
+    """Who asked for the port, for how long it is kept free for him, and the job that will come for it, if one will."""
+
+    who: str
+    wait_s: float
+    job: str
+
+
 class Monitor:
     """The loop: the port's bytes to the log, commands to the port."""
 
@@ -40,8 +48,8 @@ class Monitor:
         self.folder = Folder(options.folder, options.port, options.purpose, commands=options.commands)
         self.port = Port(options.port, options.baud)
         self.lent = False
-        self._borrower: str = ""
-        self._next: list[tuple[str, float]] = []  # who asked for the port while another was to have it
+        self._borrower: Borrower = Borrower("", 0, "")
+        self._next: list[Borrower] = []  # who asked for the port while another was to have it
         self._wake, self._waker = os.pipe()
         self._unsent = b""
         self._new = True  # not open yet
@@ -147,7 +155,8 @@ class Monitor:
                 self.port.set_baud(int(command["baud"]))
                 self._log.remark(f"now at {self.port.baud} baud")
             elif op == "yield":
-                self._lend(str(command.get("who", "another job"))[:200], float(command.get("wait_s", 30)))
+                who, job = str(command.get("who", "another job"))[:200], str(command.get("job", ""))[:200]
+                self._lend(Borrower(who, float(command.get("wait_s", 30)), job))
             elif op == "close":
                 raise Ended(0, "closed")
             elif op != "keep":
@@ -171,25 +180,28 @@ class Monitor:
         else:
             self._log.remark("board reset", cut=True)
 
-    def _lend(self, who: str, wait_s: float) -> None:
-        until = time.monotonic() + min(max(wait_s, 0.0), 600.0)
-        if self.lent and (self.folder.came or who != self._borrower):  # each is to have its turn, or it waits for ever
-            self._next = [*self._next, (who, wait_s)][:MOST_BORROWERS]
+    def _lend(self, borrower: Borrower) -> None:
+        if self.folder.gone(borrower.job):
+            return
+        until = time.monotonic() + min(max(borrower.wait_s, 0.0), 600.0)
+        if self.lent and (self.folder.came or borrower.who != self._borrower.who):
+            # each is to have its turn, or it waits for ever
+            self._next = [*self._next, borrower][:MOST_BORROWERS]
             return
         self.folder.lent_until = until
         if self.lent:
             return
-        self.lent, self._borrower = True, who
+        self.lent, self._borrower = True, borrower
         self.port.close()
-        self._log.remark(f"the port is lent to {who}", cut=True)
+        self._log.remark(f"the port is lent to {borrower.who}", cut=True)
         self._miss()
-        self.folder.say(lent=who)
+        self.folder.say(lent=borrower.who)
         threading.Thread(target=self._lending, daemon=True).start()
 
     def _lending(self) -> None:
         came = False
         try:
-            came = self.folder.lend()
+            came = self.folder.lend(self._borrower.job)
         finally:
             os.write(self._waker, b"1" if came else b"0")
 
@@ -198,9 +210,10 @@ class Monitor:
         if os.read(self._wake, 1) == b"0":
             self._log.remark("nobody came for the port")
         self.lent = False
-        if self._next:
-            self._lend(*self._next.pop(0))
-            return
+        while self._next:
+            self._lend(self._next.pop(0))
+            if self.lent:
+                return
         self.folder.taken()
         self._try_at = time.monotonic()
         self._patience_s = self._options.gone_s + self._try_at - self._missing_since

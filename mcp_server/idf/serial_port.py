@@ -13,7 +13,8 @@ remarks the board's bytes are all there and in order; only a line that the port'
 
 Commands: one JSON object a line, at most 4000 bytes, into the FIFO `control` of the port's folder:
   {"op": "send", "data": BASE64}   {"op": "reset"}   {"op": "baud", "baud": 921600}   {"op": "keep"}   {"op": "close"}
-  {"op": "yield", "who": "build 7", "wait_s": 30}   lends the port to whoever locks the folder next, and takes it back
+  {"op": "yield", "who": "build 7", "wait_s": 30, "job": "0123abcd-7-flash-1-1"}   lends the port to whoever locks the
+    folder next, and takes it back; `job`, if it is there, is whose end means that nobody will come
 Whoever has the port holds the kernel lock (flock) of that folder; `holder` there says who it is, as JSON; `reader` has
 the process that reads `control`.
 
@@ -144,11 +145,12 @@ class Folder:
         self._rest = b""
 
     def take(self, wait_s: float) -> None:
-        """Lock it, at most so many seconds later. Another monitor is not waited for."""
+        """Lock it, at most so many seconds later. A monitor does not wait for another one, which would never end."""
         end = time.monotonic() + wait_s
         while not self._try(fcntl.LOCK_EX):
             who = self.owner()
-            if time.monotonic() >= end or (who and who.get("purpose") == "monitor" and not who.get("lent")):
+            rival = who is not None and who.get("purpose") == self._purpose == "monitor" and not who.get("lent")
+            if rival or time.monotonic() >= end:
                 raise Ended(BUSY, f"{self._port} is held by {self._described(who)}")
             time.sleep(LOOK_S)
         self.taken()
@@ -181,11 +183,18 @@ class Folder:
             return None
         return who
 
-    def lend(self) -> bool:
-        """Let go; return with the lock after somebody else has had it, or nobody came until `lent_until`: False."""
+    def gone(self, job: str) -> bool:
+        """Whether a job of this machine, in its folder beside `.ports`, is over, and so will not come for the port."""
+        if not job:
+            return False
+        place = self.path.parent.parent / Path(job).name
+        return not place.is_dir() or (place / "exit").exists()
+
+    def lend(self, job: str) -> bool:
+        """Let go; return with the lock after somebody else has had it. False: until `lent_until` nobody came."""
         self.mine = self.came = False
         fcntl.flock(self.lock, fcntl.LOCK_UN)
-        while not self.came and time.monotonic() < self.lent_until:
+        while not self.came and time.monotonic() < self.lent_until and not self.gone(job):
             time.sleep(LOOK_S)
             self.came = not self._try(fcntl.LOCK_SH)
             if not self.came:

@@ -52,6 +52,8 @@ class Tally:
         """Runs that ended with a summary of at least one test."""
         self.current: tuple[str, str] | None = None
         """Suite and name of the test that has begun and has no result."""
+        self.empty = False
+        """A run's summary counted no test at all."""
         self.cut = False
         """A run ended without a summary."""
         self._truncated = False
@@ -107,10 +109,12 @@ class Tally:
         failed, skipped = max(failed, seen[1]), max(skipped, seen[2])
         total = max(total, sum(seen), failed + skipped)
         self.summaries += 1 if total else 0
+        self.empty = self.empty or not total
         self._close([total - failed - skipped, failed, skipped])
 
     def pause(self) -> None:
         """No run is at work, and none was cut off: a test restarts the chip as it should."""
+        self.empty = False
         self._close(self._now)
 
     def cut_off(self, why: str) -> None:
@@ -147,7 +151,7 @@ class Tally:
 _RESULTS: dict[str, Literal["pass", "fail", "skip"]] = {"PASS": "pass", "FAIL": "fail", "IGNORE": "skip"}
 _TIME = r"(?: \((?P<ms>\d{1,9}) ms\))?"
 _PLAIN = re.compile(
-    r"(?P<file>[^:]{1,250}\.\w{1,4}):(?P<line>\d{1,7}):(?P<name>.{1,300}?):(?P<result>PASS|FAIL|IGNORE)"
+    r"(?P<file>[^:]{1,250}\.\w{1,10}):(?P<line>\d{1,7}):(?P<name>.{1,300}?):(?P<result>PASS|FAIL|IGNORE)"
     rf"(?:: ?(?P<message>.*?))?{_TIME}$"
 )
 _SUMMARY = re.compile(r"^(\d{1,7}) Tests (\d{1,7}) Failures (\d{1,7}) Ignored\s*$")

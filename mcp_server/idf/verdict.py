@@ -12,6 +12,8 @@ __all__ = ["FirmwareLog", "Ran", "judge"]
 
 SHOWN_LINES = 5  # of the last ones, in a verdict
 SIGNALLED = 128  # a shell's exit code for a signal, less the signal
+MANY_RESTARTS = 4
+RESTARTS_S = 5.0  # firmware that restarts itself as it should, e.g. ESP-IDF's hello_world, works for longer
 DEFAULT_BAUD = 115_200  # of ESP-IDF's console
 
 Ran = Literal["board", "emulator", "program"]
@@ -38,7 +40,7 @@ def judge(
 
     pass: every expected line and every test that began, or without such a wish: the program was reached and nothing
     failed to the end. fail: something was said, or it ended by itself. timeout: what was wished for did not come in
-    time. unknown: nothing can be told, e.g. as nothing was printed. Closes the log.
+    time. unknown: nothing can be told, e.g. as nothing was printed, or no test was run. Closes the log.
     `details`: `matched`, `missing`, `last_lines`, `tests`, `panic`, `notes`, each only where there is something.
     """
     log.close()
@@ -46,17 +48,21 @@ def judge(
         _failure(log)
         or _doubt(log)
         or _success(log)
+        or _flood(log, end)
         or _outside(end)
         or _ended(log, end, ran)
         or _time_over(log, ran, watched_s, baud)
     )
+    if result == "pass" and log.tested_nothing:
+        result, summary = "unknown", "no test was run: the summary counts none, as where a filter leaves none"
     return Verdict(result=result, summary=summary, details=_evidence(log))
 
 
 def _failure(log: FirmwareLog) -> _Judged | None:
     panic, tests = log.panic, log.tests
     if log.default_rules and panic is not None:
-        return "fail", panic.cause
+        unexplained = panic.kind in ("boot_loop", "unexplained_reset")
+        return "fail", f"{panic.cause}; {log.stuck}" if unexplained and log.stuck else panic.cause
     if log.failed_line is not None:
         return "fail", f"printed {log.failed_line[:SHOWN_CHARS]!r}"
     if log.loop is not None:
@@ -88,6 +94,17 @@ def _success(log: FirmwareLog) -> _Judged | None:
     if tests is not None:
         counts = f"{tests.passed} tests passed" + (f", {tests.skipped} ignored" if tests.skipped else "")
     return "pass", "; ".join(filter(None, (log.matched[-1] if log.matched else "", counts)))
+
+
+def _flood(log: FirmwareLog, end: Exit | None) -> _Judged | None:
+    if not log.flooded:
+        return None
+    during = ""
+    if end is not None and end.started_at is not None and end.ended_at is not None:
+        during = f" in {max(end.ended_at - end.started_at, 1):.0f} s"
+    wanted = f" without {log.missing[0].text!r}" if log.missing else ""
+    last = f"; the last line that was read: {log.last_line[:SHOWN_CHARS]!r}"
+    return "fail", f"printed more than {log.most_bytes >> 20} MB{during}{wanted}: it prints without end{last}"
 
 
 def _outside(end: Exit | None) -> _Judged | None:
@@ -134,6 +151,13 @@ def _time_over(log: FirmwareLog, ran: Ran, watched_s: float | None, baud: int | 
     if not log.started and log.stuck is not None:
         return "fail", f"the firmware did not start: {log.stuck}"
     tests = log.tests
+    if (
+        log.default_rules
+        and tests is None
+        and log.resets > MANY_RESTARTS
+        and 0 < (watched_s or 0) < RESTARTS_S * log.resets
+    ):
+        return "fail", f"boot loop: it restarted {log.resets - 1} times{during}, and nothing says why; {last}"
     if tests is not None and not tests.complete:
         return "timeout", f"its tests did not end{during}, {tests.total} of them were over; {last}"
     if log.missing:

@@ -73,6 +73,16 @@ def built_in(c: sa.Connection, build_id: int, build_dir: str) -> tuple[int, tupl
     return None
 
 
+def newest_in(c: sa.Connection, build_dir: str) -> Stage | None:
+    """The last attempt to build firmware in this directory, of whichever build; None: none is recorded."""
+    here = STAGES.c.resolved["build_dir"].as_string() == build_dir
+    over = STAGES.c.status.in_((StageStatus.SUCCESS, StageStatus.FAILED, StageStatus.CANCELLED))
+    query = sa.select(STAGES).where(STAGES.c.kind.in_(BUILD_KINDS), over, here)
+    newest = query.order_by(STAGES.c.build.desc(), STAGES.c.round.desc(), STAGES.c.attempt.desc()).limit(1)
+    row = c.execute(newest).mappings().first()
+    return None if row is None else Stage(**row)
+
+
 def recorded_products(stages: Sequence[Stage]) -> list[Stage]:
     """Those that passed and left firmware."""
     return [

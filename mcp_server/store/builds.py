@@ -177,6 +177,18 @@ def last_good(c: sa.Connection, build: Build) -> Build | None:
     return None if row is None else _build(row)
 
 
+def last_baud(c: sa.Connection, host: str, key: str) -> int | None:
+    """The rate at which the port was last opened by who knew it: not as nobody had said one."""
+    query = sa.select(STAGES.c.resolved).where(
+        STAGES.c.kind.in_(("idf.boot", "idf.monitor")),
+        STAGES.c.host == host,
+        STAGES.c.resolved["key"].as_string() == key,
+        STAGES.c.resolved["baud_said"].as_boolean(),
+    )
+    resolved = c.scalars(query.order_by(STAGES.c.build.desc(), STAGES.c.started_at.desc()).limit(1)).first()
+    return None if resolved is None else int(resolved["baud"])
+
+
 def set_running(c: sa.Connection, build_id: int, now: datetime) -> bool:
     """pending → running; True if this call did it. `workflow.started` is appended with it."""
     changed = _change(c, build_id, (BuildStatus.PENDING,), status=BuildStatus.RUNNING, started_at=now)

@@ -27,8 +27,11 @@ def _nothing_is_here(value: object) -> object:
     return value or "."
 
 
-def _none_is_no_list(value: object) -> object:
-    return [] if value is None else value
+def _one_is_a_list(value: object) -> object:
+    """Models write "ready" as often as ["ready"]; nothing is no text."""
+    if value is None or value == "":
+        return []
+    return [value] if isinstance(value, str) else value
 
 
 def _none_is_no_object(value: object) -> object:
@@ -57,7 +60,7 @@ def _as_text(item: object) -> object:
 Text = Annotated[str, BeforeValidator(none_is_empty)]
 Project = Annotated[str, BeforeValidator(_nothing_is_here), Field(description="path, name or id")]
 BuildRef = Annotated[int, Field(strict=True)] | str
-Texts = Annotated[list[str], BeforeValidator(_none_is_no_list)]
+Texts = Annotated[list[str], BeforeValidator(_one_is_a_list)]
 Variables = Annotated[dict[str, str], BeforeValidator(_scalars_are_text)]
 Values = Annotated[dict[str, str | int | float | bool], BeforeValidator(_none_is_no_object)]
 Target = Annotated[str, BeforeValidator(none_is_empty), Field(description="a chip")]

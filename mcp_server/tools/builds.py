@@ -45,7 +45,11 @@ async def build_get(
     if detail == "events":
         newest = await orchestrator.newest_events(view.build.id, report_tables.MOST_EVENTS)
         return answer(report_tables.event_list(view, newest))
-    return answer(report.build_report(view, place=True, limit_bytes=report.DETAIL_BYTES))
+    from mcp_server.report_tests import tests_text  # noqa: PLC0415
+
+    tests = tests_text(view)
+    room = report.DETAIL_BYTES - len(tests.encode()) - 1
+    return answer(report.build_report(view, place=True, limit_bytes=room) + (f"\n{tests}" if tests else ""))
 
 
 async def build_log(

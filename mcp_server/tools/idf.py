@@ -17,11 +17,14 @@ async def doctor(
         from mcp_server import report_hosts  # noqa: PLC0415  (as above)
 
         views = await orchestrator.look_at_hosts(host)
+        if all(view.trouble for view in views):  # that is all there is to tell
+            return answer(report_hosts.host_list(views, orchestrator.config.file))
         boards = await orchestrator.doctor(host=host, port=port or None)
         listed = report_hosts.host_list(views, orchestrator.config.file)
         return answer(f"{listed}\n{report_tables.doctor_report(boards)}")
     path = await project_path(orchestrator, project, roots)
-    return answer(report_tables.doctor_report(await orchestrator.doctor(path, port=port or None)))
+    checks = await orchestrator.doctor(path, port=port or None, named=project != ".")
+    return answer(report_tables.doctor_report(checks))
 
 
 async def idf_build(

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncGenerator, Iterator
@@ -99,17 +100,35 @@ async def test_a_port_that_our_own_job_has_is_fine(host: Host, tree: UsbTree, tm
     assert (why, mend) == ("not asked, as job s-7-monitor-1-1 has the port open", "end that, then ask again")
 
 
-async def test_a_named_port_that_is_not_there(host: Host, tree: UsbTree) -> None:
-    """Issue. No failure: a build could start all the same."""
+async def test_a_named_port_that_is_not_there_is_a_failure(host: Host, tree: UsbTree) -> None:
+    """Issue. It was asked about; what to name instead is said only where there is something."""
+    name = "/dev/ttyUSB77"
+    assert await told(host, name) == [(name, "fail", "is not there on local; connected: none", "plug it in")]
+
     path = tree.add("ttyUSB0", "1-1", **CH340)
-    assert await told(host, "/dev/ttyUSB77") == [
-        (
-            "serial ports",
-            "warn",
-            f"/dev/ttyUSB77 is not there on local; connected: {path} (CH340 USB to UART (WCH))",
-            "plug it in, or name one of those",
-        )
-    ]
+    connected = f"is not there on local; connected: {path} (CH340 USB to UART (WCH))"
+    assert await told(host, name) == [(name, "fail", connected, "plug it in, or name one of those")]
+
+
+@NEEDS_ESPTOOL
+async def test_nothing_behind_an_address_is_told_with_what_to_start(host: Host, tree: UsbTree) -> None:
+    """Issue. "Start it" names nothing."""
+    with socket.socket() as taken:  # bound, and nobody listens
+        taken.bind(("127.0.0.1", 0))
+        [_, board] = await told(host, f"socket://127.0.0.1:{taken.getsockname()[1]}")
+    assert board[1:3] == ("fail", "nothing answers there")
+    assert str(board[3]).startswith("start the program that serves the port there (ser2net, ")
+
+
+@pytest.mark.parametrize("port", [None, "/dev/ttyUSB0", "socket://127.0.0.1:1"])
+async def test_a_host_that_does_not_answer_is_a_failure(tmp_path: Path, port: str | None) -> None:
+    """Issue. Nothing of it can be told, so all is not well."""
+    gone = ExecHost("lab-pi", [str(tmp_path / "absent")], {"PATH": os.environ["PATH"]}, None)
+    async with asyncio.timeout(10):
+        [check] = await examine_boards(gone, port)
+    await gone.aclose()
+    assert (check.name, check.status, check.about) == ("host lab-pi", "fail", "board")
+    assert not check.found.startswith("host")
 
 
 async def test_a_port_without_permission_is_told_with_the_command(
@@ -160,7 +179,7 @@ async def test_a_silent_board_is_told_with_what_to_press(host: Host, tree: UsbTr
     chip = VirtualChip(tmp_path / "flash.bin", faults=["silent"])
     async with asyncio.timeout(25), chip.running() as running:
         [_, board] = await told(host, running.port)
-    assert board[1:3] == ("warn", "the chip says nothing")
+    assert board[1:3] == ("warn", f"no chip answers on {running.port}")
     assert str(board[3]).startswith("hold BOOT, press RESET (EN)")
 
 
@@ -183,17 +202,15 @@ async def test_doctor_has_ports_among_its_checks(tree: UsbTree, monkeypatch: pyt
     assert names.index("C compiler") < names.index(path)
 
 
-def test_report_of_ports_is_short() -> None:
-    """Ours. What is wrong first, with its command; ports that are fine share a line with the rest."""
-    checks = [
-        Check(name="/dev/ttyUSB0", status="ok", found="CP2102N USB to UART (Silicon Labs), cp210x"),
-        Check(name="/dev/ttyUSB1", status="warn", found="CH340; open in pid 7 (minicom)", mend="kill 7"),
-    ]
+async def test_report_has_a_line_a_port(host: Host, tree: UsbTree) -> None:
+    """Issue. Ports that are fine come first; that there is none is no news."""
+    none = await examine_boards(host, None)
+    assert doctor_report(none) == "all is well\nfine: serial ports none connected: no build needs one"
+
+    path = tree.add("ttyUSB0", "1-1", **CP2102N)
+    checks = [*await examine_boards(host, None), Check(name="git", status="ok", found="2.39")]
     assert doctor_report(checks) == (
-        "1 problem:\n"
-        "warning: /dev/ttyUSB1: CH340; open in pid 7 (minicom)\n"
-        "  mend: kill 7\n"
-        "fine: /dev/ttyUSB0 CP2102N USB to UART (Silicon Labs), cp210x"
+        f"{path}: CP2102N USB to UART (Silicon Labs), serial 8a5f0e6d, cp210x\nall is well\nfine: git 2.39"
     )
 
 

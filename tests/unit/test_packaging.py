@@ -108,7 +108,9 @@ def test_base_install_stays_light() -> None:
 
 def test_base_install_brings_no_tool_of_an_extra() -> None:
     """Ours. What only tests or the demo need is not in it, nor a library with a licence that binds its users."""
-    assert not {"pytest", "ninja", "pyright", "ruff", "esptool"} & set(base_packages())
+    assert not {"pytest", "ninja", "pyright", "ruff", "esptool", "copier", "jinja2-ansible-filters"} & set(
+        base_packages()
+    )
 
 
 def test_versions_agree() -> None:

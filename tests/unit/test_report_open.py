@@ -42,7 +42,7 @@ def test_a_pending_build_names_the_build_it_waits_for() -> None:
     alone = report.build_report(a_view(a_build(), elapsed_s=3), joined=True)
 
     assert text.splitlines() == [
-        "build 42 pending · esp32c3 · 3.0 s · waits for build 41 and 1 other build, which holds the directory /p/build",
+        "build 42 pending · esp32c3 · 3.0 s · waits for build 41 and 1 other build, which hold the directory /p/build",
         "more: build_wait(42) · build_cancel(42)",
     ]
     assert alone.splitlines()[:2] == [

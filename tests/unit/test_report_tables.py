@@ -110,6 +110,41 @@ def test_doctor_tells_problems_with_their_mending_and_the_rest_in_a_line() -> No
     assert report.size(report_tables.doctor_report(many)) <= 1500
 
 
+def test_a_board_that_was_asked_for_is_told_first_and_whole() -> None:
+    """Issue. It was the question; a long list of what else is fine used to clip it away."""
+    board = "ESP32-C3 (QFN32) v0.4, MAC 7c:df:a1:00:11:22, 4MB flash, secure boot off"
+    checks = [
+        *(Check(name=f"tool {n}", status="ok", found="/opt/" + "d" * 60) for n in range(9)),
+        *(Check(name=f"missing {n}", status="fail", found="f" * 400, mend="m" * 400) for n in range(9)),
+        Check(name="/dev/ttyUSB0", status="ok", found="CP2102N", about="board"),
+        Check(name="board on /dev/ttyUSB0", status="ok", found=board, about="board"),
+    ]
+
+    text = report_tables.doctor_report(checks)
+
+    assert text.splitlines()[:3] == [
+        "/dev/ttyUSB0: CP2102N",
+        f"board on /dev/ttyUSB0: {board}",
+        "9 problems: an ESP-IDF build could not start here; builds on other hosts are not affected",
+    ]
+    assert text.splitlines()[-1].startswith("fine: tool 0 ")
+    assert report.size(text) <= 1500
+    many = [Check(name=f"/dev/ttyUSB{n}", status="ok", found="é" * 200, about="board") for n in range(8)]
+    assert report.size(report_tables.doctor_report([*many, *checks])) <= 1500
+
+
+def test_a_board_that_is_not_there_stops_no_build() -> None:
+    """Issue. Its line is the first problem, and the headline says nothing of builds."""
+    checks = [
+        Check(name="ccache", status="warn", found="absent"),
+        Check(name="/dev/ttyUSB7", status="fail", found="is not there on local", mend="plug it in", about="board"),
+    ]
+
+    assert report_tables.doctor_report(checks) == (
+        "2 problems:\n/dev/ttyUSB7: is not there on local\n  mend: plug it in\nwarning: ccache: absent"
+    )
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(0.04, "0.04 s"), (9.94, "9.9 s"), (38.2, "38 s"), (119.4, "119 s"), (725, "12 min 5 s"), (7400, "2 h 3 min")],

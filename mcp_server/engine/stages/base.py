@@ -37,7 +37,8 @@ class StageContext:
     `tell` shows one sentence about what `prepare` waits for. `host` is where it runs, `server` what config.yaml says of
     that; in `ready` they are those of the first candidate. `store_id` tells this home's things there from another's.
     `hold(resource, what)` returns when the resource, `what` in words, is this build's, until the build ends.
-    `built(build_dir)` is what an earlier stage of this build left there, with the number of the build that made it.
+    `built(build_dir)` is what an earlier stage of this build left there, with the number of the build that made it; for
+    a stage that comes after none, what the last build there left. None: nothing is recorded. Conflict: it failed.
     """
 
     build: Build
@@ -92,6 +93,20 @@ class Observer(Protocol):
         ...
 
 
+@runtime_checkable
+class Impatient(Protocol):
+    """An observer that does not wait for ever for a job that has become silent."""
+
+    @property
+    def patience_s(self) -> float | None:
+        """Seconds without output after which `give_up` is called; None: never. Asked after each piece of output."""
+        ...
+
+    def give_up(self) -> None:
+        """There was no output for so long. It is `decided` from now on."""
+        ...
+
+
 class StageKind(Protocol):
     """One kind of stage. Raises OrchestratorError from `prepare` where the stage cannot start: its sentence is kept."""
 
@@ -120,6 +135,15 @@ class Direct(Protocol):
 
     async def run(self, context: StageContext) -> Verdict:
         """Raises OrchestratorError as `prepare` does. `details["reason"]` names why, where "exit" says too little."""
+        ...
+
+
+@runtime_checkable
+class Asks(Protocol):
+    """A kind whose job waits for what somebody is to give up first, and asks for that once the job is there."""
+
+    async def begun(self, context: StageContext) -> None:
+        """Ask. Called again by a worker that took over, so the job may have all that it needs. Raises as `prepare`."""
         ...
 
 

@@ -21,7 +21,7 @@ from mcp_server.idf.verdict import FirmwareLog, judge
 from mcp_server.model import Progress, Verdict
 
 OPENING_S = 1  # of the time limit: the watch ends by itself before its job would be ended
-LEND_S = 60  # until the job has started: how long a monitor keeps the port free for it
+MOST_BYTES = 256 << 20  # of a board: 46 minutes without a pause at 921,600 baud
 WAIT_S = 20  # for a job that is just letting the port go
 VIRTUAL = b"virtual chip: a simulated "
 """How the virtual chip begins whatever it prints."""
@@ -76,12 +76,11 @@ class IdfBoot:
         port = await port_of(context)
         refuse_stranger(port, await context.host.directory())
         await context.hold(f"port:{host.name}:{port.key}", f"the port {port.path}")
-        await monitor.yield_port(host, port.key, f"build {context.build.id}, which watches the boot", LEND_S)
-        baud = params.get("baud") or await asyncio.to_thread(_console_baud, _build_dir(context)) or monitor.BAUD
+        baud = params.get("baud") or await asyncio.to_thread(_console_baud, _build_dir(context))
         session = monitor.Session(
             port=port.stable or port.path,
             folder=lock_folder(await host.directory(), port.key),
-            baud=monitor.checked_baud(baud),
+            baud=monitor.checked_baud(baud or monitor.BAUD),
             reset=bool(params.get("reset", True)),
             idle_s=0,
             seconds=_watched_s(context),
@@ -89,10 +88,15 @@ class IdfBoot:
             commands=False,
             wait_s=WAIT_S,
         )
-        return job_of(context, port, session)
+        return job_of(context, port, session, baud_said=bool(baud))
+
+    async def begun(self, context: StageContext) -> None:
+        key, job = str((context.stage.resolved or {})["key"]), context.stage.job_id or ""
+        await monitor.yield_port(context.host, key, f"build {context.build.id}, which watches the boot", job=job)
 
     def observe(self, context: StageContext) -> Observer:
-        return BootLog(FirmwareLog(context.params.get("expect", ()), context.params.get("fail_on", ())))
+        expect, fail_on = context.params.get("expect", ()), context.params.get("fail_on", ())
+        return BootLog(FirmwareLog(expect, fail_on, most_bytes=MOST_BYTES))
 
     async def finish(self, context: StageContext, end: Exit, observer: Observer) -> Verdict:
         assert isinstance(observer, BootLog)
@@ -152,7 +156,7 @@ async def _decoded(context: StageContext, panic: Panic) -> dict[str, Any]:
     if description.get("simulated"):
         target = "linux"  # what the virtual chip runs is a program of this machine
     program = await asyncio.to_thread(addr2line_for, target, await _environment(context))
-    return await decoded_panic(panic, elf, program, Path(context.params["project"]), context.spec.name)
+    return await decoded_panic(panic, build_dir, elf, program, Path(context.params["project"]), context.spec.name)
 
 
 async def _environment(context: StageContext) -> dict[str, str]:

@@ -7,16 +7,17 @@ from typing import Any
 
 from mcp_server.clock import SystemClock
 from mcp_server.config_rules import LOCAL
-from mcp_server.engine.stages.base import Observer, Prepared, StageContext, recorded_images, result_of
+from mcp_server.engine.stages.base import Observer, Prepared, StageContext, older_firmware, recorded_images, result_of
 from mcp_server.engine.stages.command import own_tree
-from mcp_server.errors import BadInput, Conflict, HostUnreachable, OrchestratorError
+from mcp_server.errors import BadInput, Conflict, HostUnreachable, NotFound, OrchestratorError
 from mcp_server.hosts import files
 from mcp_server.hosts.base import Exit, ExitReason
 from mcp_server.hosts.ports import SerialPort, find_port, lock_folder, refuse_stranger, stranger
 from mcp_server.idf import flash_tool
 from mcp_server.idf.environment import job_environment
-from mcp_server.idf.flash import BAUD, FlashPlan, Image, plan_flash
-from mcp_server.idf.flash_log import PORT_BUSY, SAID, Board, Cause, FlashLog, cause_of
+from mcp_server.idf.esptool_failures import PORT_BUSY
+from mcp_server.idf.flash import BAUD, FlashPlan, Image, check_sizes, plan_flash
+from mcp_server.idf.flash_log import SAID, Board, Cause, FlashLog, cause_of
 from mcp_server.idf.installation import Installation
 from mcp_server.idf.monitor import yield_port
 from mcp_server.idf.products import collect
@@ -48,7 +49,9 @@ class IdfFlash:
             board = Board(last.details["board"]) if last else Board.UNTOUCHED
             if board is Board.UNTOUCHED:
                 raise
-            raise Conflict(f"{error}; from the attempt before, {SAID[board]}") from error
+            refused = Conflict(f"{error}; from the attempt before, {SAID[board]}")
+            refused.details = {"board": str(board)}
+            raise refused from error
 
     async def _prepare(self, context: StageContext, last: Verdict | None) -> Prepared:
         plan = await self._plan(context)
@@ -59,30 +62,40 @@ class IdfFlash:
         if context.host.name != LOCAL:
             folder = await self._bring(context, plan, port)
         words = plan.command(port.path, baud=_baud(context), erase=erase, careful=careful)
-        argv, environment = await self._command(context, plan, words)
-        await yield_port(context.host, port.key, f"flash of build {context.build.id}")
+        lock = lock_folder(await context.host.directory(), port.key)
+        copied = [flash_tool.checked(plan.images), flash_tool.copies(lock)]
+        argv, environment = await self._command(context, copied, words)
         return Prepared(
             argv=argv,
             cwd=folder,
             env=environment | flash_tool.ENVIRONMENT,
-            lock=lock_folder(await context.host.directory(), port.key),
+            lock=lock,
             login=context.host.name != LOCAL,
             resolved={
                 "port": port.path,
                 "described": port.described,
                 "key": port.key,
                 "target": plan.target,
+                "build": plan.build,
                 "careful": careful,
                 "encrypted": plan.encrypted,
                 "images": [[image.path, image.offset, image.size] for image in plan.images],
             },
-            note=f"{len(plan.images)} images, {plan.size + 1023 >> 10} kB, to {port.described}",
+            note=f"{_what(len(plan.images), plan.size, plan.build)}, to {port.described}",
         )
+
+    async def begun(self, context: StageContext) -> None:
+        key, job = str((context.stage.resolved or {})["key"]), context.stage.job_id or ""
+        await yield_port(context.host, key, f"flash of build {context.build.id}", job=job)
 
     async def _plan(self, context: StageContext) -> FlashPlan:
         params, build_dir = context.params, Path(context.params["build_dir"])
         recorded, number = await recorded_images(context)
         if recorded is None:
+            if not context.spec.depends_on:
+                mend = "build it first, in this pipeline or by idf_build"
+                raise NotFound(f"no build in {build_dir} is recorded: {mend}")
+            await asyncio.to_thread(check_sizes, build_dir)  # of files that nobody looked at yet: hashing takes long
             recorded = (await collect(build_dir)).images
         return await asyncio.to_thread(
             plan_flash,
@@ -114,17 +127,16 @@ class IdfFlash:
         return folder
 
     async def _command(
-        self, context: StageContext, plan: FlashPlan, words: Sequence[str]
+        self, context: StageContext, copied: Sequence[str], words: Sequence[str]
     ) -> tuple[list[str], dict[str, str]]:
-        wanted = flash_tool.checked(plan.images)
         if context.host.name != LOCAL:
             idf = context.params.get("idf_path") or context.server.idf_path or ""
-            return ["sh", "-c", flash_tool.FAR, "sh", wanted, str(idf), *words], dict(context.server.env)
+            return ["sh", "-c", flash_tool.FAR, "sh", *copied, str(idf), *words], dict(context.server.env)
         environment = job_environment({}, context.environment, context.config.env_pass)
         given = context.params.get("installation")
         installation = Installation.model_validate(given) if given else None
         tool = await asyncio.to_thread(flash_tool.find_esptool, installation, environment)
-        return ["sh", "-c", flash_tool.HERE, "sh", wanted, *tool, *words], environment
+        return ["sh", "-c", flash_tool.HERE, "sh", *copied, *tool, *words], environment
 
     def observe(self, context: StageContext) -> Observer:
         resolved = context.stage.resolved or {}
@@ -138,7 +150,8 @@ class IdfFlash:
         details = {**observer.details(), "port": resolved["described"], "target": resolved["target"]}
         if resolved.get("careful"):
             details["without_loader"] = True
-        verdict = _judge(observer, end, resolved, details, tried=bool(_last(context.previous)))
+        tried = bool(_last(context.previous))
+        verdict = older_firmware(context, _judge(observer, end, resolved, details, tried=tried))
         if verdict.details.get("cause") != PORT_BUSY or not (holder := await _holder(context, resolved["port"])):
             return verdict
         summary = f"{holder}; {SAID[observer.board]}"
@@ -149,26 +162,37 @@ def _judge(log: FlashLog, end: Exit, resolved: Any, details: dict[str, Any], *, 
     """The verdict; `tried`: an attempt before this one was made another way already."""
     state = SAID[log.board]
     size = sum(image["size"] for image in details["images"])
-    what = f"{len(details['images'])} images, {size + 1023 >> 10} kB"
+    what = _what(len(details["images"]), size, resolved.get("build"))
     if log.secured:
         details["notes"] = ["the board has secure boot or restricted download: it only runs images signed for it"]
-    if end.reason is not ExitReason.EXIT:
+    if end.reason is not ExitReason.EXIT and not log.gave_up:
         verdict = result_of(end)
         if end.reason is ExitReason.TIMEOUT and log.loading and not tried:  # a loader that does not start never says so
             details |= {"again": True, "erased": False}
         during = f" while {log.doing}" if end.reason in (ExitReason.CANCELLED, ExitReason.TIMEOUT) else ""
         return verdict.model_copy(update={"summary": f"{verdict.summary}{during}: {state}", "details": details})
-    if end.code == 0 and log.verified:
+    closed = bool(resolved.get("encrypted"))
+    cause = (
+        _not_good_enough(log, encrypted=closed)
+        if end.code == 0 and not log.gave_up
+        else cause_of(log, resolved["port"])
+    )
+    if cause is None and log.verified:
         return Verdict(result="pass", summary=f"{what} written to {resolved['port']} and verified", details=details)
-    if end.code == 0 and log.unverifiable and resolved.get("encrypted"):
+    if cause is None:
         unseen = "encrypted images cannot be read back: they are written, and nobody can verify them"
         details["notes"] = [*details.get("notes", ()), unseen]
         return Verdict(result="pass", summary=f"{what} written to {resolved['port']}, encrypted", details=details)
-    cause = _silent(log) if end.code == 0 else cause_of(log, resolved["port"])
     details |= {"cause": cause.name}
-    if cause.again and not tried and not resolved.get("encrypted"):
+    if cause.known:
+        details["last_lines"] = []  # the sentence has all that they would tell
+    if cause.again and not tried and not closed:
         details |= {"again": True, "erased": log.erased}
     return Verdict(result="fail", summary=f"{cause.sentence}; {state}", details=details)
+
+
+def _what(images: int, size: int, build: int | None) -> str:
+    return f"{images} images{f' of build {build}' if build is not None else ''}, {size + 1023 >> 10} kB"
 
 
 async def _holder(context: StageContext, path: str) -> str:
@@ -179,11 +203,17 @@ async def _holder(context: StageContext, path: str) -> str:
         return ""
 
 
-def _silent(log: FlashLog) -> Cause:
-    """Why an attempt without any error is not good enough."""
+def _not_good_enough(log: FlashLog, *, encrypted: bool) -> Cause | None:
+    """Why an attempt that esptool ended without an error is a failure all the same; None: it is none."""
+    if log.smaller is not None:
+        wanted, there = log.smaller
+        mend = f"set CONFIG_ESPTOOLPY_FLASHSIZE_{there} and build again"
+        return Cause("flash_size", f"the board has {there} of flash, the build is for {wanted}: {mend}")
+    if log.verified or (log.unverifiable and encrypted):
+        return None
     if log.unverifiable:
         return Cause("unverified", "the chip is in secure download mode and lets nobody read back what was written")
-    return Cause("unverified", "esptool ended well without having verified every image", again=True)
+    return Cause("unverified", "esptool ended well without having verified every image", again=True, known=False)
 
 
 def _last(previous: Sequence[Stage]) -> Verdict | None:

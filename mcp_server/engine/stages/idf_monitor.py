@@ -44,7 +44,7 @@ class SessionLog:
 class IdfMonitor:
     """Params: `port` (None: the only one), `baud`, `reset`, `idle_s` (0: it never closes by itself).
 
-    `resolved` has `port`, `key` (its name for `idf.monitor`), `baud`.
+    `resolved` has `port`, `key` (its name for `idf.monitor`), `baud`, `baud_said`: it was not for want of another.
     """
 
     live = True
@@ -65,7 +65,7 @@ class IdfMonitor:
             reset=bool(params.get("reset")),
             idle_s=_seconds("idle_s", params.get("idle_s", monitor.IDLE_S)),
         )
-        return job_of(context, port, session)
+        return job_of(context, port, session, baud_said=bool(params.get("baud")))
 
     def observe(self, context: StageContext) -> Observer:
         return SessionLog()
@@ -107,7 +107,7 @@ async def refuse_if_watched(context: StageContext, port: SerialPort) -> None:
     raise Conflict(f"port {port.path} is held by {whose}{lent}: {next_step}")
 
 
-def job_of(context: StageContext, port: SerialPort, session: monitor.Session) -> Prepared:
+def job_of(context: StageContext, port: SerialPort, session: monitor.Session, *, baud_said: bool) -> Prepared:
     """The job of a monitor. It locks the port by itself, so that it can lend it."""
     far = context.host.name != LOCAL
     environment = dict(context.server.env)
@@ -118,7 +118,13 @@ def job_of(context: StageContext, port: SerialPort, session: monitor.Session) ->
         cwd="/",
         env=environment,
         login=far,
-        resolved={"port": port.path, "key": port.key, "baud": session.baud, "described": port.described},
+        resolved={
+            "port": port.path,
+            "key": port.key,
+            "baud": session.baud,
+            "baud_said": baud_said,
+            "described": port.described,
+        },
         note=f"{port.described}, {session.baud} baud",
     )
 

@@ -135,10 +135,9 @@ class IdfQemu:
         if notes := [*verdict.details.get("notes", ()), *resolved["notes"]]:
             details["notes"] = notes
         if (panic := observer.firmware.panic) is not None:
-            project = Path(context.params["project"])
-            details |= await decoded_panic(
-                panic, Path(resolved["elf"]), resolved["addr2line"], project, context.spec.name
-            )
+            build_dir, elf = Path(context.params["build_dir"]), Path(resolved["elf"])
+            project, program = Path(context.params["project"]), resolved["addr2line"]
+            details |= await decoded_panic(panic, build_dir, elf, program, project, context.spec.name)
         return older_firmware(context, verdict.model_copy(update={"details": details}))
 
 

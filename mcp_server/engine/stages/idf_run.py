@@ -1,5 +1,6 @@
 """`idf.run`: runs firmware built for the linux target as a process of this machine, until what it prints decides."""
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from mcp_server.engine.stages.base import Observer, Prepared, StageContext, olde
 from mcp_server.errors import BadInput, NotFound
 from mcp_server.hosts.base import Exit
 from mcp_server.idf.environment import job_environment
+from mcp_server.idf.installation import read_text
+from mcp_server.idf.products import MAX_JSON_BYTES
 from mcp_server.idf.verdict import FirmwareLog, judge
 from mcp_server.model import Verdict
 
@@ -24,11 +27,11 @@ class IdfRun:
     async def prepare(self, context: StageContext) -> Prepared:
         build_dir = Path(context.params["build_dir"])
         self.observe(context)  # a bad pattern is told before anything runs
-        description = anyio.Path(build_dir / "project_description.json")
+        description = build_dir / "project_description.json"
         try:
-            facts = json.loads(await description.read_text(encoding="utf-8"))
+            facts = json.loads(await asyncio.to_thread(read_text, description, MAX_JSON_BYTES) or "")
             target, elf = str(facts["target"]), build_dir / str(facts["app_elf"])
-        except (OSError, ValueError, KeyError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise NotFound(f"{description} tells of no program to run: build first") from error
         if target != "linux":
             raise BadInput("target", f"{target} firmware does not run as a process; only linux does")

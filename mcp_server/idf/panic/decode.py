@@ -15,6 +15,7 @@ from mcp_server.idf.panic.unwind import Unwinder
 
 WARM = 2  # ELF files kept open: an application and its bootloader
 MAX_CANDIDATES = 16
+DECODE_S = 60  # one panic, whatever its ELF file holds; the first answer of a large one may take half of it
 
 _HANDLERS = re.compile(
     r"(?:panic_\w+|esp_panic_handler\w*|esp_system_abort|abort|__assert\w*|__stack_chk_fail|vPortTaskWrapper"
@@ -44,8 +45,9 @@ class _Firmware:
 class Decoders:
     """Decodes panics; keeps the two ELF files used last warm until it is closed. For one event loop."""
 
-    def __init__(self, timeout_s: float = FIRST_ANSWER_S) -> None:
+    def __init__(self, timeout_s: float = FIRST_ANSWER_S, *, limit_s: float = DECODE_S) -> None:
         self._timeout_s = timeout_s  # for the first answer of an ELF file, when all of it is read
+        self._limit_s = limit_s  # for all of one panic
         self._warm: dict[tuple[str, str, int, int], _Firmware] = {}
         self._opening = asyncio.Lock()
 
@@ -70,24 +72,31 @@ class Decoders:
         the firmware's is not asked: its functions would be wrong ones.
         """
         try:
+            async with asyncio.timeout(self._limit_s):
+                return await self._decode(panic, elf, addr2line, project)
+        except TimeoutError:
+            return undecoded(panic, None, f"not decoded: {elf.name} was not read within {self._limit_s:g} s")
+
+    async def _decode(self, panic: Panic, elf: Path, addr2line: str, project: Path | None) -> Decoded:
+        try:
             firmware = await self._open(elf, addr2line)
         except (OSError, BadElf) as error:
             why = f"{elf} cannot be read ({error.strerror})" if isinstance(error, OSError) else str(error)
-            return _raw(panic, None, f"{why}: the addresses are not decoded")
+            return undecoded(panic, None, f"{why}: the addresses are not decoded")
         matches = _matches(panic, firmware.elf)
         if matches is False:
-            return _raw(
+            return undecoded(
                 panic,
                 False,
                 f"the ELF is not the firmware's: {elf.name} has SHA-256 {firmware.elf.sha256[:9]}, "
                 f"the firmware {str(panic.elf_sha256)[:9]}. Flash this build, or decode with the ELF of that one",
             )
-        addresses, candidates = _addresses(panic, firmware)
+        addresses, candidates = await asyncio.to_thread(_addresses, panic, firmware)
         try:
             looked = [_inside_call(index, address, firmware) for index, address in enumerate(addresses)]
             places = await firmware.addr2line.look([*looked, *(one - 1 for one in candidates)])
         except Addr2lineFailed as error:
-            return _raw(panic, matches, f"{error}: {_installs(addr2line)}", [*addresses, *candidates])
+            return undecoded(panic, matches, f"{error}: {_installs(addr2line)}", [*addresses, *candidates])
         frames: list[Frame] = []
         for address, asked in zip(addresses, looked, strict=True):
             frames += _frames(address, places[asked], panic, project)
@@ -121,7 +130,8 @@ def _matches(panic: Panic, elf: Elf) -> bool | None:
     return elf.sha256.startswith(panic.elf_sha256.lower()) if panic.elf_sha256 else None
 
 
-def _raw(panic: Panic, matches: bool | None, note: str, addresses: Sequence[int] | None = None) -> Decoded:
+def undecoded(panic: Panic, matches: bool | None, note: str, addresses: Sequence[int] | None = None) -> Decoded:
+    """The panic with bare addresses, and why they are no more."""
     if addresses is None:
         ra = panic.registers.get("RA")
         addresses = panic.backtrace or [one for one in (panic.pc, ra) if one]

@@ -5,10 +5,16 @@ import struct
 from bisect import bisect_right
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
-MAX_ELF_BYTES = 1 << 30
-MAX_SECTION_BYTES = 128 << 20
+from mcp_server.idf.installation import open_file
+
+MAX_ELF_BYTES = 512 << 20  # one with all its DWARF has 5 to 60 MB
+MAX_CODE_BYTES = 64 << 20  # all sections with instructions; the largest flash of a chip has 32 MB
+MAX_FRAME_BYTES = 32 << 20  # .debug_frame; 40,000 functions have 2 MB
+MAX_NAME_BYTES = 4 << 20
 MAX_SECTIONS = 4096
+ENTRY_BYTES, WIDE_ENTRY_BYTES = 40, 64  # of the table of sections
 CHUNK_BYTES = 1 << 20
 
 RISCV = 243  # e_machine
@@ -67,43 +73,59 @@ class Elf:
 
 
 def read_elf(path: Path) -> Elf:
-    """Read the file. Blocks: 20 ms for 10 MB. BadElf, OSError."""
-    with path.open("rb") as file:
-        if (size := path.stat().st_size) > MAX_ELF_BYTES:
-            raise BadElf(f"{path} has {size:,} bytes, more than a firmware has")
-        digest = hashlib.sha256()
-        while chunk := file.read(CHUNK_BYTES):
-            digest.update(chunk)
-        file.seek(0)
-        header = file.read(64)
-        wide = header[:6] == b"\x7fELF\x02\x01"  # a program of this machine, as the virtual chip runs it
-        if len(header) < 64 or not (wide or header[:6] == b"\x7fELF\x01\x01"):
-            raise BadElf(f"{path} is no ELF file of a 32-bit chip")
-        machine = struct.unpack_from("<H", header, 18)[0]
-        (at,) = struct.unpack_from("<Q", header, 40) if wide else struct.unpack_from("<I", header, 32)
-        entry_size, count, names_index = struct.unpack_from("<3H", header, 58 if wide else 46)
-        if entry_size < (64 if wide else 40) or not names_index < count <= MAX_SECTIONS:
-            raise BadElf(f"{path} has no table of sections: it was stripped or cut short")
-        file.seek(at)
-        table = file.read(entry_size * count)
-        if len(table) < entry_size * count:
-            raise BadElf(f"{path} is cut short: its table of sections lies beyond its end")
-        # name, type, flags, address, offset, size
-        layout = "<2I4Q" if wide else "<6I"
-        sections = [struct.unpack_from(layout, table, index * entry_size) for index in range(count)]
+    """Read the file. Blocks: 20 ms for 10 MB. BadElf; OSError, also for what is no regular file."""
+    with open_file(path) as file:
+        sha256 = _hash(file, path)
+        machine, sections, names_index = _sections(file, path)
 
-        def content(section: tuple[int, ...]) -> bytes:
-            if section[1] == _NOBITS or section[5] > MAX_SECTION_BYTES:
+        def content(section: tuple[int, ...], most: int) -> bytes:
+            if section[1] == _NOBITS or section[5] > most or section[4] > MAX_ELF_BYTES:
                 return b""
             file.seek(section[4])
             return file.read(section[5])
 
-        names = content(sections[names_index])
-        code = [Code(one[3], data) for one in sections if one[2] & _EXECUTABLE and (data := content(one))]
+        names = content(sections[names_index], MAX_NAME_BYTES)
+        programs = [one for one in sections if one[2] & _EXECUTABLE and one[1] != _NOBITS]
+        if sum(one[5] for one in programs) > MAX_CODE_BYTES:  # they may overlap in the file, and the file have holes
+            raise BadElf(f"{path} names more than {MAX_CODE_BYTES >> 20} MB of code, which no chip holds")
+        code = [Code(one[3], data) for one in programs if (data := content(one, MAX_CODE_BYTES))]
         frames = next((one for one in sections if _name(names, one[0]) == b".debug_frame"), None)
-        debug_frame = content(frames) if frames and not frames[2] & _COMPRESSED else b""
+        debug_frame = content(frames, MAX_FRAME_BYTES) if frames and not frames[2] & _COMPRESSED else b""
     code.sort(key=lambda one: one.address)
-    return Elf(path, digest.hexdigest(), machine, tuple(code), debug_frame)
+    return Elf(path, sha256, machine, tuple(code), debug_frame)
+
+
+def _sections(file: BinaryIO, path: Path) -> tuple[int, list[tuple[int, ...]], int]:
+    """The machine, every section's (name, type, flags, address, offset, size), and which of them has the names."""
+    file.seek(0)
+    header = file.read(64)
+    wide = header[:6] == b"\x7fELF\x02\x01"  # a program of this machine, as the virtual chip runs it
+    if len(header) < 64 or not (wide or header[:6] == b"\x7fELF\x01\x01"):
+        raise BadElf(f"{path} is no ELF file of a 32-bit chip")
+    machine = struct.unpack_from("<H", header, 18)[0]
+    (at,) = struct.unpack_from("<Q", header, 40) if wide else struct.unpack_from("<I", header, 32)
+    entry_size, count, names_index = struct.unpack_from("<3H", header, 58 if wide else 46)
+    if entry_size != (WIDE_ENTRY_BYTES if wide else ENTRY_BYTES) or not names_index < count <= MAX_SECTIONS:
+        raise BadElf(f"{path} has no table of sections: it was stripped or cut short")
+    table = b""
+    if at < MAX_ELF_BYTES:  # a place of 64 bits may be none that a file can have
+        file.seek(at)
+        table = file.read(entry_size * count)
+    if len(table) < entry_size * count:
+        raise BadElf(f"{path} is cut short: its table of sections lies beyond its end")
+    layout = "<2I4Q" if wide else "<6I"
+    return machine, [struct.unpack_from(layout, table, index * entry_size) for index in range(count)], names_index
+
+
+def _hash(file: BinaryIO, path: Path) -> str:
+    """SHA-256 of a file that may grow meanwhile. BadElf: it is larger than any firmware."""
+    digest, size = hashlib.sha256(), 0
+    while chunk := file.read(CHUNK_BYTES):
+        size += len(chunk)
+        if size > MAX_ELF_BYTES:
+            raise BadElf(f"{path} has more than {MAX_ELF_BYTES >> 20} MB, which no firmware has")
+        digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _name(names: bytes, start: int) -> bytes:

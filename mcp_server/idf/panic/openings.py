@@ -217,3 +217,6 @@ _OPENINGS: tuple[tuple[str, re.Pattern[str], Callable[[re.Match[str]], Opening]]
         _fixed("panic_in_panic", "another exception while the core dump was written"),
     ),
 )
+
+MARKERS = tuple(marker for marker, _, _ in _OPENINGS)
+"""One of these is in every line that opens a panic."""

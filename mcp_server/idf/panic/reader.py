@@ -5,7 +5,7 @@ from collections import deque
 
 from mcp_server.idf.panic.dump import Dump, sha_of
 from mcp_server.idf.panic.model import Kind, Panic
-from mcp_server.idf.panic.openings import opening_of
+from mcp_server.idf.panic.openings import MARKERS, opening_of
 
 MAX_LINE_CHARS = 4096
 BEFORE_LINES = 20
@@ -23,6 +23,12 @@ _BOOT_ERROR = re.compile(
     r"(?:^|\s)E \(\d{1,10}\) ((?:boot|esp_image|flash_parts|bootloader_\w{1,20}|secure_boot\w{0,10}).{1,160})"
     r"|(invalid header: 0x[0-9a-f]{1,8})"
 )
+
+SIGNS = (
+    *(*MARKERS, "rst:0x", "ESP-ROM:", "ets ", "ELF file SHA256:", "invalid header: 0x"),
+    *(") boot", ") esp_image", ") flash_parts", ") bootloader_", ") secure_boot"),
+)
+"""Between panics a line of ASCII without any of these is only kept as one that came before."""
 
 
 class PanicReader:

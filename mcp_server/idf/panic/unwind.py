@@ -13,8 +13,12 @@ from mcp_server.idf.panic.elf import Elf
 
 RA, SP = 1, 2
 MAX_FRAMES = 64
-MAX_ENTRIES = 500_000  # functions of one firmware
+MAX_ENTRIES = 200_000  # functions of one firmware; a large one has 40,000
 MAX_STEPS = 10_000  # instructions for one function
+MAX_PROGRAM_BYTES = 1 << 16  # of them; a function that saves all its registers needs some hundred
+MAX_NUMBER_BYTES = 10  # of one number of variable length: 64 bits
+MAX_REMEMBERED = 64  # rows put aside within one function
+MAX_REGISTER = 64  # of RISC-V: 32 for whole numbers, 32 for others
 
 _TEMPORARY = {f"T{index}": 5 + index if index < 3 else 25 + index for index in range(7)}
 _SAVED = {"S0/FP": 8, "S1": 9} | {f"S{index}": 16 + index for index in range(2, 12)}
@@ -46,6 +50,11 @@ class _Row:
     saved: dict[int, int] = field(default_factory=dict[int, int])
     unknown: bool = False
     is_root: bool = False  # said to have no caller
+
+    def save(self, number: int, offset: int) -> None:
+        """A register lies at an offset. One that no chip has is of no use to a caller."""
+        if number < MAX_REGISTER:
+            self.saved[number] = offset
 
     def copy(self) -> "_Row":
         return _Row(self.register, self.offset, dict(self.saved), self.unknown, self.is_root)
@@ -118,6 +127,8 @@ class Unwinder:
         common = self._common(common_at)
         if common is None or common.return_register != RA:
             return None
+        if end - program_at > MAX_PROGRAM_BYTES:
+            return None
         first = _Row()
         _run(common.program, common, first, first, None)
         row = first.copy()
@@ -151,7 +162,9 @@ def _entries(data: bytes) -> list[tuple[int, int, int, int, int]]:
     """Of every function: address, size, where what it shares is, where its program starts and ends; by address."""
     entries: list[tuple[int, int, int, int, int]] = []
     at = 0
-    while at + 16 <= len(data) and len(entries) < MAX_ENTRIES:
+    for _ in range(MAX_ENTRIES):
+        if at + 16 > len(data):
+            break
         length, common_at = struct.unpack_from("<II", data, at)
         end = at + 4 + length
         if length >= 0xFFFFFFF0 or end > len(data):
@@ -168,10 +181,9 @@ def _entries(data: bytes) -> list[tuple[int, int, int, int, int]]:
 def _read_common(data: bytes, at: int) -> _Common | None:
     try:
         length, mark, version = struct.unpack_from("<IIB", data, at)
-        text_end = data.index(b"\0", at + 9)
-        if mark != 0xFFFFFFFF or version not in (1, 3, 4) or text_end != at + 9:  # with no text: no augmentation
-            return None
-        cursor = _Cursor(data, text_end + 1 + (2 if version == 4 else 0))
+        if mark != 0xFFFFFFFF or version not in (1, 3, 4) or data[at + 9] or length > MAX_PROGRAM_BYTES:
+            return None  # a text there is an augmentation
+        cursor = _Cursor(data, at + 10 + (2 if version == 4 else 0))
         code_factor, data_factor = cursor.unsigned(), cursor.signed()
         register = cursor.byte() if version == 1 else cursor.unsigned()
         return _Common(code_factor, data_factor, register, data[cursor.at : at + 4 + length])
@@ -180,7 +192,7 @@ def _read_common(data: bytes, at: int) -> _Common | None:
 
 
 class _Cursor:
-    """Reads numbers of variable length. IndexError at the end."""
+    """Reads numbers of variable length. IndexError at the end, and for a number that no compiler writes."""
 
     def __init__(self, data: bytes, at: int = 0) -> None:
         self.data, self.at = data, at
@@ -197,13 +209,13 @@ class _Cursor:
         return int.from_bytes(self.data[self.at - size : self.at], "little")
 
     def unsigned(self) -> int:
-        value = shift = 0
-        while True:
+        value = 0
+        for shift in range(0, 7 * MAX_NUMBER_BYTES, 7):
             byte = self.byte()
             value |= (byte & 0x7F) << shift
-            shift += 7
             if byte < 0x80:
                 return value
+        raise IndexError
 
     def signed(self) -> int:
         start = self.at
@@ -226,6 +238,8 @@ def _run(program: bytes, common: _Common, row: _Row, first: _Row, until: int | N
             if until is not None and here > until:
                 return
         elif operation == 0x0A:
+            if len(remembered) == MAX_REMEMBERED:
+                raise IndexError
             remembered.append(row.copy())
         elif operation == 0x0B and remembered:
             back = remembered.pop()
@@ -260,10 +274,10 @@ def _change(operation: int, cursor: _Cursor, common: _Common, row: _Row, first: 
         row.offset = cursor.signed() * common.data_factor
     elif operation == 0x05:  # offset_extended
         number = cursor.unsigned()
-        row.saved[number] = cursor.unsigned() * common.data_factor
+        row.save(number, cursor.unsigned() * common.data_factor)
     elif operation == 0x11:  # offset_extended_sf
         number = cursor.unsigned()
-        row.saved[number] = cursor.signed() * common.data_factor
+        row.save(number, cursor.signed() * common.data_factor)
     elif operation == 0x06:  # restore_extended
         _restore(cursor.unsigned(), row, first)
     elif operation in (0x07, 0x08):  # undefined, same_value

@@ -16,6 +16,7 @@ from tests.conftest import KEEP
 from tests.integration.cli.program import LIMIT_S, PROGRAM, Terminal
 from tests.integration.conftest import Cli
 from tests.support.workers import end_everything
+from tests.unit.idf.made_up import make_idf
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,27 @@ def test_without_a_compiler_it_says_what_to_install_and_starts_nothing(cli: Cli,
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert "the demo needs a C compiler" in done.stderr and "install" in done.stderr
     assert cli("builds").stdout == ""
+
+
+@pytest.mark.parametrize("body", [None, "sys.exit('ERROR: no good')"])
+def test_an_esp_idf_that_is_named_and_cannot_build_is_never_replaced(
+    cli: Cli, tmp_path: Path, body: str | None
+) -> None:
+    """Issue. Whoever set IDF_PATH wants that one: neither the demo nor a build of its project takes the simulated."""
+    idf, tools = tmp_path / "idf", tmp_path / "tools"
+    idf.mkdir()
+    if body is not None:  # complete, and its activation fails
+        make_idf(idf, tools_path=tools, body=body)
+    own = {"IDF_PATH": str(idf), "IDF_TOOLS_PATH": str(tools)}
+
+    done = cli("demo", "--dir", str(tmp_path / "demo"), **own)
+
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert ("has no tools/idf.py" if body is None else "cannot be activated (no good)") in done.stderr
+    assert cli("builds").stdout == ""
+    ran = cli("run", "--project", str(tmp_path / "demo"), **own)
+    assert ran.returncode == 2 and str(idf) in ran.stdout + ran.stderr
+    assert not (tmp_path / "demo" / "build").exists()
 
 
 def test_in_a_terminal_it_ends_the_same() -> None:

@@ -14,10 +14,12 @@ from mcp_server.clock import SystemClock
 from mcp_server.config import load_config
 from mcp_server.engine.worker import Worker, take_lock
 from mcp_server.hosts.base import JobState
+from mcp_server.hosts.local import LocalHost
 from mcp_server.idf import monitor
 from mcp_server.model import BuildStatus, Plan, Stage, StageSpec, Verdict
 from mcp_server.orchestrator import Orchestrator
 from mcp_server.store.database import Store
+from tests.support.flashable import lay_out
 from tests.support.pty_board import PtyBoard
 from tests.support.workers import end_everything
 
@@ -172,6 +174,35 @@ async def test_a_watch_that_ends_in_time_is_judged_by_what_was_not_said(
     assert (row.exit_code, row.reason) == (0, "exit")
 
 
+@pytest.mark.parametrize("kind", ["idf.boot", "idf.flash"])
+async def test_what_is_cancelled_before_its_job_takes_no_port_from_a_session(
+    orchestrator: Orchestrator, folder: Path, board: PtyBoard, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ours: else nobody would come for the port for half a minute."""
+    number, stage = await session(orchestrator, folder, board)
+    starts = asyncio.Event()
+
+    async def start(*_: object) -> None:
+        starts.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(LocalHost, "start", start)
+    lay_out(folder / "build")
+    params = {"project": str(folder), "build_dir": str(folder / "build"), "port": str(board.path)}
+    plan = Plan(stages=(StageSpec(name="it", kind=kind, params=params, timeout_s=9),))
+    build = (await orchestrator.start_plan(folder, plan, name="it", agreed=True)).build.id
+    async with asyncio.timeout(LIMIT_S):
+        await starts.wait()
+        await orchestrator.cancel(build)
+        await orchestrator.wait(build, LIMIT_S)
+    host = orchestrator.host(stage.host)
+    await monitor.reset(host, str((stage.resolved or {})["key"]))
+    await logged(orchestrator, stage, "press its button")
+
+    assert b"lent" not in await host.read_log(str(stage.job_id), 0)
+    await orchestrator.cancel(number)
+
+
 async def test_a_panic_fails_the_boot_with_its_addresses(
     orchestrator: Orchestrator, folder: Path, board: PtyBoard
 ) -> None:
@@ -192,6 +223,22 @@ async def test_a_panic_fails_the_boot_with_its_addresses(
     assert said.details["panic_report"][0].startswith("panic: ")
     assert said.details["notes"] == ["this port has no lines to reset the board with: press its button"]
     assert view.stages[0].exit_code is None  # the watch was ended because all was said: 143 would tell of nothing
+
+
+async def test_a_panic_of_a_project_whose_elf_never_ends_is_judged_all_the_same(
+    orchestrator: Orchestrator, folder: Path, board: PtyBoard
+) -> None:
+    """Ours. What is named as the ELF is the project's word: here a FIFO that nobody writes to."""
+    os.mkfifo(folder / "door.elf")
+    (folder / "project_description.json").write_text(json.dumps({"target": "esp32c3", "app_elf": "door.elf"}))
+    number = await watch(orchestrator, folder, board, 12, build_dir=str(folder))
+    await logged(orchestrator, await running(orchestrator, number), "open at")
+    await board.say(BOOT + b"abort() was called at PC 0x4200a1b2 on core 0\r\n\r\nRebooting...\r\n")
+
+    said = await verdict(orchestrator, number)
+
+    assert (said.result, said.summary) == ("fail", "abort() was called")
+    assert "it is no file" in said.details["panic"]["notes"][-1]
 
 
 async def test_a_board_that_is_pulled_out_fails_the_boot(

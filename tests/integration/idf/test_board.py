@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mcp_server.demo.chip import VirtualChip
-from mcp_server.idf.board import Board, BoardError, Reason, read_board
+from mcp_server.idf.board import Board, BoardError, read_board
 
 ESPTOOL = [sys.executable, "-m", "esptool"]
 pytestmark = pytest.mark.skipif(
@@ -49,8 +49,8 @@ async def test_a_guarded_chip_says_so(tmp_path: Path, fault: str, word: str) -> 
     assert str(board.guarded).startswith(word)
 
 
-@pytest.mark.parametrize(("fault", "reason"), [("silent", "silent"), ("garbage", "garbage")])
-async def test_why_a_board_cannot_be_read(tmp_path: Path, fault: str, reason: Reason) -> None:
+@pytest.mark.parametrize(("fault", "reason"), [("silent", "no_answer"), ("garbage", "garbage")])
+async def test_why_a_board_cannot_be_read(tmp_path: Path, fault: str, reason: str) -> None:
     """Issue."""
     with pytest.raises(BoardError) as error:
         await read(VirtualChip(tmp_path / "flash.bin", faults=[fault]))
@@ -61,7 +61,7 @@ async def test_a_port_that_is_gone_or_locked(tmp_path: Path) -> None:
     """Issue."""
     with pytest.raises(BoardError) as error:
         await read_board(ESPTOOL, str(tmp_path / "ttyUSB0"), dict(os.environ))
-    assert error.value.reason == "not_there"
+    assert error.value.reason == "no_port"
     master, slave = os.openpty()
     fcntl.flock(slave, fcntl.LOCK_EX)
     with pytest.raises(BoardError) as error:

@@ -16,9 +16,11 @@ from mcp_server.demo.chip.client import RunningChip, VirtualChip
 from mcp_server.hosts.base import JobSpec
 from mcp_server.hosts.local import LocalHost
 from mcp_server.hosts.ports import find_port, lock_folder
+from mcp_server.idf import flash_log
 from mcp_server.idf.monitor import Session, monitor_argv
 from mcp_server.model import BuildStatus, Plan, Stage, StageSpec, StageStatus, Verdict
 from mcp_server.orchestrator import Orchestrator
+from mcp_server.report import build_report
 from mcp_server.views import BuildView
 from tests.support.faults import processes_with
 from tests.support.flashable import lay_out, program, recorded
@@ -95,7 +97,8 @@ async def test_every_image_is_written_verified_and_read_back_the_same(
     assert [image["verified"] for image in verdict.details["images"]] == [True] * 3
     assert verdict.details["board"] == "written"
     assert verdict.details["mac"]
-    assert "written to" in verdict.summary
+    assert verdict.summary.startswith("3 images of build 42, ")
+    assert verdict.summary.endswith(f" kB written to {chip.port} and verified")
     assert len(view.stages) == 1
 
 
@@ -112,6 +115,22 @@ async def test_a_wrong_chip_is_named_and_not_touched_and_not_tried_again(
     assert verdict.details["cause"] == "wrong_chip"
     assert "the board has an ESP32-S3, the build is for ESP32-C3" in verdict.summary
     assert verdict.summary.endswith("the board was not touched")
+    assert "last lines" not in build_report(view)
+
+
+async def test_a_board_with_less_flash_than_the_build_is_for_is_no_success(
+    orchestrator: Orchestrator, build_dir: Path, tmp_path: Path
+) -> None:
+    """Issue. The images fit, but what the firmware takes for its flash is not there; esptool only warns."""
+    async with asyncio.timeout(WAIT_S), VirtualChip(tmp_path / "flash", flash_size="1MB").running() as chip:
+        view = await flash(orchestrator, build_dir, chip.port)
+
+    verdict = verdict_of(view)
+    assert (verdict.result, verdict.details["cause"], len(view.stages)) == ("fail", "flash_size", 1)
+    assert verdict.summary == (
+        "the board has 1MB of flash, the build is for 2MB: set CONFIG_ESPTOOLPY_FLASHSIZE_1MB and build again; "
+        "all was written and verified"
+    )
 
 
 async def test_a_write_that_fails_is_made_again_without_the_loader_and_both_are_kept(
@@ -129,6 +148,41 @@ async def test_a_write_that_fails_is_made_again_without_the_loader_and_both_are_
     assert second.result == "pass"
     assert second.details["without_loader"]
     assert (view.stages[1].resolved or {})["careful"] is True
+
+
+async def test_a_second_attempt_that_may_not_be_made_keeps_what_the_first_one_left_of_the_board(
+    orchestrator: Orchestrator, build_dir: Path, tmp_path: Path
+) -> None:
+    """Ours. For programs, too: a board is in some state, whatever the last attempt was refused for."""
+    faults = ("stub-write-fails=20000",)
+    async with asyncio.timeout(WAIT_S), VirtualChip(tmp_path / "flash", faults=faults).running() as chip:
+        number = await start(orchestrator, build_dir, chip.port)
+        await chip.wait_for("opened")
+        (build_dir / "door-lock.bin").write_bytes(b"another build's")
+        view = await orchestrator.wait(number, WAIT_S)
+
+    assert len(view.stages) == 2
+    verdict = verdict_of(view)
+    assert "is not what build 42 made: build again; from the attempt before, the board is partly" in verdict.summary
+    assert verdict.details == {"board": "partly written"}
+
+
+async def test_a_silence_in_mid_write_is_not_waited_out_and_the_board_is_written_without_the_loader(
+    orchestrator: Orchestrator, build_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Issue. Here sooner than esptool's own limit of 3 s for an answer, as that does not always come."""
+    monkeypatch.setattr(flash_log, "SILENT_S", 1)
+    faults = ("stub-write-stalls=20000",)
+    async with asyncio.timeout(WAIT_S), VirtualChip(tmp_path / "flash", faults=faults).running() as chip:
+        view = await flash(orchestrator, build_dir, chip.port)
+        assert view.build.status is BuildStatus.SUCCESS, verdict_of(view)
+        assert holds(chip, build_dir)
+
+    first, second = view.stages
+    assert verdict_of(first).summary.startswith(
+        "esptool said nothing for 1 s while writing door-lock.bin; the board is"
+    )
+    assert verdict_of(second).details["without_loader"]
 
 
 async def test_a_board_that_cannot_be_written_fails_after_two_attempts_and_is_not_to_be_trusted(
@@ -232,6 +286,22 @@ async def test_a_file_that_changed_since_the_build_is_never_flashed(
 
     assert verdict_of(view).summary == "build/door-lock.bin is not what build 42 made: build again"
     assert view.stages[0].job_id is None
+
+
+async def test_a_file_that_is_replaced_while_esptool_starts_is_not_written(
+    orchestrator: Orchestrator, build_dir: Path, tmp_path: Path
+) -> None:
+    """Issue. What is called verified is what was built."""
+    app = build_dir / "door-lock.bin"
+    good, other = app.read_bytes(), (lay_out(tmp_path / "other", app=program(90_000, seed=9)) / app.name).read_bytes()
+    async with asyncio.timeout(WAIT_S), VirtualChip(tmp_path / "flash").running() as chip:
+        number = await start(orchestrator, build_dir, chip.port)
+        await chip.wait_for("opened")
+        app.write_bytes(other)
+        view = await orchestrator.wait(number, WAIT_S)
+        assert view.build.status is BuildStatus.SUCCESS, verdict_of(view)
+        assert chip.flash[0x10000:].startswith(good)
+    assert list((orchestrator.config.jobs_dir).glob("*/.ports/*/images")) == []
 
 
 @pytest.mark.usefixtures("impatient")

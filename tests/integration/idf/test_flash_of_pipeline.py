@@ -80,3 +80,27 @@ async def test_a_retried_flash_writes_what_the_first_build_made_or_nothing(
         assert verdict.summary == f"build/door-lock.bin is not what build {number} made: build again"
     else:
         assert (written, view.build.status) == (True, BuildStatus.SUCCESS), verdict
+
+
+async def test_a_flash_that_comes_after_nothing_writes_the_last_recorded_build_or_nothing(
+    orchestrator: Orchestrator, build_dir: Path, tmp_path: Path
+) -> None:
+    """Ours. A file of a pipeline without a build stage is no way around the record."""
+    async with asyncio.timeout(WAIT_S), VirtualChip(tmp_path / "flash").running() as chip:
+        params = {"project": str(build_dir.parent), "build_dir": str(build_dir), "port": chip.port}
+        plan = Plan(stages=(StageSpec(name="flash", kind="idf.flash", params=params, timeout_s=20),))
+
+        async def flashed() -> tuple[BuildStatus, str]:
+            started = await orchestrator.start_plan(build_dir.parent, plan, name="flash", agreed=True)
+            view = await orchestrator.wait(started.build.id, WAIT_S)
+            assert view.stages[0].verdict is not None
+            return view.build.status, view.stages[0].verdict.summary
+
+        status, summary = await flashed()
+        assert status is BuildStatus.FAILED
+        assert summary == f"no build in {build_dir} is recorded: build it first, in this pipeline or by idf_build"
+        assert set(chip.flash) == {0xFF}
+
+        number = await built_and_not_flashed(orchestrator, plan, build_dir)
+        status, summary = await flashed()
+        assert (status, f"images of build {number}, " in summary) == (BuildStatus.SUCCESS, True)

@@ -1,5 +1,6 @@
 """The serial monitor's port: held, lent to a flash, pulled out, not there."""
 
+import asyncio
 import contextlib
 import fcntl
 import os
@@ -171,6 +172,37 @@ async def test_it_is_lent_again_to_who_asks_meanwhile(bench: Bench, tmp_path: Pa
 
     assert (await bench.ended("second")).code == 0
     await bench.said("the port is lent to build 7", "the port is lent to build 8", "the port is back after")
+
+
+async def test_a_boot_watch_waits_for_a_session_that_has_not_let_go_yet(bench: Bench) -> None:
+    """Ours: a port behind an URL takes 0.3 s to close, and a session may be asleep; a second session does not wait."""
+    await bench.start()
+    await bench.start("boot", text="", purpose="boot", commands=False, wait_s=10, seconds=0.2)
+    with pytest.raises(TimeoutError):
+        await within(bench.host.wait("boot"), 1)
+    assert await monitor.yield_port(bench.host, KEY, "build 7")
+
+    assert (await bench.ended("boot")).code == 0
+    await bench.said("the port is lent to build 7", "the port is back after")
+
+
+async def test_a_borrower_that_is_gone_is_not_waited_for(bench: Bench, tmp_path: Path) -> None:
+    """Ours: a flash that was cancelled on its way to the port, and one that asks after its end."""
+    await bench.start()
+    gate(tmp_path / "gate")
+    await bench.host.start(JobSpec("flash", ["/bin/sh", "-c", 'read x <"$1"', "sh", str(tmp_path / "gate")], "/"))
+    assert await monitor.yield_port(bench.host, KEY, "build 7", job="flash")
+    await bench.said("the port is lent to build 7")
+    await bench.host.kill("flash", grace_s=0)
+    async with asyncio.timeout(3):
+        await bench.said("nobody came for the port", "the port is back after")
+    assert await monitor.yield_port(bench.host, KEY, "build 8", job="flash")
+    assert await monitor.yield_port(bench.host, KEY, "build 9", job="never-begun")
+    await monitor.reset(bench.host, KEY)
+
+    assert b"lent to build 7" in (log := await bench.said("press its button"))
+    assert b"lent to build 8" not in log
+    assert b"lent to build 9" not in log
 
 
 # -- the port goes -----------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from rich.text import Text
 from mcp_server.cli import frame
 from mcp_server.cli.display import Lines, Painted
 from mcp_server.cli.screen import Screen
-from mcp_server.model import Plan
+from mcp_server.model import Ending, Plan
 from tests.unit.cli.builders import NOW, StoppedClock, build, half_done, spec, stage, view
 
 _PIECES = re.compile(r"\x1b\[(\d*)([A-Za-z])|\x1b\[\?\d+[hl]|(.)", re.DOTALL)
@@ -75,10 +75,11 @@ async def test_lines_in_a_pipe_name_the_attempt_and_never_repeat_themselves() ->
     lines = Lines(Screen(file))
     first, second = stage("build", "failed", exit_code=1), stage("build", "running", attempt=2)
     skipped = stage("after", "skipped", reason="dependency")
-    await lines.update(view(build(), first, skipped))
-    await lines.update(view(build(), first, skipped, second))
-    await lines.update(view(build(), first, skipped, second, skipped.model_copy(update={"attempt": 2})))
-    await lines.update(view(build(), first, stage("build", "success", attempt=2)))
+    tried = build(plan=Plan(stages=(spec("build"), spec("after")), on_failure=Ending(retry=1)))
+    await lines.update(view(tried, first, skipped))
+    await lines.update(view(tried, first, skipped, second))
+    await lines.update(view(tried, first, skipped, second, skipped.model_copy(update={"attempt": 2})))
+    await lines.update(view(tried, first, stage("build", "success", attempt=2)))
 
     assert file.getvalue().splitlines() == [
         "stage build: failed after 12 s; exit code 1",
@@ -86,6 +87,14 @@ async def test_lines_in_a_pipe_name_the_attempt_and_never_repeat_themselves() ->
         "stage build, attempt 2: running on local",
         "stage build, attempt 2: success after 12 s",
     ]
+
+
+async def test_lines_tell_what_failed_while_other_stages_run() -> None:
+    """Ours. The report that says so may be hours away."""
+    file = io.StringIO()
+    await Lines(Screen(file)).update(view(build(), stage("build", "failed", exit_code=1), stage("run", "running")))
+
+    assert file.getvalue().splitlines()[0] == "stage build: failed after 12 s; exit code 1"
 
 
 @pytest.mark.parametrize("width", [40, 80])

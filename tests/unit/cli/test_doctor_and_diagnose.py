@@ -24,6 +24,7 @@ class Check:
     status: str
     found: str
     mend: str | None = None
+    about: str = "build"
 
 
 def test_doctor_marks_each_check_and_says_what_mends_it(cli: Cli, fake: FakeOrchestrator) -> None:
@@ -42,8 +43,56 @@ def test_doctor_marks_each_check_and_says_what_mends_it(cli: Cli, fake: FakeOrch
         "✓ ok    ninja    1.13.2 in /usr/bin",
         "! warn  ccache   absent: builds take longer",
         "        mend: apt install ccache",
-        "1 of 3 missing: an ESP-IDF build could not start here; builds on other hosts are not affected",
+        "1 of 3 missing: an ESP-IDF build could not start here; builds on other hosts are",
+        "not affected",
     ]
+
+
+BOARD = "board on /dev/serial/by-id/usb-Espressif_JTAG_serial_debug_unit_7C:DF:A1-if00"
+GUIDE = f"https://docs.example.org/{'x' * 47}/"
+
+
+def test_doctors_table_fits_80_columns_and_stays_aligned(cli: Cli, fake: FakeOrchestrator) -> None:
+    """Issue. In a pipe too; what is to be copied stays in one piece."""
+    fake.checks = [
+        Check("ESP-IDF", "fail", "none was found", f"install it ({GUIDE}), or set IDF_PATH"),
+        Check("compiler for esp32c3", "ok", "word " * 30),
+        Check(BOARD, "ok", "ESP32-C3 rev 0.4", about="board"),
+    ]
+
+    lines = cli("doctor").out.splitlines()
+
+    assert [line for line in lines if len(line) > 80] == []
+    words = [line for line in lines if line.endswith("word")]
+    assert len(words) == 3 and {line.index("word") for line in words} == {30}
+    place = lines.index("✓ ok    board on")
+    assert lines[place + 1 : place + 3] == [" " * 8 + BOARD.rsplit(maxsplit=1)[-1], " " * 30 + "ESP32-C3 rev 0.4"]
+    assert any(f"({GUIDE})," in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("checks", "code", "last"),
+    [
+        ([Check("host gone", "fail", "refuses", about="board")], 1, "host gone: not to be had"),
+        (
+            [Check("git", "ok", "2.39"), Check("/dev/ttyUSB7", "fail", "is not there", "plug it in", about="board")],
+            1,
+            "/dev/ttyUSB7: not to be had",
+        ),
+        ([Check("/dev/ttyUSB0", "ok", "CP2102N", about="board")], 0, "nothing to mend"),
+        ([Check("/dev/ttyUSB0", "warn", "open", "kill 7", about="board")], 0, "1 to look at"),
+        ([Check("git", "ok", "2.39")], 0, "all that an ESP-IDF build needs is here"),
+    ],
+)
+def test_doctors_last_line_says_only_what_was_looked_at(
+    cli: Cli, fake: FakeOrchestrator, checks: list[Check], code: int, last: str
+) -> None:
+    """Issue. Of a host that is gone, or a port that is not there, it must not say that all is well."""
+    fake.checks = checks
+
+    result = cli("doctor")
+
+    assert (result.code, result.out.splitlines()[-1]) == (code, last)
 
 
 def test_doctor_of_a_server_looks_at_its_boards(cli: Cli, fake: FakeOrchestrator) -> None:

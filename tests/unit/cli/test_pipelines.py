@@ -76,6 +76,15 @@ def test_a_dry_run_as_json_has_the_plan_and_the_graph(cli: Cli, fake: FakeOrches
     assert plan["mermaid"].startswith("flowchart LR")
 
 
+def test_a_dry_run_says_that_a_board_is_overwritten(cli: Cli, file: Path) -> None:
+    """Issue. In words, and for programs."""
+    file.write_text("pipeline: {name: p, stages: [{name: flash, uses: idf.flash}]}")
+    note = "note: flash: overwrites the connected board, and asks before the pipeline starts"
+
+    assert cli("run", str(file), "--dry-run").err.startswith(f"{note}\nnothing was started")
+    assert json.loads(cli("run", str(file), "--dry-run", "--json").out)["notes"] == [note]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

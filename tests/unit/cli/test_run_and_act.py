@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from mcp_server.errors import EnvironmentMissing
-from mcp_server.model import Progress, Verdict
-from tests.unit.cli.builders import FakeOrchestrator, build, failed_stage, half_done, stage, view
+from mcp_server.model import Diagnosis, Diagnostic, Plan, Progress, Verdict
+from tests.unit.cli.builders import FakeOrchestrator, build, failed_stage, half_done, spec, stage, view
 from tests.unit.cli.conftest import Cli
 
 
@@ -29,7 +29,7 @@ def test_a_failed_build_is_1_with_its_verdict_on_stdout_and_the_rest_on_stderr(
         "build 42 started",
         "stage build: running on local",
         "stage build: 412/1043 Building C object esp-idf/main/app_main.c.obj",
-        "stage build: failed after 12 s; errors 1, warnings 3",
+        "stage build: failed after 12 s",
     ]
 
 
@@ -42,6 +42,42 @@ def test_a_successful_build_is_0(cli: Cli, fake: FakeOrchestrator) -> None:
     assert result.code == 0
     assert result.out.startswith("build 42 succeeded")
     assert "run: SELF TEST PASSED" in result.out
+
+
+def test_what_a_build_came_to_is_said_once(cli: Cli, fake: FakeOrchestrator) -> None:
+    """Issue. In a pipe the last progress line and the report, with its last lines, said the same three times."""
+    said = "I (1123) greenhouse: 26.5 C, valve closed"
+    summary = f"not printed in 2 s: 'ready'; the last line: {said!r}"
+    verdict = Verdict(result="timeout", summary=summary, details={"last_lines": ["I (81) greenhouse: boot", said]})
+    boot = stage("boot", "failed", kind="idf.boot", reason="exit", exit_code=0, verdict=verdict)
+    plan = Plan(stages=(spec("flash", "idf.flash"), spec("boot", "idf.boot", "flash")))
+    flashed = stage("flash", "success", kind="idf.flash", verdict=Verdict(result="pass", summary="3 images verified"))
+    fake.views = [
+        view(build(plan=plan), flashed),
+        view(build(plan=plan), flashed, boot),
+        view(build(status="failed", plan=plan), flashed, boot),
+    ]
+
+    result = cli("run")
+
+    assert [(result.out + result.err).count(text) for text in (said, "ready", "boot failed")] == [1, 1, 1]
+    assert result.err.splitlines()[1:] == ["stage flash: success after 12 s", "stage boot: failed after 12 s"]
+    assert "flash success 12 s · boot failed\n" in result.out
+
+
+def test_a_report_is_folded_in_a_pipe_except_what_is_to_be_copied(cli: Cli, fake: FakeOrchestrator) -> None:
+    """Issue. 80 columns; a compiler's message, a source line and a folder stay whole, as programs read them."""
+    words = "m" + " word" * 30
+    message = Diagnostic(severity="error", kind="gcc", file="main/a.c", line=8, column=9, message=words, source="x")
+    summary = "the firmware did not start: " + "why it did not " * 6
+    diagnosis = Diagnosis(errors=(message,), error_count=1)
+    wide = stage("build", "failed", exit_code=1, verdict=Verdict(result="fail", summary=summary, diagnosis=diagnosis))
+    fake.views = [view(build(status="failed", plan=Plan(stages=(spec("build"),))), wide)]
+
+    lines = cli("run").out.splitlines()
+
+    assert [line[:17] for line in lines if len(line) > 80] == ["main/a.c:8:9 erro"]
+    assert len([line for line in lines if "why it did not" in line]) == 2
 
 
 def test_it_can_be_emulated_and_flashed_after_the_build(cli: Cli, fake: FakeOrchestrator) -> None:

@@ -78,13 +78,18 @@ def test_long_names_that_differ_have_different_keys() -> None:
     assert safe("x" * 300) != safe("x" * 301)
 
 
+HERE = ("localhost", "LocalHost.", "127.0.0.1", "[::1]", "[0:0::1]", "[::ffff:127.0.0.1]")
+
+
 @pytest.mark.parametrize(
     ("url", "key"),
     [
         ("rfc2217://lab-pi:4000", "rfc2217-lab-pi-4000"),
         ("rfc2217://LAB-pi:4000?ign_set_control", "rfc2217-lab-pi-4000"),
         ("socket://192.168.1.50:5555", "socket-192.168.1.50-5555"),
-        ("socket://[::1]:5555/", "socket---1-5555"),
+        ("socket://[fe80::0:1]:5555/", "socket-fe80--1-5555"),
+        ("rfc2217://lab-pi.:4000?timeout=7&poll_modem", "rfc2217-lab-pi-4000"),
+        *((f"SOCKET://{place}:05555", "socket-localhost-5555") for place in HERE),
     ],
 )
 def test_urls_have_a_key_of_their_place(url: str, key: str) -> None:
@@ -118,6 +123,34 @@ def test_other_urls_are_refused_with_what_is_right(url: str) -> None:
         port_of_url(url)
     assert len(str(error.value)) < 250
     assert str(error.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "rfc2217://user:HIDDEN@lab:1",
+        "rfc2217://HIDDEN@lab:1",
+        "rfc2217://user:HIDDEN@lab",
+        "socket://user:HIDDEN@[::1:5",
+        "http://user:HIDDEN@lab:80",
+        "HIDDEN://user:HIDDEN@lab:80",
+        "socket://lab:1?token=HIDDEN",
+        "socket://lab:1?HIDDEN",
+        "socket://lab:1?ign_set_control",
+        "rfc2217://lab:1?ign_set_control&key=HIDDEN",
+        "rfc2217://lab:1?ign_set_control=HIDDEN",
+        "rfc2217://lab:1?timeout=HIDDEN",
+        "rfc2217://lab:1?logging=debug",
+        "rfc2217://lab:1#HIDDEN",
+        "rfc2217://lab:HIDDEN/",
+        "rfc2217://lab:1/HIDDEN",
+    ],
+)
+def test_what_may_be_a_secret_in_an_url_is_refused_and_not_repeated(url: str) -> None:
+    """Ours: an URL stands in logs, in the database and in answers."""
+    with pytest.raises(BadInput, match=r"^port: .*rfc2217://HOST:PORT or socket://HOST:PORT") as error:
+        port_of_url(url)
+    assert "HIDDEN" not in str(error.value).upper()
 
 
 def test_a_port_named_by_a_link_is_the_listed_one() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mcp_server.errors import EnvironmentMissing
-from mcp_server.idf.board import Board, BoardError, Reason, parse_board, read_board, trouble_of
+from mcp_server.idf.board import Board, BoardError, parse_board, read_board, trouble_of
 
 SECURITY = """esptool v5.6.0
 Serial port /dev/ttyUSB0:
@@ -133,66 +133,80 @@ def test_esptool_4_is_understood() -> None:
         (
             f"{FATAL}Failed to connect to ESP32: Wrong boot mode detected (0x13)! The chip needs to "
             "be in download mode.",
-            "no_download_mode",
+            "no_boot_mode",
             "the chip started its firmware, not its loader (boot mode 0x13)",
         ),
         (
             f"{FATAL}Failed to connect to Espressif device: Invalid head of packet (0x45): Possible serial noise or "
             "corruption.",
-            "no_download_mode",
+            "no_boot_mode",
             "the chip runs its firmware and did not enter its loader",
         ),
         (
             f"{FATAL}Failed to connect to Espressif device: Invalid head of packet (0xF8): Possible serial noise or "
             "corruption.",
             "garbage",
-            "what the chip answers cannot be read",
+            "what the chip answers on /dev/ttyUSB0 cannot be read",
         ),
-        (f"{FATAL}Failed to connect to Espressif device: No serial data received.", "silent", "the chip says nothing"),
+        (
+            f"{FATAL}Failed to connect to Espressif device: No serial data received.",
+            "no_answer",
+            "no chip answers on /dev/ttyUSB0",
+        ),
         (
             f"{FATAL}Failed to connect to ESP32-C3: Download mode successfully detected, but getting no sync reply: "
             "The serial TX path seems to be down.",
-            "silent",
-            "the chip is in download mode, but its answers do not arrive",
+            "no_answer",
+            "the chip is in download mode, but does not hear /dev/ttyUSB0",
         ),
         (
             f"{FATAL}Could not open /dev/ttyUSB0, the port is busy or doesn't exist.\n([Errno 2] could not open port "
             "/dev/ttyUSB0: [Errno 2] No such file or directory: '/dev/ttyUSB0')",
-            "not_there",
-            "the port is not there",
+            "no_port",
+            "/dev/ttyUSB0 is not there",
         ),
         (
             f"{FATAL}Could not open /dev/ttyUSB0, the port is busy or doesn't exist.\n([Errno 13] could not open port "
             "/dev/ttyUSB0: [Errno 13] Permission denied: '/dev/ttyUSB0')",
-            "not_permitted",
-            "this user may not open the port",
+            "permission",
+            "/dev/ttyUSB0 may not be opened by this user",
         ),
         (
             f"{FATAL}Could not open /dev/ttyUSB0, the port is busy or doesn't exist.\n([Errno 11] Could not "
             "exclusively lock port /dev/ttyUSB0: [Errno 11] Resource temporarily unavailable)",
             "port_busy",
-            "another program has the port open",
+            "/dev/ttyUSB0 is open in another program",
         ),
         (
             "ERROR: A serial exception error occurred: device reports readiness to read but returned no data (device "
             "disconnected or multiple access on port?)",
-            "gone",
-            "the port vanished while it was used",
+            "port_gone",
+            "/dev/ttyUSB0 vanished while it was used",
         ),
-        ("\nA fatal error occurred: The chip stopped responding.", "garbage", "what the chip answers cannot be read"),
+        (
+            f"{FATAL}Could not open socket://127.0.0.1:9, the port is busy or doesn't exist.\n(Could not open port "
+            "socket://127.0.0.1:9: [Errno 111] Connection refused)",
+            "unreachable",
+            "nothing answers at /dev/ttyUSB0",
+        ),
+        (
+            "\nA fatal error occurred: The chip stopped responding.",
+            "garbage",
+            "what the chip answers on /dev/ttyUSB0 cannot be read",
+        ),
         (
             f"{FATAL}This chip is ESP32-C3, not ESP32. Wrong chip argument?",
             "wrong_chip",
-            "the chip is another than the one named",
+            "the board has an ESP32-C3, the build is for ESP32",
         ),
         ("Traceback …\nValueError: strange", "unknown", "esptool says: ValueError: strange"),
         ("", "unknown", "esptool says: nothing"),
     ],
 )
-def test_each_failure_has_its_reason(output: str, reason: Reason, sentence: str) -> None:
+def test_each_failure_has_its_reason(output: str, reason: str, sentence: str) -> None:
     """Issue: no boot mode, busy, not there, garbage; each with what to do."""
-    trouble = trouble_of(output)
-    assert (trouble.reason, trouble.sentence) == (reason, sentence)
+    trouble = trouble_of(output, "/dev/ttyUSB0")
+    assert (trouble.name, trouble.sentence) == (reason, sentence)
     assert trouble.mend
 
 
@@ -210,9 +224,9 @@ class Stand:
 async def test_a_board_that_cannot_be_reached_is_asked_once() -> None:
     """Ours. Each try takes seconds and resets the board."""
     runner = Stand(get_security_info=(2, "", f"{FATAL}Failed to connect to Espressif device: No serial data received."))
-    with pytest.raises(BoardError, match=r"^/dev/ttyUSB0: the chip says nothing: hold BOOT, press RESET") as error:
+    with pytest.raises(BoardError, match=r"^no chip answers on /dev/ttyUSB0: hold BOOT, press RESET") as error:
         await read_board(["esptool"], "/dev/ttyUSB0", {}, runner=runner)
-    assert (error.value.reason, runner.asked) == ("silent", ["get-security-info"])
+    assert (error.value.reason, runner.asked) == ("no_answer", ["get-security-info"])
 
 
 async def test_a_chip_without_security_info_is_read_all_the_same() -> None:

@@ -55,6 +55,16 @@ async def test_all_is_well(client: dict[str, str], project: Path, installation: 
     assert found["compiler for esp32c3"].status == "ok"
 
 
+async def test_a_folder_that_nobody_named_need_be_no_project(client: dict[str, str], tmp_path: Path) -> None:
+    """Issue. One that was named is a failure."""
+    folder = tmp_path / "plain"
+    folder.mkdir()
+    config = load_config(client)
+    where = [check for check in await examine(config, client, folder, named=False) if check.name == "project"]
+    assert where == [Check(name="project", status="ok", found=f"none was named, and {folder} is no ESP-IDF project")]
+    assert (await checks(client, folder))["project"].status == "fail"
+
+
 async def test_without_esp_idf_a_build_cannot_start(client: dict[str, str]) -> None:
     """Ours: what is absent, and what brings it."""
     del client["IDF_PATH"]
@@ -205,3 +215,18 @@ async def test_demo_needs_no_esp_idf(client: dict[str, str], project: Path) -> N
     found = await checks(client, project)
     assert found["ESP-IDF"].found == "no ESP-IDF was found: the demo's simulated one is used"
     assert [check.name for check in found.values() if check.status == "fail"] == []
+
+
+@pytest.mark.parametrize("usable", [True, False])
+async def test_demo_with_a_named_esp_idf_that_fails_is_a_failure(
+    client: dict[str, str], project: Path, installation: Installation, usable: bool
+) -> None:
+    """Issue. It is not replaced by the simulated one, so it must not be said to be."""
+    (project / ".build-orchestrator-demo").write_text("")
+    if usable:
+        (installation.path / "tools" / "idf_tools.py").write_text("import sys; sys.exit('ERROR: no good')")
+    else:
+        (installation.path / "tools" / "idf.py").unlink()
+    check = (await checks(client, project))["ESP-IDF"]
+    assert check.status == "fail"
+    assert "simulated" not in check.found

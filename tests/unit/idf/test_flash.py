@@ -4,14 +4,18 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from mcp_server.engine.stages.base import StageContext
+from mcp_server.engine.stages.idf_flash import IdfFlash
 from mcp_server.errors import BadInput, Conflict, NotFound, OrchestratorError
-from mcp_server.idf.flash import Image, plan_flash
+from mcp_server.hosts.base import Exit, ExitReason
+from mcp_server.idf.flash import Image, check_sizes, plan_flash
 from mcp_server.idf.flash_log import Board, FlashLog, cause_of
-from mcp_server.model import Artifact
+from mcp_server.model import Artifact, Stage, StageStatus
 from tests.support.flashable import lay_out, program, recorded
 
 RECORDED = Path(__file__).parents[2] / "fixtures" / "flash"
@@ -21,6 +25,9 @@ IMAGES = (
     Image("door-lock.bin", 0x10000, 60048),
 )
 """Those of the recorded runs."""
+
+RESOLVED = {"port": "/dev/ttyUSB0", "described": "/dev/ttyUSB0 (CP2102)", "target": "esp32c3"}
+"""What a worker of the first version left of a flash."""
 
 
 @pytest.fixture
@@ -44,7 +51,7 @@ async def refusal(build_dir: Path, artifacts: Sequence[Artifact] | None = None, 
     """Why nothing of this is flashed."""
     with pytest.raises(OrchestratorError) as error:
         plan_flash(build_dir, await recorded(build_dir) if artifacts is None else artifacts, **how)
-    assert "\n" not in str(error.value)
+    assert str(error.value).isprintable()
     return str(error.value)
 
 
@@ -144,6 +151,13 @@ async def test_an_image_outside_the_build_directory_is_refused(build_dir: Path, 
     assert "'link.bin' lies outside the build directory: it is not flashed" in await refusal(build_dir)
 
 
+async def test_a_path_that_only_ends_in_the_build_directory_is_refused(build_dir: Path) -> None:
+    """Ours. Images are copied by their paths, and the copies are written."""
+    for path in (str(build_dir / "door-lock.bin"), "bootloader/../../build/door-lock.bin"):
+        change(build_dir, flash_files={"0x10000": path})
+        assert "should be a path below the build directory" in await refusal(build_dir)
+
+
 async def test_images_that_overlap_or_do_not_fit_are_refused_before_the_board_is_asked(build_dir: Path) -> None:
     """Issue. A sector is erased whole, so two images cannot share one."""
     app, table = "door-lock.bin", "partition_table/partition-table.bin"
@@ -153,6 +167,25 @@ async def test_images_that_overlap_or_do_not_fit_are_refused_before_the_board_is
     assert "share a sector of the flash" in await refusal(build_dir)
     change(build_dir, flash_files={"0x1ff000": app})
     assert "does not fit: the build is for 2048 kB of flash" in await refusal(build_dir)
+
+
+@pytest.mark.parametrize("settings", [["--flash-size", "2MB"], ["--flash-size", "keep"]])
+async def test_a_file_that_is_far_too_large_is_refused_before_it_is_read(
+    build_dir: Path, settings: Sequence[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ours. To hash 6 GB takes half a minute; its size is known at once."""
+    images = [one for one in await recorded(build_dir) if one.offset]
+    images[-1] = images[-1].model_copy(update={"size": 6 << 30})
+    os.truncate(build_dir / "door-lock.bin", 6 << 30)
+    change(build_dir, write_flash_args=settings)
+
+    def read_it(_dir: Path, _artifact: Artifact) -> str:
+        pytest.fail("it was read")
+
+    monkeypatch.setattr("mcp_server.idf.flash.unchanged", read_it)
+    assert "door-lock.bin (6442450944 bytes at 0x10000) does not fit" in await refusal(build_dir, images)
+    with pytest.raises(Conflict, match="does not fit"):
+        check_sizes(build_dir)
 
 
 async def test_encrypted_builds_are_flashed_only_when_asked(build_dir: Path) -> None:
@@ -178,6 +211,12 @@ async def test_encrypted_builds_are_flashed_only_when_asked(build_dir: Path) -> 
         ({"write_flash_args": ["--flash-mode", "dio; reboot"]}, "is no value for it"),
         ({"flash_files": {}}, "lists nothing to be flashed"),
         ({"flash_files": {"here": "door-lock.bin"}}, "is garbled near 'here'"),
+        ({"flash_files": {"010": "door-lock.bin"}}, "is garbled near '010'"),
+        ({"flash_files": {"0x20000": "\x1b[31m.bin"}}, "has a backslash or control character: rename it"),
+        ({"flash_files": {"0x20000": "\x9b31m.bin"}}, "has a backslash or control character: rename it"),
+        ({"flash_files": {"0x20000": "\u202egnp.bin"}}, "has a backslash or control character: rename it"),
+        ({"extra_esptool_args": {"chip": "esp32c3", "before": "--trace"}}, "before '--trace' in flasher_args.json is"),
+        ({"extra_esptool_args": {"chip": "esp32c3", "after": "-h"}}, "is no way of resetting"),
         ({"extra_esptool_args": {"chip": "linux"}}, "is not flashed"),
         ({"extra_esptool_args": {"chip": "--port"}}, "names no chip"),
         ({"extra_esptool_args": {"chip": "esp32c3", "before": "rm -rf"}}, "is no way of resetting"),
@@ -213,9 +252,11 @@ async def test_no_images_and_odd_names_are_refused(build_dir: Path) -> None:
     """Ours. A newline would add lines to the list of hashes that the job checks."""
     with pytest.raises(NotFound, match="left nothing to be flashed"):
         plan_flash(build_dir, [])
-    odd = Artifact(path="a\nb.bin", size=1, sha256="0" * 64, offset="0x0")
-    with pytest.raises(BadInput, match="backslash or control character"):
-        plan_flash(build_dir, [odd])
+    for name in ("a\nb.bin", "a\x1b[31m.bin", "a\x9bK.bin", "a\u202eb.bin", "a\u2028b.bin", "\udcff.bin", "a\\b.bin"):
+        odd = Artifact(path=name, size=1, sha256="0" * 64, offset="0x0")
+        with pytest.raises(BadInput, match="backslash or control character") as refused:
+            plan_flash(build_dir, [odd])
+        assert str(refused.value).isprintable()
     empty = Artifact(path="door-lock.bin", size=0, sha256="0" * 64, offset="0x10000")
     with pytest.raises(Conflict, match="is empty: build again"):
         plan_flash(build_dir, [empty])
@@ -245,7 +286,7 @@ def test_every_verified_hash_counts_for_its_image(name: str) -> None:
         ("busy", "port_busy", Board.UNTOUCHED, False),
         ("encrypt-refused", "flash_encryption", Board.UNTOUCHED, False),
         ("encrypted-release", "flash_encryption", Board.UNTOUCHED, False),
-        ("garbage", "no_boot_mode", Board.UNTOUCHED, False),
+        ("garbage", "garbage", Board.UNTOUCHED, False),
         ("md5", "md5", Board.UNVERIFIED, True),
         ("no-answer", "no_answer", Board.UNTOUCHED, False),
         ("no-boot-mode", "no_boot_mode", Board.UNTOUCHED, False),
@@ -289,6 +330,89 @@ def test_errors_that_no_recording_has_are_known_too(error: str, cause: str, word
     assert words in found.sentence
 
 
+@pytest.mark.parametrize("why", ["[Errno 111] Connection refused", "timed out", "[Errno -2] Name or service not known"])
+@pytest.mark.parametrize("port", ["socket://127.0.0.1:9", "rfc2217://lab:9"])
+def test_a_serial_server_that_does_not_answer_is_not_called_busy(port: str, why: str) -> None:
+    """Issue. esptool says of every port that it is busy or does not exist."""
+    log = FlashLog(IMAGES)
+    busy = f"Could not open {port}, the port is busy or doesn't exist.\n(Could not open port {port}: {why})\n\n"
+    log.feed(f"esptool v5.6.0\n\nERROR: A fatal error occurred: {busy}".encode())
+    found = cause_of(log, port)
+    assert (found.name, found.sentence) == (
+        "unreachable",
+        f"nothing answers at {port}: start the serial server there, or check host and port",
+    )
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Could not configure port: (5, 'Input/output error')",
+        "[Errno 5] Input/output error",
+        "socket disconnected",
+        "device reports readiness to read but returned no data (device disconnected or multiple access on port?)",
+    ],
+)
+def test_a_port_that_was_lost_in_mid_write_is_gone_however_it_is_said(said: str) -> None:
+    """Ours. A port that came back may be gone again while it is opened."""
+    log = FlashLog(IMAGES)
+    text = (RECORDED / "vanished.txt").read_text()
+    log.feed(f"{text[: text.index('Hard resetting')]}ERROR: A serial exception error occurred: {said}\n".encode())
+    assert cause_of(log, "/dev/ttyUSB0").name == "port_gone"
+
+
+def test_a_first_block_that_cannot_be_written_is_no_failed_erase() -> None:
+    """Ours. esptool prints nothing between the two."""
+    log = FlashLog(IMAGES)
+    text = (RECORDED / "write-fails.txt").read_text()
+    log.feed((text[: text.index("Writing at 0x00014000")] + text[text.index("ERROR:") :]).encode())
+    assert cause_of(log, "/dev/ttyUSB0").sentence.startswith("writing door-lock.bin failed: Failed to write")
+
+
+@pytest.mark.parametrize("name", ["write-fails", "no-stub", "erase-all"])
+def test_a_write_is_not_called_an_erase(name: str) -> None:
+    """Ours. The loader erases as it writes, the chip's own at once before it; of an erased flash nothing is said."""
+    log, doing = FlashLog(IMAGES), dict[str, str]()
+    for line in (RECORDED / f"{name}.txt").read_text().splitlines():
+        log.feed(f"{line}\n".encode())
+        doing[line.partition(" 0x")[0]] = log.doing
+    during = {line: did for line, did in doing.items() if line.startswith(("Flash will", "Erasing flash.", "Took"))}
+    writing = "writing door-lock.bin"
+    assert (
+        during
+        == {
+            "write-fails": {"Flash will be erased from": writing},
+            "no-stub": {
+                "Flash will be erased from": writing,
+                "Erasing flash...": "erasing room for door-lock.bin",
+                "Took 0.00s to erase flash block.": writing,
+            },
+            "erase-all": {},
+        }[name]
+    )
+    assert name != "erase-all" or doing["Writing 'door-lock.bin' at"] == writing
+
+
+def test_a_loader_that_does_not_fit_in_the_chips_memory_is_no_write_to_the_flash() -> None:
+    """Ours. It is done without the next time."""
+    log = FlashLog(IMAGES)
+    text = (RECORDED / "ok.txt").read_text()
+    error = "ERROR: A fatal error occurred: Failed to write to target RAM (result was 0105: Operation timed out)\n"
+    log.feed((text[: text.index("Running stub")] + error).encode())
+    found = cause_of(log, "/dev/ttyUSB0")
+    assert log.board is Board.UNTOUCHED
+    assert found.sentence.startswith("starting esptool's loader on the chip failed: Failed to write to target RAM")
+    assert found.again
+
+
+def test_an_image_that_was_only_announced_is_not_said_to_be_written() -> None:
+    """Ours. esptool says `Writing` while it still looks at the file."""
+    log = FlashLog(IMAGES)
+    text = (RECORDED / "ok.txt").read_text()
+    log.feed(text[: text.index("Flash parameters set")].encode())
+    assert (log.doing, log.board) == ("reading bootloader.bin", Board.UNTOUCHED)
+
+
 def test_what_was_written_in_secure_download_mode_is_not_called_verified() -> None:
     """Issue."""
     log = read("secure-download")
@@ -307,6 +431,80 @@ def test_output_in_pieces_means_the_same(size: int) -> None:
     log.close()
     assert log.details() == whole.details()
     assert done == sorted(done)
+
+
+def test_silence_is_bounded_from_esptools_first_word_on_but_for_an_erase_of_the_whole_flash() -> None:
+    """Issue. A loader that does not start never says so; what is done to a large image takes long."""
+    text = "build-orchestrator: locked by another job\n" + (RECORDED / "erase-all.txt").read_text()
+    waits: dict[str, float | None] = {}
+    for size in (60_048, 3 << 20):
+        log = FlashLog((*IMAGES[:2], Image("door-lock.bin", 0x10000, size)))
+        for line in text.splitlines():
+            log.feed(f"{line}\n".encode())
+            waits[line] = log.patience_s
+    assert [line for line, wait in waits.items() if wait is None] == [
+        "build-orchestrator: locked by another job",
+        "Erasing flash memory (this may take a while)...",
+    ]
+    assert waits["Running stub flasher..."] == 15
+    assert waits["Stub flasher running."] == 60
+    assert waits["Writing 'door-lock.bin' at 0x00010000..."] == 60 + 3 * 40
+
+
+@pytest.mark.parametrize(
+    ("until", "cause", "again", "summary"),
+    [
+        ("Connected to", "stalled", False, "esptool said nothing for 60 s while connecting; the board was not touched"),
+        (
+            "Stub flasher running",
+            "stub",
+            True,
+            "esptool's loader said nothing for 15 s after its start on the chip; the board was not touched",
+        ),
+        (
+            "Writing at 0x00018000",
+            "stalled",
+            True,
+            "esptool said nothing for 60 s while writing door-lock.bin; "
+            "the board is partly written: do not trust what it runs until it was flashed again",
+        ),
+    ],
+)
+async def test_a_silence_has_a_verdict_and_another_attempt_where_that_may_mend_it(
+    until: str, cause: str, again: bool, summary: str
+) -> None:
+    """Issue. The job was ended because of that: it was not cancelled."""
+    log = FlashLog(IMAGES)
+    text = (RECORDED / "ok.txt").read_text()
+    log.feed(text[: text.index(until)].encode())
+    log.give_up()
+    assert log.decided
+    stage = Stage(build=1, stage="flash", kind="idf.flash", host="local", status=StageStatus.RUNNING, resolved=RESOLVED)
+    context = cast("StageContext", SimpleNamespace(stage=stage, previous=()))
+    verdict = await IdfFlash().finish(context, Exit(ExitReason.CANCELLED, 143), log)
+    assert (verdict.result, verdict.details["cause"], verdict.details.get("again", False)) == ("fail", cause, again)
+    assert verdict.summary == summary
+    assert verdict.details["last_lines"] == []  # they tell nothing more
+
+
+@pytest.mark.parametrize(
+    ("until", "code", "summary"),
+    [
+        ("Flash will be erased", 1, "esptool ended without a word while reading bootloader.bin; the board was not"),
+        ("Hard resetting", 0, ""),
+    ],
+)
+async def test_only_a_failure_of_unknown_cause_has_its_last_lines_shown(until: str, code: int, summary: str) -> None:
+    """Ours."""
+    log = FlashLog(IMAGES)
+    text = (RECORDED / "ok.txt").read_text()
+    log.feed(text[: text.index(until)].encode())
+    stage = Stage(build=1, stage="flash", kind="idf.flash", host="local", status=StageStatus.RUNNING, resolved=RESOLVED)
+    context = cast("StageContext", SimpleNamespace(stage=stage, previous=()))
+    verdict = await IdfFlash().finish(context, Exit(ExitReason.EXIT, code), log)
+    assert (verdict.result == "pass") is (not summary)
+    assert verdict.summary.startswith(summary)
+    assert "last_lines" not in verdict.details
 
 
 def test_progress_is_that_of_all_images_with_the_name_of_the_one_at_work() -> None:

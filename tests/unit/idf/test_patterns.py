@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mcp_server.errors import BadInput
 from mcp_server.idf.firmware_log import FirmwareLog
-from mcp_server.idf.patterns import MAX_PATTERN_CHARS, MAX_PATTERNS, PATIENCE, compile_patterns
+from mcp_server.idf.patterns import MAX_CASELESS_CHARS, MAX_PATTERN_CHARS, MAX_PATTERNS, PATIENCE, compile_patterns
 from mcp_server.idf.verdict import judge
 
 MAX_FEED_S = 0.05  # the worker's loop may not be held for longer
@@ -26,11 +26,21 @@ EXPLODING = (r"(a+)+$b", r"(a|aa)+$b", r"(a+)+b|\d", r"(?>a+)b", r"((a{1,99}){1,
         ("", "empty pattern"),
         ("ready\n", "has a line end"),
         ("a" * (MAX_PATTERN_CHARS + 1), f"{MAX_PATTERN_CHARS} at most"),
-        ("(?:" * 20 + "a" + "){1,9}" * 20, "repeats groups within repeated groups"),
-        ("(" * 60 + "a|b" + ")+" * 60, "repeats groups within repeated groups"),
-        ("(?:" * 20 + r"[)]\)a" + ") +" * 20, "repeats groups within repeated groups"),
-        ("(?:" * 20 + "a" + ")(?#)+" * 20, "repeats groups within repeated groups"),
+        ("(?:" * 20 + "a" + "){1,9}" * 20, "repeats too much"),
+        ("(" * 60 + "a|b" + ")+" * 60, "repeats too much"),
+        ("(?:" * 20 + r"[)]\)a" + ") +" * 20, "repeats too much"),
+        ("(?:" * 20 + "a" + ")(?#)+" * 20, "repeats too much"),
+        ("(?:" * 20 + "[\\](]a" + ")+" * 20, "repeats too much"),
+        ("a{4000000000}", "repeats too much"),
+        ("(?x) a {60000}", "repeats too much"),
+        ("(?:a{600}){600}", "repeats too much"),
+        ("(?:(?:a|b){60,}){60,90}?", "repeats too much"),
+        ("(?:a{600}[\\](]){600}", "repeats too much"),
+        ("(?i)" + "a" * MAX_CASELESS_CHARS, "ignores case with 254 letters"),
+        ("(?ms-x:(?si:" + "a" * MAX_CASELESS_CHARS + "))", "ignores case with"),
         (r"(?R)?a", "no regular expression"),
+        (r"(?#[-ä)(?R)?(?#])a", "no regular expression"),
+        (r"[ä-a]", "no regular expression"),
         ("(?:ready){e<=2}", "write"),
         ("(" * 499 + "a" + ")" * 499, "nested too deeply"),
     ],
@@ -51,6 +61,36 @@ def test_pattern_that_would_grow_when_compiled_is_refused_at_once() -> None:
         with pytest.raises(BadInput):
             compile_patterns("expect", [("(?:" * depth + "word" * 10 + ")+" * depth)[:1000]])
     assert time.thread_time() - started < 1
+
+
+@pytest.mark.parametrize("flag", ["", "(?i)"])
+def test_sets_of_all_letters_cost_little(flag: str) -> None:
+    """Ours. `re` goes through every letter of a range: these took 9 s."""
+    wide = [r"[\x00-\U0010ffff]", "[\x01-\U0010fffe]", "[^a-\U0010fffe]", "[가-힣]", r"[\N{DEGREE SIGN}-\uffff]"]
+    room = MAX_CASELESS_CHARS - len(flag)
+
+    started = time.thread_time()
+    for one in wide:
+        (pattern,) = compile_patterns("expect", [flag + one * (room // len(one))])
+        assert not pattern.search("a" * 200) or one not in wide[2:]
+    assert time.thread_time() - started < 0.3
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "a{0,4000000000}b",
+        "(?:a?){60}a{500}",
+        "(?i)" + "a" * 240,
+        "(?:" + "|".join("a" * n for n in range(1, 40)) + ")+z",
+    ],
+)
+def test_no_pattern_that_is_taken_costs_much_at_its_first_search(pattern: str) -> None:
+    """Ours. The search has a time limit, but what is prepared ahead of it has none."""
+    started = time.thread_time()
+    (compiled,) = compile_patterns("expect", [pattern])
+    compiled.search("a" * 4095 + "b")
+    assert time.thread_time() - started < MAX_FEED_S
 
 
 @pytest.mark.parametrize(
@@ -85,8 +125,12 @@ def test_what_re_takes_is_taken() -> None:
         r"(?P<w>\w)(?P=w)\b",
         r"\bup\Z",
         "[[a]b",
+        r"sha [0-9a-f]{64}$",
+        r"^(?:[0-9A-F]{2} ){16}\|",
+        r"(?i)[]\]]\{9999}[가-힣]+",
     ]
     lines = ['{"id":  7}', "aabcabcdd", "ready", "t: 42", "all done", "fell", "is up", "[b"]
+    lines += ["sha " + "0f" * 32, "0A " * 16 + "|", "]{9999}온도"]
 
     assert [pattern.search(line) for pattern, line in zip(compile_patterns("expect", wanted), lines, strict=True)] == (
         [True] * len(wanted)

@@ -2,6 +2,7 @@
 
 import json
 import random
+from typing import Literal
 
 import pytest
 
@@ -192,10 +193,37 @@ def test_endless_boot_loop_fails() -> None:
 
 def test_firmware_that_restarts_itself_is_no_boot_loop() -> None:
     """Ours. ESP-IDF's hello_world restarts every 10 s by design."""
-    verdict = watched(BOOT.replace(b"0x1 (POWERON)", b"0xc (RTC_SW_CPU_RST)") * 6, end=TIMEOUT)
+    log = FirmwareLog()
+    log.feed(BOOT.replace(b"0x1 (POWERON)", b"0xc (RTC_SW_CPU_RST)") * 6)
+    verdict = judge(log, TIMEOUT, watched_s=60)
 
     assert verdict.result == "pass"
     assert "it restarted 5 times" in verdict.summary
+
+
+@pytest.mark.parametrize("reason", [b"0xc (RTC_SW_CPU_RST)", b"0x3 (RTC_SW_SYS_RST)", b"0x1 (POWERON)"])
+@pytest.mark.parametrize("expect", [(), ("never printed",)])
+@pytest.mark.parametrize("ran", ["board", "emulator"])
+def test_endless_restarts_are_a_boot_loop_however_well_each_boot_looks(
+    reason: bytes, expect: tuple[str, ...], ran: Literal["board", "emulator"]
+) -> None:
+    """Ours. One every second, without a panic: app_main was reached each time."""
+    log = FirmwareLog(expect)
+    log.feed(BOOT.replace(b"0x1 (POWERON)", reason) * 10)
+    verdict = judge(log, TIMEOUT, ran=ran, watched_s=10)
+
+    assert verdict.result == "fail"
+    assert verdict.summary.startswith("boot loop: it restarted 9 times in 10 s, and nothing says why")
+
+
+@pytest.mark.parametrize("reason", [b"0x3 (RTC_SW_SYS_RST)", b"0x7 (TG0WDT_SYS_RST)"])
+def test_boot_loop_of_a_wrong_header_says_what_may_be_the_cause(reason: bytes) -> None:
+    """Ours. With flash encryption in development mode a plain image is written without a word, and never boots."""
+    verdict = watched((b"rst:%s,boot:0xc (SPI_FAST_FLASH_BOOT)\ninvalid header: 0x3f2a91c4\n" % reason) * 6)
+
+    assert verdict.result == "fail"
+    assert "it was written elsewhere" in verdict.summary
+    assert "flash encryption on" in verdict.summary
 
 
 def test_passed_tests_pass_without_a_wish() -> None:
@@ -267,6 +295,37 @@ def test_unfinished_tests_are_a_timeout() -> None:
 def test_tests_that_were_all_ignored_are_no_pass() -> None:
     """Issue. Nothing was tested."""
     assert watched(b"main/t.c:3:a:IGNORE\n1 Tests 0 Failures 1 Ignored\nOK\n").result == "unknown"
+
+
+@pytest.mark.parametrize("expect", [(), ("0 Failures",)])
+@pytest.mark.parametrize(
+    "summary",
+    [b"0 Tests 0 Failures 0 Ignored", b"[==========] 0 tests from 0 test suites ran. (0 ms total)"],
+)
+def test_no_tests_are_no_pass(summary: bytes, expect: tuple[str, ...]) -> None:
+    """Ours. A filter that leaves none has no failures either."""
+    log = FirmwareLog(expect)
+    log.feed(STARTED + b"0 Failures\n" + summary + b"\nOK\n")
+    verdict = judge(log, ENDED, ran="program")
+
+    assert verdict.result == "unknown"
+    assert "no test was run" in verdict.summary
+
+
+def test_no_tests_of_one_filter_do_not_spoil_those_of_the_next() -> None:
+    """Ours. `unity_run_tests_by_tag` prints a summary a tag."""
+    assert watched(STARTED + b"0 Tests 0 Failures 0 Ignored\nOK\n" + TESTS % (b"PASS", 0, b"OK")).result == "pass"
+
+
+@pytest.mark.parametrize(
+    "line", [b"main/t.c:3:a:FAIL: Expected 1 Was 2", b"main/t.inline:3:a:FAIL", b"main/t.c:3:a:FAIL: " + b"x" * 1200]
+)
+def test_failed_test_that_the_summary_does_not_count_fails(line: bytes) -> None:
+    """Ours. A summary after a restart of the counters, or one that the firmware prints by itself."""
+    verdict = watched(STARTED + line + b"\n1 Tests 0 Failures 0 Ignored\nOK\n")
+
+    assert verdict.result == "fail"
+    assert verdict.summary.startswith("1 of 1 tests failed: a (main/t.")
 
 
 # -- how it ended ------------------------------------------------------------------------------------------------------

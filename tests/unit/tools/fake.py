@@ -360,7 +360,7 @@ class Fake:
         return replace(self.log_slice, stage=stage or self.log_slice.stage)
 
     async def doctor(
-        self, project: str | None = None, *, port: str | None = None, host: str = "local"
+        self, project: str | None = None, *, port: str | None = None, host: str = "local", named: bool = True
     ) -> Sequence[Check]:
-        self._note("doctor", project=project, port=port, host=host)
+        self._note("doctor", project=project, port=port, host=host, named=named)
         return self.checks

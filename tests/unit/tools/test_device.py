@@ -129,6 +129,36 @@ async def test_the_emulator_is_asked_the_same(client: Client, fake: Fake) -> Non
     }
 
 
+@pytest.mark.parametrize(
+    ("given", "taken"),
+    [
+        ("ready", ["ready"]),
+        ("[0-9]+ (ok|done), .*", ["[0-9]+ (ok|done), .*"]),  # a regex, whatever of JSON it looks like
+        ('["a", "b"]', ["a", "b"]),  # a list that a client sends as text
+        (["a"], ["a"]),
+        ("", []),
+        (None, []),
+    ],
+)
+async def test_a_bare_text_is_one_pattern(client: Client, fake: Fake, given: object, taken: list[str]) -> None:
+    """Issue. Models write expect="ready"; the schema says a list, and stays as short."""
+    asks: tuple[tuple[str, str, dict[str, object]], ...] = (
+        ("qemu_run", "emulate", {}),
+        ("idf_flash", "flash", {"confirm": True}),
+    )
+    for tool, called, more in asks:
+        text, is_error = await call(client, tool, project="/p", expect=given, fail_on=given, **more)
+        assert not is_error, text
+        asked = fake.called(called)
+        assert (asked["expect"], asked["fail_on"]) == (taken, taken)
+
+
+async def test_what_is_no_text_is_refused_in_a_sentence(client: Client, fake: Fake) -> None:
+    """interfaces: one sentence that names the argument."""
+    text, is_error = await call(client, "qemu_run", project="/p", expect=[7])
+    assert (text, is_error, fake.calls) == ("expect: 7 is not a list of texts", True, [])
+
+
 async def test_a_session_is_opened_read_on_and_closed(client: Client, fake: Fake) -> None:
     """Issue. What was waited for and did not come is an error; so is nothing else."""
     fake.reading = Reading(42, "[0.1] I (1) boot\n", open=True)

@@ -137,7 +137,10 @@ async def test_doctor_tells_what_is_missing(client: Client, fake: Fake) -> None:
         "1 problem: an ESP-IDF build could not start here; builds on other hosts are not affected\n"
         "ESP-IDF: none found\n  mend: git clone x\nfine: git 2.39"
     )
-    assert fake.called("doctor") == {"project": "/p", "port": "/dev/ttyUSB0", "host": "local"}
+    assert fake.called("doctor") == {"project": "/p", "port": "/dev/ttyUSB0", "host": "local", "named": True}
+
+    await call(client, "doctor")
+    assert fake.calls[-1][1]["named"] is False  # nobody said that this server's folder is a project
 
 
 async def test_doctor_of_another_host_tells_its_line_and_warnings(client: Client, fake: Fake) -> None:
@@ -148,4 +151,5 @@ async def test_doctor_of_another_host_tells_its_line_and_warnings(client: Client
 
     assert not is_error
     assert text.startswith("yocto-builder (yocto) · unreachable: no route · slots 0/3")
+    assert "all is well" not in text
     assert fake.called("look_at_hosts") == {"name": "yocto", "check": True}

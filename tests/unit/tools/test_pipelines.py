@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 from mcp import Client
 
-from mcp_server.config import Channel
+from mcp_server.config import Channel, Security
 from mcp_server.errors import PipelineError
 from mcp_server.model import BuildStatus, Diagnosis, Ending, Plan, Progress, StageSpec, StageStatus, Verdict
+from mcp_server.pipelines.pipeline import PipelineStage
 from tests.unit.tools.calls import call
 from tests.unit.tools.fake import (
     NOON,
@@ -135,6 +136,29 @@ async def test_a_dry_run_names_channels_that_nobody_set_up(client: Client, fake:
     text, _ = await call(client, "pipeline_run", path="/p/pipeline.yaml", dry_run=True)
 
     assert "note: notify: discrod is not in config.yaml's notifications: it is told nothing\nnothing was" in text
+
+
+@pytest.mark.parametrize(
+    ("allowed", "note"),
+    [
+        ("ask", "note: flash: overwrites /dev/ttyUSB0, and asks before the pipeline starts\nnothing was"),
+        ("always", "note: flash: overwrites /dev/ttyUSB0, and asks nobody: security.allow_flash is `always`\nnothing"),
+        ("never", "note: flash: security.allow_flash of config.yaml is `never`: the pipeline will be refused\nnothing"),
+    ],
+)
+async def test_a_dry_run_says_that_a_board_is_overwritten_and_who_is_asked(
+    client: Client, fake: Fake, allowed: str, note: str
+) -> None:
+    """Issue. A stage that is skipped flashes nothing."""
+    stage = PipelineStage(name="flash", base="flash", uses="idf.flash", with_={"port": "/dev/ttyUSB0"}, timeout_s=60)
+    skipped = stage.model_copy(update={"name": "other", "base": "other", "skip": "when is false"})
+    fake.pipeline = PIPELINE.model_copy(update={"stages": (stage, skipped)})
+    fake.config = fake.config.model_copy(update={"security": Security.model_validate({"allow_flash": allowed})})
+
+    text, _ = await call(client, "pipeline_run", path="/p/pipeline.yaml", dry_run=True)
+
+    assert note in text
+    assert text.count("note: ") == 1
 
 
 async def test_every_mistake_of_a_pipeline_is_told(client: Client, fake: Fake) -> None:

@@ -133,8 +133,9 @@ class StageSpec(Model):
     `host` is a name, alias or tag; `hosts` are more of them, where the first free one is to be taken. `directory` is
     leased for the whole build, so that two builds never share it. `timeout_s` 0 means none. `skip` says why it is not
     run at all. `artifacts` are globs below its working folder; those of the stages in `needs_artifacts` are brought
-    there. Of the stages in one `group`, over all builds, one runs at a time. `always`: it runs whatever became of those
-    that it comes after. `once`: what it came to in the first round counts in all. `role` is the part of a workflow that does it, e.g. BUILDER.
+    there. Of the stages in one `group`, over all builds, one runs at a time. `always`: it runs whatever
+    became of those that it comes after. `once`: what it came to in the first round counts in all. `role` is the part of
+    a workflow that does it, e.g. BUILDER.
     """
 
     name: str

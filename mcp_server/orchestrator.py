@@ -138,8 +138,16 @@ class Orchestrator(Facets):
         order = await asyncio.to_thread(self.orders.pipeline, pipeline, folder)
         return await self.start(order, triggered_by, agreed=agreed)
 
-    async def start(self, order: Order, triggered_by: str = "manual", *, agreed: bool = False) -> Started:
-        """Start what was ordered. NotAgreed, Conflict: as `start_plan`."""
+    async def start(
+        self,
+        order: Order,
+        triggered_by: str = "manual",
+        *,
+        agreed: bool = False,
+        priority: int = 10,
+        key: str | None = None,
+    ) -> Started:
+        """Start what was ordered; once only for one `key`. NotAgreed, Conflict: as `start_plan`."""
         return await self.start_plan(
             order.folder,
             order.plan,
@@ -149,6 +157,8 @@ class Orchestrator(Facets):
             project_name=order.project_name,
             retry_of=order.retry_of,
             agreed=agreed,
+            priority=priority,
+            key=key,
         )
 
     async def start_plan(
@@ -162,6 +172,8 @@ class Orchestrator(Facets):
         project_name: str | None = None,
         retry_of: int | None = None,
         agreed: bool = False,
+        priority: int = 10,
+        key: str | None = None,
     ) -> Started:
         """Start any plan in a folder; the row is committed before the worker is woken.
 
@@ -170,7 +182,7 @@ class Orchestrator(Facets):
         if (question := self.orders.question(plan)) is not None and not agreed:
             raise NotAgreed(question)
         store, now = await self.store(), self.clock.now()
-        key = plans.args_key(name, plan)
+        args_key = plans.args_key(name, plan)
 
         def statements(c: builds.sa.Connection) -> tuple[Build, bool]:
             project = builds.ensure_project(c, str(folder), project_name or Path(folder).name, now, target)
@@ -179,7 +191,9 @@ class Orchestrator(Facets):
                 project,
                 plan,
                 name=name,
-                args_key=key,
+                args_key=args_key,
+                priority=priority,
+                idempotency_key=key,
                 now=now,
                 target=target,
                 triggered_by=triggered_by,

@@ -12,25 +12,24 @@ from typing import TYPE_CHECKING
 
 from mcp_server import references, workflow_plans
 from mcp_server.agents import workspace
+from mcp_server.agents.apply_to import apply_to
 from mcp_server.agents.registry import AgentView, Registry
 from mcp_server.build_spec import BuildSpec
 from mcp_server.config_rules import LOCAL
-from mcp_server.device_plans import Firmware, Watching
-from mcp_server.devices import EMULATED_S, watching
+from mcp_server.device_plans import Firmware
+from mcp_server.devices import EMULATED_S, watched
 from mcp_server.errors import BadInput, Conflict
 from mcp_server.hosts.ports import find_port
 from mcp_server.idf.installation import Installation
 from mcp_server.idf.project import DEFAULT_TARGET
 from mcp_server.idf.qemu import why_not
-from mcp_server.model import Build, BuildStatus, Expansion, Plan, StageSpec
+from mcp_server.model import Build, BuildStatus, Expansion, StageSpec
 from mcp_server.orders import NEVER_FLASH, Order
 from mcp_server.workflow_plans import Board, Developer, Tests
 
 if TYPE_CHECKING:
     from mcp_server.orchestrator import Orchestrator
     from mcp_server.views import Started
-
-NO_BOARD = "no serial port"  # how find_port begins where nothing is connected
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +65,7 @@ class Workflows:
 
     async def _developer(self, agent: str | None, **more: object) -> Developer:
         """The developer of a plan. BadInput: no such agent. EnvironmentMissing: it cannot be used, or none can."""
-        chosen = await self._registry().get(None if agent in (None, "default") else agent)
+        chosen = await self._registry().usable(None if agent in (None, "default") else agent)
         return Developer(agent=chosen.name, **more)  # pyright: ignore[reportArgumentType]
 
     # -- the workflow ------------------------------------------------------------------------------------------------
@@ -78,7 +77,7 @@ class Workflows:
         """
         orchestrator = self._orchestrator
         _rounds(ask.max_rounds)
-        plan = watching(ask.expect, ask.fail_on, EMULATED_S)
+        plan = watched(ask.expect, ask.fail_on, EMULATED_S)
         order = await orchestrator.order_build(ask.project, target=ask.target, clean=False, host=ask.host)
         made = order.plan.stages[0]
         target = order.target or DEFAULT_TARGET
@@ -106,7 +105,7 @@ class Workflows:
         try:
             found = await find_port(orchestrator.host(LOCAL), port)
         except BadInput as error:
-            if port is not None or "none is connected" not in str(error):
+            if port is not None or "no board is connected" not in str(error):
                 raise
             return Board(skip="no board is connected")
         return Board(port=found.stable or found.path)
@@ -117,7 +116,9 @@ class Workflows:
             return "" if made.host == LOCAL else "it was built for another machine"
         given = made.params.get("installation")
         installation = (
-            Installation.model_validate(given) if given else self._orchestrator.orders.installation(Path(made.params["project"]))
+            Installation.model_validate(given)
+            if given
+            else self._orchestrator.orders.installation(Path(made.params["project"]))
         )
         return why_not(installation, target, self._orchestrator.environment.get("PATH", ""))
 
@@ -144,9 +145,7 @@ class Workflows:
         _mendable(view.build, view.project.path)
         developer = await self._developer(agent, budget=dict(budget or {}))
         plan = workflow_plans.mended(view.build.plan, view.project.path, developer, max_rounds)
-        order = Order(
-            view.project.path, plan, "fix", view.project.name, view.build.target, retry_of=view.build.id
-        )
+        order = Order(view.project.path, plan, "fix", view.project.name, view.build.target, retry_of=view.build.id)
         return await orchestrator.start(order, triggered_by, agreed=agreed)
 
     async def apply(self, build: int | str) -> Sequence[str]:
@@ -155,15 +154,16 @@ class Workflows:
         Conflict: the build did not succeed, no agent worked in it, or the project has changed there since.
         """
         view = await self._orchestrator.get(build)
-        worked = [row for row in view.stages if row.kind.startswith("agent.") and row.resolved and "place" in row.resolved]
+        worked = [row.resolved for row in view.stages if row.resolved and "place" in row.resolved]
         if view.build.status is not BuildStatus.SUCCESS:
             raise Conflict(f"build {view.build.id} is {view.build.status}: only what was proved is applied")
-        if not worked or worked[-1].resolved is None:
+        if not worked:
             raise Conflict(f"no agent worked in build {view.build.id}")
-        space = await workspace.open_(Path(str(worked[-1].resolved["place"])))
+        place, branch = worked[-1]["place"], worked[-1]["branch"]
+        space = await workspace.open_(Path(str(place)))
         if space is None:
-            raise Conflict(f"{worked[-1].resolved['place']} is gone; branch {worked[-1].resolved['branch']} has the changes")
-        return await workspace.apply_to(space, Path(view.project.path))
+            raise Conflict(f"{place} is gone; branch {branch} has the changes")
+        return await apply_to(space, Path(view.project.path))
 
     # -- making ------------------------------------------------------------------------------------------------------
 
@@ -204,7 +204,9 @@ class Workflows:
         assert spec.name is not None
         folder = self._orchestrator.config.projects_dir / spec.name
         if folder.exists() and any(folder.iterdir()):
-            raise Conflict(f"project {spec.name} is there already ({folder}): give another name, or build it by project")
+            raise Conflict(
+                f"project {spec.name} is there already ({folder}): give another name, or build it by project"
+            )
         return folder, {"template": spec.template, "variables": {**spec.variables}}
 
     async def _check_callback(self, url: str) -> None:
@@ -228,7 +230,9 @@ def _mendable(build: Build, project: str) -> None:
         raise Conflict(f"build {build.id} is {build.status}: only a failed build can be mended")
     if not project.startswith("/"):
         raise Conflict(f"the sources of build {build.id} are in {project}, and agents work on this machine")
-    far = [stage for stage in build.plan.stages if stage.host != LOCAL and stage.sync is None and stage.kind == "command"]
+    far = [
+        stage for stage in build.plan.stages if stage.host != LOCAL and stage.sync is None and stage.kind == "command"
+    ]
     if far:
         where = f"stage {far[0].name} runs in a folder of host {far[0].host} that is not synced from here"
         raise Conflict(f"{where}: what an agent changes would never reach it")

@@ -154,7 +154,10 @@ def _untested(rows: Sequence[Stage]) -> Iterator[Issue]:
     built = [row for row in rows if row.kind in ("idf.build", "idf.remote") and row.status is StageStatus.SUCCESS]
     if built and not any(row.kind in TESTS and row.status is not StageStatus.SKIPPED for row in rows):
         yield Issue(
-            severity="warning", kind="untested", stage=built[0].stage, message="built, and run neither here nor on a board"
+            severity="warning",
+            kind="untested",
+            stage=built[0].stage,
+            message="built, and run neither here nor on a board",
         )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from mcp_server.errors import Conflict
 from mcp_server.model import Build, BuildStatus, Plan, Project, Stage, StageStatus
 from mcp_server.store.events import append
 from mcp_server.store.tables import BUILDS, PROJECTS, STAGES
@@ -26,6 +27,8 @@ _PHASES = {
     "agent.patch": "feedback",
     "agent.fix": "feedback",
 }
+
+_KEYS = uuid.UUID("6ff7a0c1-7c1e-4f0e-9d52-0c6a6f0f8f5b")  # the name space of a bot's own keys for its orders
 
 OPEN = (BuildStatus.PENDING, BuildStatus.RUNNING)
 
@@ -85,25 +88,33 @@ def insert_build(
     triggered_by: str = "manual",
     priority: int = 10,
     retry_of: int | None = None,
+    idempotency_key: str | None = None,
 ) -> tuple[Build, bool]:
     """A new pending build and False; or the one pending already for the same directory and arguments, and True.
 
-    Retries of two builds are two: each goes on from what its own one left.
+    Retries of two builds are two: each goes on from what its own one left. The build of an `idempotency_key` is the
+    same one whatever became of it. Conflict: the key was used for something else.
     """
+    task_id = str(uuid.uuid4() if idempotency_key is None else uuid.uuid5(_KEYS, idempotency_key))
+    if idempotency_key is not None and (known := find_build(c, task_id)) is not None:
+        if known.args_key != args_key:
+            raise Conflict(f"idempotency_key: build {known.id} was ordered by this key, and was another order")
+        return known, True
     same = sa.select(BUILDS).where(
         BUILDS.c.args_key == args_key,
         BUILDS.c.retry_of.is_not_distinct_from(retry_of),
         BUILDS.c.status == BuildStatus.PENDING,
         BUILDS.c.cancel_requested.is_(False),
     )
-    if (row := c.execute(same.order_by(BUILDS.c.id)).mappings().first()) is not None:
+    row = c.execute(same.order_by(BUILDS.c.id)).mappings().first()
+    if row is not None and idempotency_key is None:
         return _build(row), True
     values = {
         "project_id": project.id,
         "triggered_by": triggered_by,
         "status": BuildStatus.PENDING,
         "created_at": now,
-        "task_id": str(uuid.uuid4()),
+        "task_id": task_id,
         "name": name,
         "target": target,
         "plan": plan.model_dump(mode="json"),

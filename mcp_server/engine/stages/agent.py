@@ -4,7 +4,6 @@
 """
 
 import asyncio
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,9 +11,14 @@ from typing import Any
 
 from mcp_server.agents import workspace
 from mcp_server.agents.base import AgentRequest, Usage
+from mcp_server.agents.changes import Changes, FileChange, changes, outside, removed_tests
+from mcp_server.agents.commit import commit
 from mcp_server.agents.registry import Registry
+from mcp_server.agents.restore import restore
+from mcp_server.agents.sentinel import sentinel, unchanged
+from mcp_server.agents.task import AgentTask
 from mcp_server.agents.transcript import Transcript
-from mcp_server.agents.workspace import Changes, Workspace
+from mcp_server.agents.workspace import Workspace
 from mcp_server.engine.brief import Brief, Round, prompt
 from mcp_server.engine.stages.base import Observer, Prepared, StageContext, result_of
 from mcp_server.errors import BadInput, OverBudget
@@ -27,6 +31,7 @@ PROTECTED = (".git/**", "managed_components/**", ".build-orchestrator.yaml", ".w
 
 DIFF_CHARS = 20_000  # of a round's diff in its verdict; the whole is a commit of the branch
 SUMMARY_CHARS = 400
+DEFAULT_S = 1800.0  # of an agent without a limit
 
 
 class AgentFix:
@@ -40,54 +45,57 @@ class AgentFix:
 
     async def prepare(self, context: StageContext) -> Prepared:
         registry = Registry(context.config.agents, context.environment)
-        agent = await registry.get(context.params.get("agent"))
-        spent = _spent(await context.history.rows(), context.spec.name)
-        left = _left(context, spent)
+        agent = await registry.usable(context.params.get("agent"))
+        rows = await context.history.rows()
+        left = _left(context, _spent(rows, context.spec.name))
         space = await self._workspace(context)
-        text = await self._prompt(context, space)
+        since = await (await space.git(context.environment)).head() or space.base
+        await restore(space, since, context.environment)  # what an attempt that was cut off left half done
         request = AgentRequest(
-            prompt=text,
+            prompt=await self._prompt(context, space),
             folder=str(space.folder),
             commands=tuple(context.params.get("commands", ())),
-            session=_session(await context.history.rows(), context),
-            timeout_s=context.spec.timeout_s or 1800.0,
+            session=_session(rows, context),
+            timeout_s=context.spec.timeout_s or DEFAULT_S,
             **left,
         ).checked()
-        task = await asyncio.to_thread(_write_task, context, registry.task(agent.name, request))
-        user_state = await workspace.sentinel(Path(context.params["project"]))
-        environment = job_environment({}, context.environment, context.config.env_pass)
-        environment |= registry.environment(agent.name, context.secrets)
+        settings = registry.settings(agent.name)
+        task = AgentTask(agent=settings, request=settings.completed(request))
+        environment = job_environment({}, context.environment, ())
+        environment |= registry.environment(agent.name, context.secrets.resolve)
+        resolved = {
+            "agent": agent.name,
+            "place": str(space.place),
+            "folder": str(space.folder),
+            "branch": space.branch,
+            "since": since,
+            "project_state": await sentinel(space.project, context.environment),
+            "left_out": list(space.left_out),
+        }
         return Prepared(
-            argv=[sys.executable, "-P", "-m", "mcp_server.agents.run", str(task)],
+            argv=[sys.executable, "-P", "-m", "mcp_server.agents.run", str(await _written(context, task))],
             cwd=str(space.folder),
             env=environment,
-            resolved={
-                "agent": agent.name,
-                "place": str(space.place),
-                "folder": str(space.folder),
-                "branch": space.branch,
-                "base": space.base,
-                "since": await workspace.head(space),
-                "user_state": user_state,
-            },
+            resolved=resolved,
             note=f"{agent.name} works in {space.folder}, on branch {space.branch}",
         )
 
     async def _workspace(self, context: StageContext) -> Workspace:
+        number = context.build.retry_of if context.build.plan.fix_first else context.build.id
         place = context.config.worktrees_dir / f"{context.store_id}-{context.build.id}"
-        branch = str(context.params.get("branch") or f"bo/fix-{context.build.retry_of or context.build.id}")
-        return await workspace.make(Path(context.params["project"]), place, branch)
+        branch = str(context.params.get("branch") or f"bo/fix-{number}-{context.build.id}")
+        return await workspace.make(Path(context.params["project"]), place, branch, environment=context.environment)
 
     async def _prompt(self, context: StageContext, space: Workspace) -> str:
         rounds = await _rounds(context)
         if not rounds:
             raise BadInput("build", "nothing failed that could be mended")
-        changes = await workspace.changes(space)
+        found = await changes(space, environment=context.environment)
         brief = Brief(
             folder=space.folder,
             rounds=rounds,
             of=context.build.plan.max_rounds,
-            diff=changes.diff,
+            diff=found.diff,
             allowed=context.params.get("allowed", ()),
             commands=context.params.get("commands", ()),
             wish=str(context.params.get("prompt") or ""),
@@ -99,32 +107,35 @@ class AgentFix:
 
     async def finish(self, context: StageContext, end: Exit, observer: Observer) -> Verdict:
         assert isinstance(observer, Transcript)
+        observer.close()
         resolved = context.stage.resolved or {}
         space = await workspace.open_(Path(resolved["place"]))
-        details = {"agent": resolved["agent"], "branch": resolved["branch"], **_cost(observer)}
+        details: dict[str, Any] = {"agent": resolved["agent"], "branch": resolved["branch"], **_cost(observer)}
+        notes = list(resolved.get("left_out", ()))
         if space is None:
-            return Verdict(result="fail", summary=f"{resolved['place']} is gone", details={**details, "reason": "agent"})
-        changes = await workspace.changes(space, since=resolved["since"])
-        wrong = _not_allowed(context, changes)
-        if not await workspace.unchanged(Path(context.params["project"]), resolved["user_state"]):
-            details["notes"] = [f"{context.params['project']} itself changed meanwhile: by a person, or by the agent"]
-        if wrong:
-            await workspace.restore(space, resolved["since"])
-            summary = f"{resolved['agent']} changed what it may not: {', '.join(wrong[:5])}; its changes were taken back"
-            return Verdict(result="fail", summary=summary[:SUMMARY_CHARS], details={**details, "reason": "outside"})
-        if (bad := _bad_end(end, observer)) is not None and not changes.files:
-            return bad.model_copy(update={"details": {**details, **bad.details}})
-        if not changes.files:
-            said = f", and said: {observer.last_words}" if observer.last_words else ""
-            summary = f"{resolved['agent']} changed nothing{said}"
-            return Verdict(result="fail", summary=summary[:SUMMARY_CHARS], details={**details, "reason": "no_change"})
+            return _failed(f"{resolved['place']} is gone", "agent", details)
+        if not await unchanged(space.project, resolved["project_state"], context.environment):
+            notes.append(f"{space.project} itself changed meanwhile, by a person or by the agent")
+        details |= {"notes": notes} if notes else {}
+        found = await changes(space, resolved["since"], context.environment)
+        bad = _bad_end(end, observer)
+        if not found.files:
+            said = f", and said: {_last_words(observer)}" if _last_words(observer) else ""
+            sentence = f"{resolved['agent']} changed nothing{said}"
+            return _with(bad, details) if bad else _failed(sentence, "no_change", details)
+        if wrong := _not_allowed(context, found):
+            await restore(space, resolved["since"], context.environment)
+            sentence = f"{resolved['agent']} changed what it may not, so all was taken back: {'; '.join(wrong[:5])}"
+            return _failed(sentence, "outside", details)
+        if bad is not None and end.reason in (ExitReason.CANCELLED, ExitReason.LOST):
+            return _with(bad, details)  # half a change is none: the next attempt begins where this one did
         message = f"{context.spec.name}: round {context.stage.round} of build {context.build.id}"
         details |= {
-            "commit_sha": await workspace.commit(space, message),
-            "files_changed": [file.path for file in changes.files],
-            "diff": changes.diff[:DIFF_CHARS],
+            "commit_sha": await commit(space, message, environment=context.environment),
+            "files_changed": [file.path for file in found.files],
+            "diff": found.diff[:DIFF_CHARS],
         }
-        return Verdict(result="pass", summary=_summary(resolved["agent"], changes), details=details)
+        return Verdict(result="pass", summary=_summary(resolved["agent"], found), details=details)
 
 
 class AgentWork(AgentFix):
@@ -133,7 +144,7 @@ class AgentWork(AgentFix):
     async def _workspace(self, context: StageContext) -> Workspace:
         place = context.config.worktrees_dir / f"{context.store_id}-{context.build.id}"
         branch = str(context.params.get("branch") or f"bo/build-{context.build.id}")
-        return await workspace.make(Path(context.params["project"]), place, branch)
+        return await workspace.make(Path(context.params["project"]), place, branch, environment=context.environment)
 
     async def _prompt(self, context: StageContext, space: Workspace) -> str:
         return WORK.format(folder=space.folder, wish=context.params["prompt"])
@@ -210,9 +221,21 @@ def _left(context: StageContext, spent: Usage) -> dict[str, Any]:
 # -- what it left ----------------------------------------------------------------------------------------------------
 
 
-def _not_allowed(context: StageContext, changes: Changes) -> list[str]:
-    wrong = workspace.outside(changes, context.params.get("allowed", ()), PROTECTED)
-    return [*wrong, *(f"{path} (a test was removed)" for path in workspace.removed_tests(changes))]
+def _not_allowed(context: StageContext, found: Changes) -> list[str]:
+    return [*outside(found, context.params.get("allowed", ()), PROTECTED), *removed_tests(found)]
+
+
+def _failed(sentence: str, reason: str, details: Mapping[str, Any]) -> Verdict:
+    return Verdict(result="fail", summary=sentence[:SUMMARY_CHARS], details={**details, "reason": reason})
+
+
+def _with(verdict: Verdict, details: Mapping[str, Any]) -> Verdict:
+    return verdict.model_copy(update={"details": {**details, **verdict.details}})
+
+
+def _last_words(log: Transcript) -> str:
+    said = [line[2:].strip() for line in log.last_lines if line.startswith("| ")]
+    return next((line for line in reversed(said) if line), "")[:200]
 
 
 def _bad_end(end: Exit, log: Transcript) -> Verdict | None:
@@ -223,7 +246,9 @@ def _bad_end(end: Exit, log: Transcript) -> Verdict | None:
         return verdict.model_copy(update={"details": {"reason": reason}})
     if log.result is None:
         return Verdict(
-            result="fail", summary=f"the agent ended without a result: {log.last_words}", details={"reason": "agent"}
+            result="fail",
+            summary=f"the agent's job ended without a result: {' '.join(log.last_lines[-2:])[:300]}",
+            details={"reason": "agent"},
         )
     if log.result.stopped == "end":
         return None
@@ -241,18 +266,27 @@ def _cost(log: Transcript) -> dict[str, Any]:
     return found
 
 
+def _told(file: FileChange) -> str:
+    lines = f" +{file.added} -{file.removed}" if file.added is not None else ""
+    return f"{file.path}{lines if file.status != 'deleted' else ' (deleted)'}"
+
+
 def _summary(agent: str, changes: Changes) -> str:
-    files = ", ".join(f"{file.path} +{file.added} -{file.removed}" for file in changes.files[:4])
+    files = ", ".join(_told(file) for file in changes.files[:4])
     more = f" and {len(changes.files) - 4} more" if len(changes.files) > 4 else ""
     return f"{agent} changed {files}{more}"[:SUMMARY_CHARS]
 
 
-def _write_task(context: StageContext, task: Mapping[str, Any]) -> Path:
-    """The task's file, which only this user can read, beside the worktrees."""
+async def _written(context: StageContext, task: AgentTask) -> Path:
+    """The task in a file beside the workspaces, which only this user can read."""
     stage = context.stage
-    folder = context.config.worktrees_dir / "tasks"
+    name = f"{context.store_id}-{stage.build}-{stage.stage}-{stage.round}-{stage.attempt}.json"
+    return await asyncio.to_thread(_write, context.config.worktrees_dir / "tasks", name, task.model_dump_json())
+
+
+def _write(folder: Path, name: str, content: str) -> Path:
     folder.mkdir(mode=0o700, exist_ok=True)
-    path = folder / f"{context.store_id}-{stage.build}-{stage.stage}-{stage.round}-{stage.attempt}.json"
+    path = folder / name
     path.touch(mode=0o600)
-    path.write_text(json.dumps(task), encoding="utf-8")
+    path.write_text(content, encoding="utf-8")
     return path

@@ -5,8 +5,11 @@ from collections.abc import Mapping
 from mcp_server.engine.stages.agent import AgentFix, AgentWork
 from mcp_server.engine.stages.agent_patch import AgentPatch
 from mcp_server.engine.stages.base import Direct, StageKind
+from mcp_server.engine.stages.ci_wait import CiWait
 from mcp_server.engine.stages.command import Command
 from mcp_server.engine.stages.doctor import Doctor
+from mcp_server.engine.stages.git_commit import GitCommit
+from mcp_server.engine.stages.git_push import GitPush
 from mcp_server.engine.stages.idf_boot import IdfBoot
 from mcp_server.engine.stages.idf_build import IdfBuild
 from mcp_server.engine.stages.idf_flash import IdfFlash
@@ -16,6 +19,7 @@ from mcp_server.engine.stages.idf_remote import IdfRemote
 from mcp_server.engine.stages.idf_run import IdfRun
 from mcp_server.engine.stages.qa import Qa
 from mcp_server.engine.stages.setup import Setup
+from mcp_server.engine.stages.template import Template
 
 WITHOUT_SLOT = ("idf.monitor",)
 """Kinds that take no slot of their host: they wait nearly all of the time, and for days."""
@@ -27,8 +31,11 @@ KINDS: Mapping[str, StageKind | Direct] = {
     "agent.fix": AgentFix(),
     "agent.patch": AgentPatch(),
     "agent.work": AgentWork(),
+    "ci.wait": CiWait(),
     "command": Command(),
     "doctor": Doctor(),
+    "git.commit": GitCommit(),
+    "git.push": GitPush(),
     "idf.boot": IdfBoot(),
     "idf.build": IdfBuild(),
     "idf.flash": IdfFlash(),
@@ -38,4 +45,5 @@ KINDS: Mapping[str, StageKind | Direct] = {
     "idf.run": IdfRun(),
     "qa": Qa(),
     "setup": Setup(),
+    "template": Template(),
 }

@@ -55,8 +55,15 @@ class Found:
 
     @property
     def may_be_simulated(self) -> bool:
-        """Nobody named one and none can build: only then may the demo's simulated one stand in, never silently."""
-        return not self.installations and all(bad.source not in NAMED for bad in self.broken)
+        """Nobody named one and none can build: only then may the demo's simulated one stand in, never silently.
+
+        Whoever names the simulated one itself has said so.
+        """
+        named = (bad for bad in self.broken if bad.source in NAMED)
+        return not self.installations and all((bad.path / SIMULATED).is_file() for bad in named)
+
+
+SIMULATED = "SIMULATED.md"  # lies in an installation that only plays ESP-IDF
 
 
 @dataclass(frozen=True, slots=True)

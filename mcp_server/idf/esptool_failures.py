@@ -44,7 +44,7 @@ _FAILURES: Final = (
         r"[Cc]ould not open port \w+://",
         "unreachable",
         "nothing answers at {port}",
-        "start the serial server there, or check host and port",
+        "start the program that serves the port there (ser2net, esp_rfc2217_server), or check the address",
     ),
     (  # "the port is busy or doesn't exist" is said of every port that cannot be opened
         r"exclusively lock port|Resource (?:temporarily unavailable|busy)|Device or resource busy|Access is denied",

@@ -19,7 +19,7 @@ from mcp_server.idf import monitor
 from mcp_server.model import BuildStatus, Plan, Stage, StageSpec, Verdict
 from mcp_server.orchestrator import Orchestrator
 from mcp_server.store.database import Store
-from tests.support.flashable import lay_out
+from tests.support.flashable import lay_out, recorded
 from tests.support.pty_board import PtyBoard
 from tests.support.workers import end_everything
 
@@ -187,8 +187,8 @@ async def test_what_is_cancelled_before_its_job_takes_no_port_from_a_session(
         await asyncio.Event().wait()
 
     monkeypatch.setattr(LocalHost, "start", start)
-    lay_out(folder / "build")
-    params = {"project": str(folder), "build_dir": str(folder / "build"), "port": str(board.path)}
+    images = [image.model_dump(mode="json") for image in await recorded(lay_out(folder / "build"))]
+    params = {"project": str(folder), "build_dir": str(folder / "build"), "port": str(board.path), "images": images}
     plan = Plan(stages=(StageSpec(name="it", kind=kind, params=params, timeout_s=9),))
     build = (await orchestrator.start_plan(folder, plan, name="it", agreed=True)).build.id
     async with asyncio.timeout(LIMIT_S):

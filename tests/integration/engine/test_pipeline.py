@@ -365,7 +365,7 @@ async def test_a_synced_tree_is_one_builds_at_a_time(home: Path, tmp_path: Path)
         (project / "a").write_text("new\n")
         second = (await orchestrator.start_remote(RemoteAsk("far", command="cat a", project=str(project)))).build.id
         while not any(
-            "another build uses" in (row.progress.message if row.progress else "")
+            f"which build {first} uses" in (row.progress.message if row.progress else "")
             for row in (await orchestrator.get(second)).stages
         ):
             await orchestrator.wait(second, 0.2)

@@ -340,7 +340,8 @@ def test_a_serial_server_that_does_not_answer_is_not_called_busy(port: str, why:
     found = cause_of(log, port)
     assert (found.name, found.sentence) == (
         "unreachable",
-        f"nothing answers at {port}: start the serial server there, or check host and port",
+        f"nothing answers at {port}: start the program that serves the port there (ser2net, esp_rfc2217_server),"
+        " or check the address",
     )
 
 
@@ -480,7 +481,7 @@ async def test_a_silence_has_a_verdict_and_another_attempt_where_that_may_mend_i
     log.give_up()
     assert log.decided
     stage = Stage(build=1, stage="flash", kind="idf.flash", host="local", status=StageStatus.RUNNING, resolved=RESOLVED)
-    context = cast("StageContext", SimpleNamespace(stage=stage, previous=()))
+    context = cast("StageContext", SimpleNamespace(stage=stage, previous=(), params={}))
     verdict = await IdfFlash().finish(context, Exit(ExitReason.CANCELLED, 143), log)
     assert (verdict.result, verdict.details["cause"], verdict.details.get("again", False)) == ("fail", cause, again)
     assert verdict.summary == summary
@@ -500,7 +501,7 @@ async def test_only_a_failure_of_unknown_cause_has_its_last_lines_shown(until: s
     text = (RECORDED / "ok.txt").read_text()
     log.feed(text[: text.index(until)].encode())
     stage = Stage(build=1, stage="flash", kind="idf.flash", host="local", status=StageStatus.RUNNING, resolved=RESOLVED)
-    context = cast("StageContext", SimpleNamespace(stage=stage, previous=()))
+    context = cast("StageContext", SimpleNamespace(stage=stage, previous=(), params={}))
     verdict = await IdfFlash().finish(context, Exit(ExitReason.EXIT, code), log)
     assert (verdict.result == "pass") is (not summary)
     assert verdict.summary.startswith(summary)

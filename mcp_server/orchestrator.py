@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 UPDATE_S = 0.1  # a view costs milliseconds, and a starting build changes many times in a blink
 POKE_S = 3  # whoever waits for a build wakes the worker this often: a killed one has nobody else to start the next
 
-
 OnUpdate = Callable[[BuildView], Awaitable[None]]
 
 
@@ -351,8 +350,6 @@ class Orchestrator(Facets):
                 write(b"\n[build-orchestrator: the middle of this log was not kept]\n")
                 told = True
 
-    # -- the machine -------------------------------------------------------------------------------------------------
-
     async def doctor(
         self, project: str | None = None, *, port: str | None = None, host: str = "local", named: bool = True
     ) -> "Sequence[Check]":
@@ -373,8 +370,6 @@ class Orchestrator(Facets):
     async def installation(self, folder: Path | None = None) -> Installation:
         """The ESP-IDF that a build started now would use. EnvironmentMissing: none; the demo needs none."""
         return await asyncio.to_thread(self.orders.installation, folder)
-
-    # -- hosts -------------------------------------------------------------------------------------------------------
 
     def host(self, name: str) -> Host:
         """A host by its name. BadInput: unknown."""

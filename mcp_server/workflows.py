@@ -185,7 +185,7 @@ class Workflows:
             commit=spec.auto_commit or spec.auto_push,
             push=spec.auto_push,
             message=_title(spec.prompt),
-            wait_ci=spec.auto_push and orchestrator.config.ci is not None,
+            wait_ci=spec.auto_push and orchestrator.config.ci.woodpecker is not None,
         )
         plan = workflow_plans.created(str(folder), developer, expansion, template, spec.max_rounds)
         plan = plan.model_copy(update={"callback": spec.callback_url})

@@ -4,6 +4,7 @@ import asyncio
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import cast
 
 from pydantic import SecretStr
@@ -25,7 +26,9 @@ _PLACES: Mapping[Provider, tuple[str, str]] = {
     "ollama": ("anthropic_api", "OllamaAgent"),
     "acp": ("acp", "AcpAgent"),
     "opencode": ("opencode", "OpenCodeAgent"),
+    "patch": ("patch_agent", "PatchAgent"),
 }
+PATCH = "patch:"
 
 Resolve = Callable[[str | SecretStr], str]
 """What replaces references to secrets; raises EnvironmentMissing."""
@@ -86,7 +89,10 @@ class Registry:
         return agent
 
     def settings(self, name: str) -> AgentSettings:
-        """What a job is told of an agent. BadInput: no such agent."""
+        """What a job is told of an agent; `patch:PATH` is one that applies diffs. BadInput: no such agent."""
+        if name.startswith(PATCH):
+            diffs = Path(name.removeprefix(PATCH)).expanduser().absolute()
+            return AgentSettings(name=f"{PATCH}{diffs}", provider="patch", patch=str(diffs))
         if name not in self._settings:
             raise BadInput("agent", f"no agent '{name[:60]}'{nearest(name, list(self._settings))}")
         return self._settings[name]

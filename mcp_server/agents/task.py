@@ -14,13 +14,14 @@ from mcp_server.model import Model
 
 MAX_TASK_BYTES = 4 * MAX_PROMPT_BYTES  # a prompt whose letters are all escaped has at most three times its bytes
 
-Provider = Literal["claude", "anthropic", "ollama", "acp", "opencode"]
+Provider = Literal["claude", "anthropic", "ollama", "acp", "opencode", "patch"]
 
 
 class AgentSettings(Model):
     """An agent by its name, and what config.yaml says of it. `url` None: where its provider is by itself.
 
-    `acp` is the command of one that speaks the Agent Client Protocol. Budgets are those of a task that names none.
+    `acp` is the command of one that speaks the Agent Client Protocol, `patch` the diffs of one that applies some.
+    Budgets are those of a task that names none.
     """
 
     name: str
@@ -28,6 +29,7 @@ class AgentSettings(Model):
     acp: tuple[str, ...] = ()
     url: str | None = None
     username: str | None = None
+    patch: str | None = None
     model: str | None = None
     timeout_s: float | None = None
     max_turns: int | None = None

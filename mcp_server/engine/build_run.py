@@ -3,9 +3,11 @@
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from mcp_server.engine import results
+from mcp_server.engine.bot_result import bot_result
 from mcp_server.engine.expand import expanded
 from mcp_server.engine.services import Services
 from mcp_server.engine.source import read_commit
@@ -15,7 +17,8 @@ from mcp_server.engine.walk import Key, Walk
 from mcp_server.engine.watch import GRACE_S
 from mcp_server.errors import BadInput, HostUnreachable, NotFound, OrchestratorError, StoreError
 from mcp_server.model import Build, BuildStatus, Stage
-from mcp_server.store import builds, leases
+from mcp_server.notify.callback import make_payload
+from mcp_server.store import builds, callbacks, leases
 
 log = logging.getLogger(__name__)
 
@@ -173,14 +176,27 @@ class BuildRun:
             }
             # Not when it was noticed: after a worker's death that may be much later.
             ended_at = max((row.ended_at for row in rows if row.ended_at), default=now)
-            builds.end_build(c, self.build_id, status, reason, ended_at, **columns)
+            if builds.end_build(c, self.build_id, status, reason, ended_at, **columns):
+                self._call_back(c, status, rows, ended_at)
             return leases.release_of(c, self.build_id, now)
 
         await self.services.leases.offer(await self.services.store.write(statements))
         self.services.begun.discard(self.build_id)
+        self.services.callbacks.wake()
         if self.told:
             build, rows = await self.services.store.read(self._facts)
             self.services.notifier.build_ended(build, rows)
+
+    def _call_back(
+        self, c: builds.sa.Connection, status: BuildStatus, rows: Sequence[Stage], ended_at: datetime
+    ) -> None:
+        """Who ordered the build is to be told; kept with its end, so that neither is there without the other."""
+        build = builds.get_build(c, self.build_id)
+        if build.plan.callback is None:
+            return
+        result = bot_result(build, status, rows, ended_at)
+        body = make_payload(build.task_id, build.project_id, status, result.model_dump(mode="json"))
+        callbacks.add(c, build.id, build.task_id, build.plan.callback, body, self.services.clock.now())
 
     async def _archive(self, status: BuildStatus) -> str | None:
         """Keep the results where the plan asks for it; the folder they are in."""

@@ -6,12 +6,15 @@ import logging
 import random
 import ssl
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
-from mcp_server.engine.services import Services
 from mcp_server.errors import OrchestratorError
 from mcp_server.notify.callback import Outcome, check_target, deliver, shown, sign, signing_secret
 from mcp_server.store import callbacks
 from mcp_server.store.callbacks import Callback, CallbackStatus
+
+if TYPE_CHECKING:
+    from mcp_server.engine.services import Services
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +29,7 @@ class Callbacks:
     """`run` until the worker leaves. `wake` after a commit that added one. `tls` replaces the system's certificates."""
 
     def __init__(
-        self, services: Services, *, chance: random.Random | None = None, tls: ssl.SSLContext | None = None
+        self, services: "Services", *, chance: random.Random | None = None, tls: ssl.SSLContext | None = None
     ) -> None:
         self._services, self._tls = services, tls
         self._chance = chance or random.Random()  # noqa: S311 - spreads load, hides nothing

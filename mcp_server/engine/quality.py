@@ -55,7 +55,7 @@ def _of_failure(row: Stage) -> Iterator[Issue]:
         return
     tests = list(_of_tests(row))
     yield from tests
-    panic = _mapping(verdict.details.get("panic")) if verdict else {}
+    panic = _mapping(verdict.details.get("panic") if verdict else None)
     if panic:
         yield _of_panic(row, panic)
     elif not tests:
@@ -79,7 +79,7 @@ def _of_diagnostic(row: Stage, error: Diagnostic, kind: str, severity: Literal["
 
 def _of_tests(row: Stage) -> Iterator[Issue]:
     """Tests that failed, whatever the stage came to."""
-    tests = _mapping(row.verdict.details.get("tests")) if row.verdict else {}
+    tests = _mapping(row.verdict.details.get("tests") if row.verdict else None)
     failed = [case for case in _mappings(tests.get("cases")) if case.get("result") == "fail"]
     for case in failed[:MOST_OF_A_KIND]:
         line = case.get("line")
@@ -168,11 +168,11 @@ def last_attempts(rows: Iterable[Stage], round_: int) -> Sequence[Stage]:
 
 def _sizes_in(rows: Sequence[Stage]) -> Mapping[str, Any]:
     found = [_mapping(row.verdict.details.get("sizes")) for row in rows if row.verdict]
-    return next((one for one in reversed(found) if one), {})
+    return next((one for one in reversed(found) if one), dict[str, Any]())
 
 
 def _mapping(value: object) -> Mapping[str, Any]:
-    return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}
+    return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else dict[str, Any]()
 
 
 def _mappings(value: object) -> list[Mapping[str, Any]]:

@@ -46,23 +46,28 @@ class Worker:
         wake = Signal(open_fifo(make_wake(self.config.home)))
         dispatch: Dispatch = Local(services, wake.set)
         self._leave_on_signals(wake)
-        house: asyncio.Task[None] | None = None
+        house: list[asyncio.Task[None]] = []
         try:
             now = self.clock.now()
             await services.store.write(lambda c: leases.release_ended(c, now))
-            house = asyncio.create_task(keep_house(services))
-            await self._serve(dispatch, wake)
+            house = [asyncio.create_task(keep_house(services)), asyncio.create_task(services.callbacks.run())]
+            await self._serve(dispatch, wake, services)
         finally:
-            if house is not None:
-                house.cancel()
-                await asyncio.wait({house})
+            for task in house:
+                task.cancel()
+            if house:
+                await asyncio.wait(house)
             await dispatch.aclose()
             await services.aclose()
             wake.close()
 
-    async def _serve(self, dispatch: Dispatch, wake: Signal) -> None:
+    async def _serve(self, dispatch: Dispatch, wake: Signal, services: Services) -> None:
         idle_since = self.clock.monotonic()
-        while not self.leaving and self.clock.monotonic() - idle_since < IDLE_S:
+        while not self.leaving:
+            if self.clock.monotonic() - idle_since >= IDLE_S:
+                if not await services.callbacks.waiting():
+                    break
+                idle_since = self.clock.monotonic()  # for a day at most: then they are given up
             try:
                 rows = await self.store.read(builds.open_builds)
             except StoreError as error:

@@ -190,7 +190,8 @@ def _session(rows: Sequence[Stage], context: StageContext) -> str | None:
 
 
 def _spent(rows: Sequence[Stage], name: str) -> Usage:
-    used = [Usage.model_validate(row.verdict.details["usage"]) for row in rows if _has_usage(row, name)]
+    told = [row.verdict.details.get("usage") for row in rows if row.stage == name and row.verdict]
+    used = [Usage.model_validate(usage) for usage in told if usage]
     costs = [usage.cost_usd for usage in used if usage.cost_usd is not None]
     return Usage(
         turns=sum(usage.turns for usage in used),
@@ -198,10 +199,6 @@ def _spent(rows: Sequence[Stage], name: str) -> Usage:
         output_tokens=sum(usage.output_tokens for usage in used),
         cost_usd=sum(costs) if costs else None,
     )
-
-
-def _has_usage(row: Stage, name: str) -> bool:
-    return row.stage == name and row.verdict is not None and "usage" in row.verdict.details
 
 
 def _left(context: StageContext, spent: Usage) -> dict[str, Any]:

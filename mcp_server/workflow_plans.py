@@ -110,6 +110,19 @@ def _validation(project: str, after: Sequence[str]) -> list[StageSpec]:
     ]
 
 
+def with_tests(plan: Plan, tests: Sequence[StageSpec]) -> Plan:
+    """The workflow with more stages that run what was built, judged with the others."""
+    judges = ("doctor", "qa")
+    named = tuple(stage.name for stage in tests)
+    stages = [
+        stage.model_copy(update={"depends_on": (*stage.depends_on, *named)}) if stage.kind in judges else stage
+        for stage in plan.stages
+    ]
+    place = min(number for number, stage in enumerate(stages) if stage.kind in judges)
+    stages[place:place] = [stage.model_copy(update={"role": TESTER}) for stage in tests]
+    return plan.model_copy(update={"stages": tuple(stages)})
+
+
 def mended(plan: Plan, project: str, developer: Developer, rounds: int) -> Plan:
     """The plan of a failed build, begun with a fix of what it failed of, then run in the copy that was mended."""
     return plan.model_copy(

@@ -63,7 +63,7 @@ class Workflows:
     def _registry(self) -> Registry:
         return Registry(self._orchestrator.config.agents, self._orchestrator.environment)
 
-    async def _developer(self, agent: str | None, **more: object) -> Developer:
+    async def developer(self, agent: str | None, **more: object) -> Developer:
         """The developer of a plan. BadInput: no such agent. EnvironmentMissing: it cannot be used, or none can."""
         chosen = await self._registry().usable(None if agent in (None, "default") else agent)
         return Developer(agent=chosen.name, **more)  # pyright: ignore[reportArgumentType]
@@ -86,7 +86,7 @@ class Workflows:
         )
         board = await self._board(target, ask.port) if ask.flash else None
         emulator = await asyncio.to_thread(self._emulator, made, target) if ask.qemu else None
-        developer = None if ask.agent is None else await self._developer(ask.agent, budget=dict(ask.budget))
+        developer = None if ask.agent is None else await self.developer(ask.agent, budget=dict(ask.budget))
         tests = Tests(board, emulator, plan)
         stages = workflow_plans.workflow(made, firmware, tests, developer=developer, rounds=ask.max_rounds)
         return Order(order.folder, stages, "workflow", order.project_name, order.target)
@@ -143,7 +143,7 @@ class Workflows:
         view = await orchestrator.get(build)
         _rounds(max_rounds)
         _mendable(view.build, view.project.path)
-        developer = await self._developer(agent, budget=dict(budget or {}))
+        developer = await self.developer(agent, budget=dict(budget or {}))
         plan = workflow_plans.mended(view.build.plan, view.project.path, developer, max_rounds)
         order = Order(view.project.path, plan, "fix", view.project.name, view.build.target, retry_of=view.build.id)
         return await orchestrator.start(order, triggered_by, agreed=agreed)
@@ -178,7 +178,7 @@ class Workflows:
         _rounds(spec.max_rounds)
         if spec.callback_url is not None:
             await self._check_callback(spec.callback_url)
-        developer = await self._developer(spec.agent, prompt=spec.prompt, timeout_s=spec.timeout)
+        developer = await self.developer(spec.agent, prompt=spec.prompt, timeout_s=spec.timeout)
         folder, template = await asyncio.to_thread(self._place, spec)
         expansion = Expansion(
             target=spec.target,

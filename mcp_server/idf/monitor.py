@@ -147,13 +147,17 @@ async def close(host: Host, key: str) -> bool:
     return await console.say(host, key, command_bytes("close"))
 
 
-async def yield_port(host: Host, key: str, who: str, wait_s: float = LEND_S, job: JobId = "") -> bool:
+async def yield_port(
+    host: Host, key: str, who: str, wait_s: float = LEND_S, job: JobId = "", then_s: float = 0
+) -> bool:
     """Have the monitor of this port let it go for `who` (words), who locks its folder within `wait_s` seconds.
 
-    It takes the port back when that lock is free again, or when `job`, which was to lock it, is over. True: it was
-    told, and lets go as soon as it reads that; so wait for the lock. False: no monitor is there.
+    It takes the port back when that lock is free again, or when `job`, which was to lock it, is over; `then_s` seconds
+    later, where the next to ask belongs to the first. True: it was told, and lets go as soon as it reads that; so wait
+    for the lock. False: no monitor is there.
     """
-    return await console.say(host, key, command_bytes("yield", who=who[:200], wait_s=wait_s, job=job))
+    command = command_bytes("yield", who=who[:200], wait_s=wait_s, job=job, then_s=then_s)
+    return await console.say(host, key, command)
 
 
 @dataclass(frozen=True, slots=True)

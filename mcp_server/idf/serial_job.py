@@ -33,11 +33,15 @@ MOST_BORROWERS = 16
 
 
 class Borrower(NamedTuple):
-    """Who asked for the port, for how long it is kept free for him, and the job that will come for it, if one will."""
+    """Who asked for the port, for how long it is kept free for him, and the job that will come for it, if one will.
+
+    `then_s`: for so long after him it is left closed, for one who belongs to him.
+    """
 
     who: str
     wait_s: float
     job: str
+    then_s: float = 0
 
 
 class Monitor:
@@ -156,7 +160,8 @@ class Monitor:
                 self._log.remark(f"now at {self.port.baud} baud")
             elif op == "yield":
                 who, job = str(command.get("who", "another job"))[:200], str(command.get("job", ""))[:200]
-                self._lend(Borrower(who, float(command.get("wait_s", 30)), job))
+                then_s = min(max(float(command.get("then_s", 0)), 0.0), 60.0)
+                self._lend(Borrower(who, float(command.get("wait_s", 30)), job, then_s))
             elif op == "close":
                 raise Ended(0, "closed")
             elif op != "keep":
@@ -207,15 +212,17 @@ class Monitor:
 
     def _back(self) -> None:
         """The lock is ours again."""
-        if os.read(self._wake, 1) == b"0":
+        came = os.read(self._wake, 1) != b"0"
+        if not came:
             self._log.remark("nobody came for the port")
+        then_s = self._borrower.then_s if came else 0
         self.lent = False
         while self._next:
             self._lend(self._next.pop(0))
             if self.lent:
                 return
         self.folder.taken()
-        self._try_at = time.monotonic()
+        self._try_at = time.monotonic() + then_s
         self._patience_s = self._options.gone_s + self._try_at - self._missing_since
 
 

@@ -23,6 +23,7 @@ from mcp_server.idf.monitor import yield_port
 from mcp_server.idf.products import collect
 from mcp_server.model import Stage, Verdict
 
+WATCH_COMES_S = 15  # after a flash; a session has the port back so late where there is nothing to watch after all
 LONG_S = 1  # of waiting for a port's lease: who else has it open may have changed by then
 
 
@@ -86,7 +87,12 @@ class IdfFlash:
 
     async def begun(self, context: StageContext) -> None:
         key, job = str((context.stage.resolved or {})["key"]), context.stage.job_id or ""
-        await yield_port(context.host, key, f"flash of build {context.build.id}", job=job)
+        # A port without reset lines boots as soon as it is written: what it says then is for the watch, not a session.
+        watched = any(
+            one.kind == "idf.boot" and context.spec.name in one.depends_on for one in context.build.plan.stages
+        )
+        then_s = WATCH_COMES_S if watched else 0
+        await yield_port(context.host, key, f"flash of build {context.build.id}", job=job, then_s=then_s)
 
     async def _plan(self, context: StageContext) -> FlashPlan:
         params, build_dir = context.params, Path(context.params["build_dir"])

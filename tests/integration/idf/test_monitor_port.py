@@ -98,9 +98,9 @@ def gate(path: Path) -> Callable[[], None]:
     return go
 
 
-async def lent(bench: Bench, tmp_path: Path) -> Callable[[], None]:
+async def lent(bench: Bench, tmp_path: Path, then_s: float = 0) -> Callable[[], None]:
     """The port is with a job that holds the lock, as a flash does; returns what ends that job."""
-    assert await monitor.yield_port(bench.host, KEY, "build 7")
+    assert await monitor.yield_port(bench.host, KEY, "build 7", then_s=then_s)
     go = gate(tmp_path / "gate")
     argv = ["/bin/sh", "-c", FLASH, "sh", str(tmp_path / "x"), str(tmp_path / "gate")]
     await bench.host.start(JobSpec("flash", argv, "/", lock=bench.folder))
@@ -140,6 +140,26 @@ async def test_the_monitor_has_it_back_also_from_a_flash_that_was_killed(bench: 
     await bench.host.kill("flash", grace_s=0)
 
     await bench.said("the port is lent to build 7", "the port is back after")
+
+
+@pytest.mark.skipif(shutil.which("flock") is None, reason="flock of util-linux is not installed")
+async def test_what_a_board_says_between_a_flash_and_its_watch_is_left_for_the_watch(
+    bench: Bench, tmp_path: Path
+) -> None:
+    """Ours. A board that cannot be reset boots once: a session that reads its words leaves none to be judged."""
+    await bench.start()
+    go = await lent(bench, tmp_path, then_s=30)
+    go()
+    await bench.ended("flash")
+    await bench.board.say(b"booted\n")
+    assert await monitor.yield_port(bench.host, KEY, "the watch", wait_s=0.3)
+    await bench.said("the port is lent to the watch")
+    free = os.open(bench.board.path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
+    heard = os.read(free, 100)
+    os.close(free)
+
+    await bench.said("nobody came for the port", "the port is back after")
+    assert heard.rstrip() == b"booted"
 
 
 async def test_nobody_comes_for_a_lent_port(bench: Bench) -> None:

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from mcp_server import __version__
 from mcp_server.errors import OrchestratorError
-from mcp_server.tools import builds, device, hosts, idf, pipelines, prompts, resources
+from mcp_server.tools import builds, device, hosts, idf, pipelines, prompts, resources, workflows
 from mcp_server.tools.answers import Opener, answer
 from mcp_server.tools.arguments import (
     ENDS_WORK,
@@ -53,6 +53,8 @@ TOOLS = (
     (device.serial_send, ENDS_WORK),
     (hosts.remote_build, RUNS_COMMANDS),
     (pipelines.pipeline_run, RUNS_COMMANDS),
+    (workflows.workflow_run, RUNS_COMMANDS),
+    (workflows.create_and_build, RUNS_COMMANDS),
     (builds.build_wait, READS),
     (builds.build_get, READS),
     (builds.build_log, READS),

@@ -39,6 +39,8 @@ COMMANDS = {
     "logs": ("look", "Print a stage's log, or a slice of it."),
     "cancel": ("act", "Cancel a build; its jobs are ended."),
     "retry": ("act", "Start a failed or cancelled build again, as a new build."),
+    "fix": ("fix", "Let an agent mend a failed build, proved by building again."),
+    "agents": ("agents", "Show the code agents, which can be used, and what the others lack."),
     "stats": ("statistics", "Show counts, success rate, durations and why builds fail."),
     "hosts": ("machines", "Show each host: reachable, load, disk, slots, jobs, other builds."),
     "secrets": ("secrets", "Set, list or delete secrets; no value is ever shown."),

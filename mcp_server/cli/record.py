@@ -9,6 +9,7 @@ from mcp_server.model import Build, Project, Stage, StageStatus
 if TYPE_CHECKING:
     from mcp_server.machines import HostView
     from mcp_server.views import BuildView
+    from mcp_server.workflows import AgentView
 
 # The plan is the engine's, the output is `logs`' business: 16 kB that no table needs.
 LEFT_OUT = {"plan", "args_key", "build_output"}
@@ -74,4 +75,16 @@ def of_host(view: "HostView") -> dict[str, Any]:
         "held": [lease.model_dump(mode="json") for lease in view.held],
         "trouble": view.trouble or None,
         "facts": dataclasses.asdict(view.facts) if view.facts else None,
+    }
+
+
+def of_agent(view: "AgentView") -> dict[str, Any]:
+    """A code agent: whether it can be used, its version or what is missing, and what it can."""
+    return {
+        "name": view.name,
+        "provider": view.provider,
+        "available": view.availability.available,
+        "text": view.availability.text,
+        "default": view.default,
+        "capabilities": dataclasses.asdict(view.capabilities),
     }

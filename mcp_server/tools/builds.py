@@ -43,8 +43,11 @@ async def build_get(
     if detail == "artifacts":
         return answer(report_tables.artifact_table(view))
     if detail == "events":
+        from mcp_server import report_story  # noqa: PLC0415
+
         newest = await orchestrator.newest_events(view.build.id, report_tables.MOST_EVENTS)
-        return answer(report_tables.event_list(view, newest))
+        told = report_story.story if report_story.has_story(view) else report_tables.event_list
+        return answer(told(view, newest))
     from mcp_server.report_tests import tests_text  # noqa: PLC0415
 
     tests = tests_text(view)

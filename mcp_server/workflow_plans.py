@@ -9,7 +9,7 @@ from typing import Any
 
 from mcp_server import device_plans
 from mcp_server.device_plans import Firmware, Watching
-from mcp_server.model import Expansion, Plan, StageSpec
+from mcp_server.model import Expansion, Plan, Retry, StageSpec
 
 PROJECT_MANAGER, BUILDER, TESTER = "PROJECT_MANAGER", "BUILDER", "TESTER"
 DOCTOR, QA, DEVELOPER = "DOCTOR", "QA", "DEVELOPER"
@@ -19,6 +19,8 @@ FIX = "fix"
 FIX_S = 1800.0  # of one session of an agent
 DIRECT_S = 120.0  # of a stage without a job
 MAX_ROUNDS = 20
+LOST = Retry(times=1, on=("lost",))
+"""An agent whose job was killed begins its round again, in the session it had where it can."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,12 @@ class Developer:
     def stage(self, project: str) -> StageSpec:
         """The stage `fix`."""
         return StageSpec(
-            name=FIX, kind="agent.fix", params=self.params(project), timeout_s=self.timeout_s, role=DEVELOPER
+            name=FIX,
+            kind="agent.fix",
+            params=self.params(project),
+            timeout_s=self.timeout_s,
+            role=DEVELOPER,
+            retry=LOST,
         )
 
     def params(self, project: str) -> dict[str, Any]:
@@ -155,6 +162,7 @@ def created(
         timeout_s=developer.timeout_s,
         once=True,
         role=DEVELOPER,
+        retry=LOST,
     )
     return Plan(
         stages=(*stages, work),

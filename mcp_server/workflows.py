@@ -230,6 +230,8 @@ def _mendable(build: Build, project: str) -> None:
         raise Conflict(f"build {build.id} is {build.status}: only a failed build can be mended")
     if not project.startswith("/"):
         raise Conflict(f"the sources of build {build.id} are in {project}, and agents work on this machine")
+    if any(stage.once for stage in build.plan.stages):
+        raise Conflict(f"build {build.id} made its project itself, in a copy: order it again")
     far = [
         stage for stage in build.plan.stages if stage.host != LOCAL and stage.sync is None and stage.kind == "command"
     ]

@@ -1,8 +1,17 @@
-"""Takes back what was done in a workspace since a commit of it."""
+"""Takes back what was done in a workspace: to a commit of it, and what builds read although Git ignores it."""
 
-from collections.abc import Mapping
+import asyncio
+import hashlib
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
+from mcp_server.agents.inputs import MAX_FILES
 from mcp_server.agents.workspace import Workspace
+
+FILES = ("sdkconfig", "dependencies.lock")
+COMPONENTS = "managed_components"
 
 
 async def restore(workspace: Workspace, commit: str, environment: Mapping[str, str] | None = None) -> None:
@@ -11,3 +20,94 @@ async def restore(workspace: Workspace, commit: str, environment: Mapping[str, s
     await git.run("symbolic-ref", "HEAD", f"refs/heads/{workspace.branch}")
     await git.run("reset", "-q", "--hard", commit)
     await git.run("clean", "-q", "-f", "-f", "-d")
+
+
+class KeptInputs:
+    """The ignored files that builds read, as they were when a task began: a change of them would be in no commit.
+
+    `task` names it; keeping twice for the same one puts back what was kept first. `more` are further files.
+    """
+
+    def __init__(self, workspace: Workspace, task: str, more: Sequence[str] = ()) -> None:
+        self._folder, self._place = workspace.folder, workspace.state / "inputs" / task
+        self._workspace, self._names = workspace, (*FILES, *more)
+
+    async def keep(self, environment: Mapping[str, str] | None = None) -> None:
+        """Keep them aside, or put them back where that was done for this task before."""
+        if await asyncio.to_thread(self._place.is_dir):
+            await self.put_back()
+            return
+        git = await self._workspace.git(environment)
+        known = await git.run("ls-files", "-z", "--", *(str(self._folder / name) for name in self._names))
+        committed = {git.top / os.fsdecode(name) for name in known.out.split(b"\0") if name}
+        names = [name for name in self._names if self._folder / name not in committed]
+        await asyncio.to_thread(self._keep, names)
+
+    async def put_back(self) -> list[str]:
+        """The names of those that had changed, and are as they were now."""
+        return await asyncio.to_thread(self._put_back)
+
+    async def components_changed(self) -> bool:
+        """Whether anything below managed_components is not as it was: that is too much to be kept aside."""
+        return await asyncio.to_thread(
+            lambda: _digest(self._folder / COMPONENTS) != (self._place / ".digest").read_text()
+        )
+
+    def _keep(self, names: Sequence[str]) -> None:
+        fresh = self._place.with_name(self._place.name + ".new")
+        for old in (fresh, *self._place.parent.glob("*")):
+            shutil.rmtree(old, ignore_errors=True)
+        fresh.mkdir(mode=0o700, parents=True)
+        (fresh / ".names").write_text("\0".join(names))
+        (fresh / ".digest").write_text(_digest(self._folder / COMPONENTS))
+        for number, name in enumerate(names):
+            if (content := _content(self._folder / name)) is not None:
+                (fresh / str(number)).write_bytes(content)
+        fresh.rename(self._place)
+
+    def _put_back(self) -> list[str]:
+        changed: list[str] = []
+        for number, name in enumerate((self._place / ".names").read_text().split("\0")):
+            kept, now = self._place / str(number), self._folder / name
+            if not name or _content(kept) == _content(now):
+                continue
+            changed.append(name)
+            _delete(now)
+            if kept.is_file():
+                now.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(kept, now)
+        return changed
+
+
+async def sha256_of(path: Path) -> str:
+    """Of a regular file's content; "" where there is none."""
+    content = await asyncio.to_thread(_content, path)
+    return "" if content is None else hashlib.sha256(content).hexdigest()
+
+
+def _content(path: Path) -> bytes | None:
+    return path.read_bytes() if path.is_file() and not path.is_symlink() else None
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _digest(top: Path) -> str:
+    """Of the names, sizes and times of all below a folder, at most MAX_FILES of them."""
+    digest, count = hashlib.sha256(), 0
+    for folder, folders, files in os.walk(top):
+        folders.sort()
+        for name in sorted([*files, *folders]):
+            status = (Path(folder) / name).lstat()
+            digest.update(os.fsencode(f"{folder}/{name}"))
+            # A folder's own time says no more than the names in it.
+            facts = (status.st_mode, status.st_size, status.st_mtime_ns) if name in files else (status.st_mode,)
+            digest.update(repr(facts).encode())
+            count += 1
+            if count > MAX_FILES:
+                return digest.hexdigest()
+    return digest.hexdigest()

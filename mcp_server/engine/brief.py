@@ -1,7 +1,7 @@
 """What a code agent is told of a failed round: the verdict, the lines around, what was changed and tried; bounded."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,6 @@ class Brief:
     allowed: Sequence[str] = ()
     commands: Sequence[str] = ()
     wish: str = ""
-    issues: Sequence[Mapping[str, Any]] = field(default=())
 
 
 def prompt(brief: Brief) -> str:
@@ -99,9 +98,16 @@ def _verdict(row: Stage, room: int) -> str:
     panic = verdict.details.get("panic_report")
     if isinstance(panic, list | tuple):
         return "\n".join(str(line) for line in panic)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    if issues := verdict.details.get("issues"):
+        return "\n".join([verdict.summary, *(f"  {_issue(issue)}" for issue in issues[:20])])
     lines = verdict.details.get("last_lines")
     last = [str(line) for line in lines] if isinstance(lines, list | tuple) else []  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
     return "\n".join([verdict.summary, *(f"  {line}" for line in last[-12:])])
+
+
+def _issue(issue: Mapping[str, Any]) -> str:
+    place = f"{issue['file']}:{issue.get('line', '')} " if issue.get("file") else ""
+    return one_line(f"{issue.get('severity')}: {place}{issue.get('message')} {issue.get('evidence', '')}".strip(), 300)
 
 
 def _places(rows: Sequence[Stage]) -> list[tuple[str, int]]:

@@ -15,6 +15,8 @@ from mcp_server.store.events import append
 
 log = logging.getLogger(__name__)
 
+SHOWN_CHARS = 300
+
 
 class StageRow:
     """One attempt's row: `stage` as it was last written. Where the store fails, StoreError."""
@@ -152,7 +154,7 @@ class StageRow:
         """What the stage's role in a workflow does."""
         if self._role is None:
             return
-        stage, ended = self.stage, sentence or (self.stage.verdict.summary[:300] if self.stage.verdict else "")
+        stage, ended = self.stage, sentence or _first_cause(self.stage.verdict)
         statuses = {StageStatus.RUNNING: "working", StageStatus.SUCCESS: "completed", StageStatus.SKIPPED: "idle"}
         data = {
             "job_id": self._build.id,
@@ -179,3 +181,12 @@ class StageRow:
         """The build runs as soon as a stage of it does."""
         if self._build.id not in self._services.begun:
             builds.set_running(c, self._build.id, now)
+
+
+def _first_cause(verdict: Verdict | None) -> str:
+    """What a verdict says first: of a compile error, which has no summary, its place and message."""
+    if verdict is None or verdict.result == "pass" or not verdict.diagnosis or not verdict.diagnosis.errors:
+        return verdict.summary[:SHOWN_CHARS] if verdict else ""
+    error = verdict.diagnosis.errors[0]
+    place = f"{error.file}:{error.line} " if error.file and error.line else f"{error.file} " if error.file else ""
+    return f"{place}{error.message}"[:SHOWN_CHARS]

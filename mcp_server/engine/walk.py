@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from mcp_server.engine.arrival import Belongings
 from mcp_server.engine.leases import Gate
 from mcp_server.engine.retry import asks_again, pause_s
-from mcp_server.engine.rounds import AGENTS, STOPS, first_cause, moved
+from mcp_server.engine.rounds import AGENTS, STOPS, evidence, first_cause, moved
 from mcp_server.engine.services import Services
 from mcp_server.engine.stage_row import StageRow
 from mcp_server.engine.stage_run import StageRun
@@ -44,8 +44,9 @@ class Walk:
     async def _run(self) -> tuple[BuildStatus, Stage]:
         await self._take_directories()
         self._ranks = await self._rank()
-        round_, before = 1, ""
+        round_, causes = 1, set[str]()
         if self.plan.fix_first and self.plan.fix is not None:
+            causes |= await self._cause_before()
             fix = await self._attempts(self.plan.fix, round_)
             if fix.status is not StageStatus.SUCCESS:
                 return _ended(fix)
@@ -61,15 +62,23 @@ class Walk:
             if self.plan.fix is None or round_ >= self.plan.max_rounds:
                 return BuildStatus.FAILED, deciding
             cause = first_cause(deciding)
-            if self.plan.workspace and cause == before:
+            if self.plan.workspace and cause in causes:
                 self.why = "no_progress"
                 return BuildStatus.FAILED, deciding
-            before = cause
+            causes.add(cause)
             fix = await self._attempts(self.plan.fix, round_)
             if fix.status is not StageStatus.SUCCESS:
                 self.why = fix.reason if fix.reason in STOPS else None
                 return BuildStatus.FAILED, deciding
             round_ += 1
+
+    async def _cause_before(self) -> set[str]:
+        """What the build failed of that this one is to mend."""
+        number = self.build.retry_of
+        rows = [] if number is None else await self.services.store.read(lambda c: builds.stages_of(c, number))
+        last = {row.stage: row for row in evidence(rows)}
+        results = [last[spec.name] for spec in self.plan.stages if spec.name in last]
+        return {first_cause(_deciding(results, self._passed))} if results else set()
 
     async def _take_directories(self) -> None:
         """Lease every build directory of the plan; in one order for all builds, so that no two wait for each other."""

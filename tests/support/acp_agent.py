@@ -63,6 +63,8 @@ def do(what: str, given: Any) -> str | None:  # noqa: PLR0912  # a step each
         case "flood":
             while True:
                 sys.stdout.write("x" * 65536)
+        case "sh":  # in the session's folder, which is where it was started
+            subprocess.run(["sh", "-c", given], check=False, stdout=subprocess.DEVNULL)
         case "child":
             child = subprocess.Popen(["sleep", "60"])
             say(f"child {child.pid}\n")

@@ -5,23 +5,24 @@
 
 import asyncio
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mcp_server.agents import workspace
-from mcp_server.agents.base import AgentRequest, Usage
+from mcp_server.agents.base import CANCEL_S, AgentRequest
 from mcp_server.agents.changes import Changes, FileChange, changes, outside, removed_tests
 from mcp_server.agents.commit import commit
 from mcp_server.agents.registry import Registry
-from mcp_server.agents.restore import restore
+from mcp_server.agents.restore import KeptInputs, restore, sha256_of
 from mcp_server.agents.sentinel import sentinel, unchanged
 from mcp_server.agents.task import AgentTask
 from mcp_server.agents.transcript import Transcript
 from mcp_server.agents.workspace import Workspace
-from mcp_server.engine.brief import Brief, Round, prompt
+from mcp_server.engine.agent_past import left_of, rounds_of, session_of, trusted_commit
+from mcp_server.engine.brief import Brief, prompt
 from mcp_server.engine.stages.base import Observer, Prepared, StageContext, result_of
-from mcp_server.errors import BadInput, OverBudget
+from mcp_server.errors import BadInput, Conflict
 from mcp_server.hosts.base import Exit, ExitReason
 from mcp_server.idf.environment import job_environment
 from mcp_server.model import Stage, Verdict
@@ -47,16 +48,17 @@ class AgentFix:
         registry = Registry(context.config.agents, context.environment)
         agent = await registry.usable(context.params.get("agent"))
         rows = await context.history.rows()
-        left = _left(context, _spent(rows, context.spec.name))
+        left = _bounds(context, left_of(context, rows))
         space = await self._workspace(context)
-        since = await (await space.git(context.environment)).head() or space.base
+        since = trusted_commit(rows) or space.base
         await restore(space, since, context.environment)  # what an attempt that was cut off left half done
+        await _kept(context, space).keep(context.environment)
+        await self._check(context, space)
         request = AgentRequest(
             prompt=await self._prompt(context, space),
             folder=str(space.folder),
             commands=tuple(context.params.get("commands", ())),
-            session=_session(rows, context),
-            timeout_s=context.spec.timeout_s or DEFAULT_S,
+            session=session_of(rows, context.spec.name),
             **left,
         ).checked()
         settings = registry.settings(agent.name)
@@ -81,13 +83,37 @@ class AgentFix:
         )
 
     async def _workspace(self, context: StageContext) -> Workspace:
-        number = context.build.retry_of if context.build.plan.fix_first else context.build.id
+        """The one of this build, whichever stage of it made it, or a new one on a branch that nobody has."""
         place = context.config.worktrees_dir / f"{context.store_id}-{context.build.id}"
-        branch = str(context.params.get("branch") or f"bo/fix-{number}-{context.build.id}")
-        return await workspace.make(Path(context.params["project"]), place, branch, environment=context.environment)
+        project = Path(context.params["project"])
+        if (there := await workspace.open_(place)) is not None:
+            return there
+        wanted = str(context.params.get("branch") or self._branch(context))
+        rows = [*await context.history.retried(), *await context.history.rows()]
+        inputs = (*workspace.INPUTS, *(found[0] for row in rows if (found := _sdkconfig(row, project))))
+        try:
+            return await workspace.make(project, place, wanted, inputs=inputs, environment=context.environment)
+        except Conflict:
+            if context.params.get("branch"):
+                raise
+            # Another home counts its builds from 1, too.
+            other = f"{wanted}-{context.store_id}"
+            return await workspace.make(project, place, other, inputs=inputs, environment=context.environment)
+
+    def _branch(self, context: StageContext) -> str:
+        build = context.build
+        return f"bo/fix-{build.retry_of}-{build.id}" if build.plan.fix_first else f"bo/fix-{build.id}"
+
+    async def _check(self, context: StageContext, space: Workspace) -> None:
+        """Conflict: the copy is configured otherwise than the build that failed, so that mending it proves nothing."""
+        rounds = await rounds_of(context)
+        for row in rounds[-1].rows if rounds else ():
+            found = _sdkconfig(row, Path(context.params["project"]), space.folder)
+            if found is not None and await sha256_of(space.folder / found[0]) != found[1]:
+                raise Conflict(f"{found[0]} has changed since build {row.build} failed: build again, and mend that")
 
     async def _prompt(self, context: StageContext, space: Workspace) -> str:
-        rounds = await _rounds(context)
+        rounds = await rounds_of(context)
         if not rounds:
             raise BadInput("build", "nothing failed that could be mended")
         found = await changes(space, environment=context.environment)
@@ -111,40 +137,52 @@ class AgentFix:
         resolved = context.stage.resolved or {}
         space = await workspace.open_(Path(resolved["place"]))
         details: dict[str, Any] = {"agent": resolved["agent"], "branch": resolved["branch"], **_cost(observer)}
-        notes = list(resolved.get("left_out", ()))
         if space is None:
             return _failed(f"{resolved['place']} is gone", "agent", details)
-        if not await unchanged(space.project, resolved["project_state"], context.environment):
-            notes.append(f"{space.project} itself changed meanwhile, by a person or by the agent")
-        details |= {"notes": notes} if notes else {}
-        found = await changes(space, resolved["since"], context.environment)
+        notes = await self._notes(context, space)
         bad = _bad_end(end, observer)
+        found = await changes(space, resolved["since"], context.environment)
+        if bad is not None and found.files:
+            notes.append(f"{resolved['agent']} did not come to its end: {bad.summary}")
+        details |= {"notes": notes} if notes else {}
+        if bad is not None and end.reason in (ExitReason.CANCELLED, ExitReason.LOST):
+            return _with(bad, details)  # half a change is none: the next attempt begins where this one did
         if not found.files:
             said = f", and said: {_last_words(observer)}" if _last_words(observer) else ""
             sentence = f"{resolved['agent']} changed nothing{said}"
             return _with(bad, details) if bad else _failed(sentence, "no_change", details)
-        if wrong := _not_allowed(context, found):
+        if wrong := await _not_allowed(context, space, found):
             await restore(space, resolved["since"], context.environment)
             sentence = f"{resolved['agent']} changed what it may not, so all was taken back: {'; '.join(wrong[:5])}"
             return _failed(sentence, "outside", details)
-        if bad is not None and end.reason in (ExitReason.CANCELLED, ExitReason.LOST):
-            return _with(bad, details)  # half a change is none: the next attempt begins where this one did
-        message = f"{context.spec.name}: round {context.stage.round} of build {context.build.id}"
-        details |= {
-            "commit_sha": await commit(space, message, environment=context.environment),
-            "files_changed": [file.path for file in found.files],
-            "diff": found.diff[:DIFF_CHARS],
-        }
+        details |= {"files_changed": [file.path for file in found.files], "diff": found.diff[:DIFF_CHARS]}
+        details["commit_sha"] = await self._committed(context, space)
         return Verdict(result="pass", summary=_summary(resolved["agent"], found), details=details)
+
+    async def _notes(self, context: StageContext, space: Workspace) -> list[str]:
+        """What a reader should know; what Git ignores is put back."""
+        resolved = context.stage.resolved or {}
+        notes = list(resolved.get("left_out", ()))
+        if not await unchanged(space.project, resolved["project_state"], context.environment):
+            notes.append(f"{space.project} itself changed meanwhile, by a person or by the agent")
+        back = await _kept(context, space).put_back()
+        return [*notes, *(f"{name} was put back: Git ignores it, so a change of it is in no commit" for name in back)]
+
+    async def _committed(self, context: StageContext, space: Workspace) -> str | None:
+        message = f"{context.spec.name}: round {context.stage.round} of build {context.build.id}"
+        # None: a worker that died here had committed it, or the agent has.
+        sha = await commit(space, message, environment=context.environment)
+        return sha or await (await space.git(context.environment)).head()
 
 
 class AgentWork(AgentFix):
     """Params as those of `agent.fix`; `prompt` says what is to be done."""
 
-    async def _workspace(self, context: StageContext) -> Workspace:
-        place = context.config.worktrees_dir / f"{context.store_id}-{context.build.id}"
-        branch = str(context.params.get("branch") or f"bo/build-{context.build.id}")
-        return await workspace.make(Path(context.params["project"]), place, branch, environment=context.environment)
+    def _branch(self, context: StageContext) -> str:
+        return f"bo/build-{context.build.id}"
+
+    async def _check(self, context: StageContext, space: Workspace) -> None:
+        pass
 
     async def _prompt(self, context: StageContext, space: Workspace) -> str:
         return WORK.format(folder=space.folder, wish=context.params["prompt"])
@@ -159,67 +197,34 @@ then, and if it fails you are told of what. Nothing that you say counts, only th
 {wish}"""
 
 
-# -- what came before ----------------------------------------------------------------------------------------------
-
-
-async def _rounds(context: StageContext) -> Sequence[Round]:
-    """The rounds so far, the failed build's first where this one was started to mend it."""
-    rows, name = await context.history.rows(), context.spec.name
-    found: list[Round] = []
-    if context.build.plan.fix_first and (before := await context.history.retried()):
-        found.append(Round(1, _last(before, max(row.round for row in before)), _fix_of(rows, name, 1)))
-    for number in sorted({row.round for row in rows if row.stage != name}):
-        attempts = [row for row in _last(rows, number) if row.stage != name]
-        found.append(Round(number, attempts, _fix_of(rows, name, number)))
-    now = context.stage.round
-    return [one if one.number < now else Round(one.number, one.rows) for one in found if one.number <= now]
-
-
-def _last(rows: Sequence[Stage], round_: int) -> Sequence[Stage]:
-    return list({row.stage: row for row in rows if row.round == round_}.values())
-
-
-def _fix_of(rows: Sequence[Stage], name: str, round_: int) -> Stage | None:
-    return next((row for row in reversed(rows) if row.stage == name and row.round == round_), None)
-
-
-def _session(rows: Sequence[Stage], context: StageContext) -> str | None:
-    """The agent's session of an earlier round, or of an attempt that was lost."""
-    told = [row.verdict.details.get("session") for row in rows if row.stage == context.spec.name and row.verdict]
-    return next((str(session) for session in reversed(told) if session), None)
-
-
-def _spent(rows: Sequence[Stage], name: str) -> Usage:
-    told = [row.verdict.details.get("usage") for row in rows if row.stage == name and row.verdict]
-    used = [Usage.model_validate(usage) for usage in told if usage]
-    costs = [usage.cost_usd for usage in used if usage.cost_usd is not None]
-    return Usage(
-        turns=sum(usage.turns for usage in used),
-        input_tokens=sum(usage.input_tokens for usage in used),
-        output_tokens=sum(usage.output_tokens for usage in used),
-        cost_usd=sum(costs) if costs else None,
-    )
-
-
-def _left(context: StageContext, spent: Usage) -> dict[str, Any]:
-    """What is left of the build's budget. OverBudget: nothing."""
-    budget: Mapping[str, Any] = context.params.get("budget") or {}
-    left: dict[str, Any] = {}
-    if (tokens := budget.get("tokens")) is not None:
-        left["max_tokens"] = int(tokens) - spent.input_tokens - spent.output_tokens
-    if (cost := budget.get("cost_usd")) is not None:
-        left["max_cost_usd"] = round(float(cost) - (spent.cost_usd or 0), 6)
-    for name, value in left.items():
-        if value <= 0:
-            raise OverBudget(f"the budget of this build is used up: {name.removeprefix('max_')} {budget}")
-    return left
-
-
 # -- what it left ----------------------------------------------------------------------------------------------------
 
 
-def _not_allowed(context: StageContext, found: Changes) -> list[str]:
-    return [*outside(found, context.params.get("allowed", ()), PROTECTED), *removed_tests(found)]
+def _bounds(context: StageContext, left: Mapping[str, Any]) -> dict[str, Any]:
+    """Budgets and time of a task: it ends by itself, with a result, before the job's limit ends it without one."""
+    limit = context.spec.timeout_s or DEFAULT_S
+    own = max(limit / 2, limit - 2 * CANCEL_S)
+    return {**left, "timeout_s": max(1.0, min(float(left.get("timeout_s", own)), own))}
+
+
+def _kept(context: StageContext, space: Workspace) -> KeptInputs:
+    return KeptInputs(space, f"{context.spec.name}-{context.stage.round}")
+
+
+def _sdkconfig(row: Stage, *roots: Path) -> tuple[str, str] | None:
+    """Its name below one of `roots` and its hash, as a build of ESP-IDF left it; None: the stage tells of none."""
+    told = row.verdict.details.get("sdkconfig_sha256") if row.verdict else None
+    memo: Mapping[str, Any] = (row.resolved or {}).get("memo") or {}
+    place = Path(str(memo.get("sdkconfig") or "/"))
+    below = next((place.relative_to(root) for root in roots if place.is_relative_to(root)), None)
+    return (str(below), str(told)) if told and below else None
+
+
+async def _not_allowed(context: StageContext, space: Workspace, found: Changes) -> list[str]:
+    wrong = [*outside(found, context.params.get("allowed", ()), PROTECTED), *removed_tests(found)]
+    if await _kept(context, space).components_changed():
+        wrong.append("managed_components: it is the component manager's, and Git ignores it")
+    return wrong
 
 
 def _failed(sentence: str, reason: str, details: Mapping[str, Any]) -> Verdict:

@@ -84,6 +84,8 @@ class AgentFix:
         number = context.build.retry_of if context.build.plan.fix_first else context.build.id
         place = context.config.worktrees_dir / f"{context.store_id}-{context.build.id}"
         branch = str(context.params.get("branch") or f"bo/fix-{number}-{context.build.id}")
+        if (there := await workspace.open_(place)) is not None:
+            branch = there.branch  # begun by the build's `agent.work`
         return await workspace.make(Path(context.params["project"]), place, branch, environment=context.environment)
 
     async def _prompt(self, context: StageContext, space: Workspace) -> str:

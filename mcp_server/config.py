@@ -167,10 +167,11 @@ class Artifacts(YamlModel):
 
 
 class Security(YamlModel):
-    """What needs a yes. `never` beats a call's confirm=true."""
+    """What needs a yes. `never` beats a call's confirm=true. `push_to_default`: also to a remote's default branch."""
 
     allow_flash: Permission = "ask"
     allow_push: Permission = "ask"
+    push_to_default: bool = False
     callback_hosts: tuple[Text, ...] = ()
     project_roots: tuple[Annotated[str, AfterValidator(_absolute)], ...] = ()
 

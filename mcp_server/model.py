@@ -1,5 +1,6 @@
 """The project's words as models: project, build, stage, lease, event, artifact, verdict, diagnostic."""
 
+import uuid
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
@@ -167,15 +168,21 @@ class Ending(Model):
 
 
 class Expansion(Model):
-    """How a project that is made or changed first is built then: in the emulator, too; committed, pushed, deployed."""
+    """How a project that is made or changed first is built then: in the emulator, too; committed, pushed, deployed.
+
+    `keep`: it is a new project, which is brought what was made of it at the end.
+    """
 
     target: str | None = None
     qemu: bool = True
     commit: bool = False
     push: bool = False
     remote: str = "origin"
+    branch: str | None = None
+    to_default: bool = False
     message: str = ""
     wait_ci: bool = False
+    keep: bool = False
 
 
 class Plan(Model):
@@ -185,6 +192,7 @@ class Plan(Model):
     round is that of the build it retries, so it begins with the fix. `workspace` is a project that an agent works on a
     copy of: what runs after the agent has, runs in the copy. `expand`: these stages make or change the project first,
     and what builds it is added then, by what it is. `callback` is told of the build's end.
+    `order` stands for what was ordered, where the plan itself may come out otherwise on another day.
     """
 
     stages: tuple[StageSpec, ...]
@@ -195,6 +203,7 @@ class Plan(Model):
     workspace: str | None = None
     expand: Expansion | None = None
     callback: str | None = None
+    order: str | None = None
     on_failure: Ending = Ending()
     on_success: Ending = Ending()
 
@@ -285,3 +294,11 @@ class Lease(Model):
     stage: str | None
     reason: str
     taken_at: datetime
+
+
+_KEYS = uuid.UUID("6ff7a0c1-7c1e-4f0e-9d52-0c6a6f0f8f5b")  # the name space of a bot's own keys for its orders
+
+
+def task_of_key(idempotency_key: str) -> str:
+    """The task UUID of the build that is ordered by this key."""
+    return str(uuid.uuid5(_KEYS, idempotency_key))

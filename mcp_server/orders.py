@@ -28,6 +28,7 @@ from mcp_server.pipelines.pipeline import Pipeline, PipelineStage
 from mcp_server.secret_store import Secrets
 
 _TARGET = re.compile(r"[a-z][a-z0-9]{2,19}")
+NEVER_PUSH = "security.allow_push of config.yaml is `never`: nothing is pushed from here"
 NEVER_FLASH = "security.allow_flash of config.yaml is `never`: no board is flashed from here"
 MOST_BYTES = 5_000_000  # of a pipeline file; one that is larger was not written by hand
 
@@ -95,11 +96,15 @@ class Orders:
 
     def question(self, plan: Plan) -> str | None:
         """What a person must be asked before this plan is started; None: nothing. Conflict: it is forbidden."""
-        if (question := plans.board_question(plan)) is None:
-            return None
-        if self._config.security.allow_flash == "never":
-            raise Conflict(NEVER_FLASH)
-        return question if self._config.security.allow_flash == "ask" else None
+        security, asked = self._config.security, list[str]()
+        for words, permission, never in (
+            (plans.flashes(plan), security.allow_flash, NEVER_FLASH),
+            (plans.pushes(plan), security.allow_push, NEVER_PUSH),
+        ):
+            if words and permission == "never":
+                raise Conflict(never)
+            asked += words if permission == "ask" else ()
+        return f"{'; '.join(asked)}?" if asked else None
 
     def again(self, build: Build, stages: Sequence[Stage], *, failed_only: bool) -> Plan:
         """What a retry of a build runs. Conflict: it is not over, or it passed."""

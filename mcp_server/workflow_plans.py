@@ -19,6 +19,7 @@ FIX = "fix"
 FIX_S = 1800.0  # of one session of an agent
 DIRECT_S = 120.0  # of a stage without a job
 MAX_ROUNDS = 20
+AUTHOR = "build-orchestrator <build-orchestrator@localhost>"  # of a new project's first commit
 LOST = Retry(times=1, on=("lost",))
 """An agent whose job was killed begins its round again, in the session it had where it can."""
 
@@ -139,6 +140,7 @@ def mended(plan: Plan, project: str, developer: Developer, rounds: int) -> Plan:
             "max_rounds": rounds + 1,  # the failed build's own is the first
             "workspace": project,
             "expand": None,
+            "order": None,
         }
     )
 
@@ -149,15 +151,29 @@ def created(
     """A project made from a template, if one is given, and worked on by an agent; what builds it is added then."""
     stages: list[StageSpec] = []
     if template is not None:
-        params = {**template, "destination": project}
+        params = {"author": AUTHOR, **template, "destination": project, "fresh": True}
         stages.append(
-            StageSpec(name="create", kind="template", params=params, timeout_s=600, once=True, role=PROJECT_MANAGER)
+            StageSpec(
+                name="create",
+                kind="template",
+                params=params,
+                directory=project,  # nobody else makes or builds it meanwhile
+                timeout_s=600,
+                once=True,
+                role=PROJECT_MANAGER,
+            )
+        )
+    elif expansion.push:
+        # What cannot be pushed is told before an agent works for an hour.
+        params = {"project": project, "remote": expansion.remote, "only_look": True}
+        stages.append(
+            StageSpec(name="look", kind="git.push", params=params, timeout_s=DIRECT_S, once=True, role=PROJECT_MANAGER)
         )
     after = tuple(stage.name for stage in stages)
     work = StageSpec(
         name="work",
         kind="agent.work",
-        params=developer.params(project),
+        params={**developer.params(project), "branch": expansion.branch},
         depends_on=after,
         timeout_s=developer.timeout_s,
         once=True,
@@ -166,7 +182,7 @@ def created(
     )
     return Plan(
         stages=(*stages, work),
-        fix=developer.stage(project),
+        fix=developer.stage(project) if rounds > 1 else None,
         max_rounds=rounds,
         workspace=project,
         expand=expansion,
@@ -174,20 +190,28 @@ def created(
 
 
 def delivered(project: str, expansion: Expansion, after: Sequence[str]) -> list[StageSpec]:
-    """The stages that commit, push and wait for what is deployed, each only after all before it passed."""
+    """The stages that commit, push, wait for what is deployed and bring a new project its result.
+
+    Each comes only after all before it passed; none takes a name of `after`.
+    """
     stages: list[StageSpec] = []
 
     def add(name: str, kind: str, timeout_s: float, **params: Any) -> None:
         comes_after = (stages[-1].name,) if stages else tuple(after)
+        while name in after:
+            name = f"{name}-made"
         given = {"project": project, **params}
         stages.append(
             StageSpec(name=name, kind=kind, params=given, depends_on=comes_after, timeout_s=timeout_s, role=DEVELOPER)
         )
 
     if expansion.commit or expansion.push:
-        add("commit", "git.commit", DIRECT_S, message=expansion.message)
+        add("commit", "git.commit", DIRECT_S, message=expansion.message, whole=True)
     if expansion.push:
-        add("push", "git.push", 300, remote=expansion.remote)
+        where = {"remote": expansion.remote, "branch": expansion.branch}
+        add("push", "git.push", 300, **where, allow_default=expansion.to_default)
     if expansion.push and expansion.wait_ci:
         add("ci", "ci.wait", 3600)
+    if expansion.keep:
+        add("deliver", "git.deliver", DIRECT_S, commit=expansion.commit or expansion.push)
     return stages

@@ -1,10 +1,11 @@
 """What several roles do together, and what code agents mend and make: as every front asks for it.
 
 May import: model, config, errors, agents, build_spec, device_plans, devices, workflow_plans, hosts, idf, orders,
-references. Never: engine, a front.
+references, plans, views. Never: engine, a front.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,18 +19,22 @@ from mcp_server.build_spec import BuildSpec
 from mcp_server.config_rules import LOCAL
 from mcp_server.device_plans import Firmware
 from mcp_server.devices import EMULATED_S, watched
-from mcp_server.errors import BadInput, Conflict
+from mcp_server.errors import BadInput, Conflict, NotFound
 from mcp_server.hosts.ports import find_port
 from mcp_server.idf.installation import Installation
 from mcp_server.idf.project import DEFAULT_TARGET
 from mcp_server.idf.qemu import why_not
-from mcp_server.model import Build, BuildStatus, Expansion, StageSpec
+from mcp_server.model import Build, BuildStatus, Expansion, Plan, StageSpec, task_of_key
 from mcp_server.orders import NEVER_FLASH, Order
+from mcp_server.plans import args_key
+from mcp_server.views import Started
 from mcp_server.workflow_plans import Board, Developer, Tests
 
 if TYPE_CHECKING:
     from mcp_server.orchestrator import Orchestrator
-    from mcp_server.views import Started
+
+CREATE = "create_and_build"
+RESOLVE_S = 0.05  # whoever orders a build waits no longer for a name
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +96,7 @@ class Workflows:
         stages = workflow_plans.workflow(made, firmware, tests, developer=developer, rounds=ask.max_rounds)
         return Order(order.folder, stages, "workflow", order.project_name, order.target)
 
-    async def run(self, ask: WorkflowAsk, *, triggered_by: str = "manual", agreed: bool = False) -> "Started":
+    async def run(self, ask: WorkflowAsk, *, triggered_by: str = "manual", agreed: bool = False) -> Started:
         """Start a workflow. Raises what `order` does; NotAgreed as `flash`."""
         return await self._orchestrator.start(await self.order(ask), triggered_by, agreed=agreed)
 
@@ -133,7 +138,7 @@ class Workflows:
         budget: Mapping[str, float] | None = None,
         agreed: bool = False,
         triggered_by: str = "fix",
-    ) -> "Started":
+    ) -> Started:
         """Let an agent mend what a build failed of, in a copy of its project, proved by building there again.
 
         Conflict: the build did not fail, or its sources are not here. NotAgreed: its plan flashes a board.
@@ -167,31 +172,54 @@ class Workflows:
 
     # -- making ------------------------------------------------------------------------------------------------------
 
-    async def create(self, spec: BuildSpec, *, triggered_by: str = "manual", agreed: bool = False) -> "Started":
+    async def create(self, spec: BuildSpec, *, triggered_by: str = "manual", agreed: bool = False) -> Started:
         """Make or take a project, let an agent work on it, build and test it, commit and push where asked.
 
-        BadInput: what cannot be used. NotAgreed: it pushes, and nobody was asked. Conflict: pushing is forbidden.
+        Returns before anything is made. One order with one `idempotency_key` is one build, whatever became of it.
+        BadInput: what cannot be used. NotAgreed: it pushes, and nobody was asked. Conflict: pushing is forbidden, the
+        name is taken, or the key was another order's.
         """
         orchestrator = self._orchestrator
         await orchestrator.refresh()
         spec.checked()
         _rounds(spec.max_rounds)
+        if (known := await self._ordered(spec)) is not None:
+            return known
         if spec.callback_url is not None:
             await self._check_callback(spec.callback_url)
         developer = await self.developer(spec.agent, prompt=spec.prompt, timeout_s=spec.timeout)
         folder, template = await asyncio.to_thread(self._place, spec)
-        expansion = Expansion(
-            target=spec.target,
-            commit=spec.auto_commit or spec.auto_push,
-            push=spec.auto_push,
-            message=_title(spec.prompt),
-            wait_ci=spec.auto_push and orchestrator.config.ci.woodpecker is not None,
-        )
-        plan = workflow_plans.created(str(folder), developer, expansion, template, spec.max_rounds)
-        plan = plan.model_copy(update={"callback": spec.callback_url})
-        order = Order(str(folder), plan, "create_and_build", folder.name, spec.target)
+        plan = workflow_plans.created(str(folder), developer, self._expansion(spec), template, spec.max_rounds)
+        plan = plan.model_copy(update={"callback": spec.callback_url, "order": spec.key})
+        order = Order(str(folder), plan, CREATE, folder.name, spec.target)
         return await orchestrator.start(
             order, triggered_by, agreed=agreed, priority=spec.priority, key=spec.idempotency_key
+        )
+
+    async def _ordered(self, spec: BuildSpec) -> Started | None:
+        """The build that was ordered by this key before. Conflict: it was another order."""
+        if spec.idempotency_key is None:
+            return None
+        try:
+            known = (await self._orchestrator.get(task_of_key(spec.idempotency_key))).build
+        except NotFound:
+            return None
+        if known.args_key != args_key(CREATE, Plan(stages=(), order=spec.key)):
+            raise Conflict(f"idempotency_key: build {known.id} was ordered by this key, and was another order")
+        return Started(known, True)
+
+    def _expansion(self, spec: BuildSpec) -> Expansion:
+        push = spec.auto_push or spec.auto_deploy
+        return Expansion(
+            target=spec.target,
+            commit=spec.auto_commit or push,
+            push=push,
+            remote=spec.remote,
+            branch=spec.branch,
+            to_default=self._orchestrator.config.security.push_to_default,
+            message=_title(spec.prompt),
+            wait_ci=push and self._orchestrator.config.ci.woodpecker is not None,
+            keep=spec.template is not None,
         )
 
     def _place(self, spec: BuildSpec) -> tuple[Path, Mapping[str, object] | None]:
@@ -207,12 +235,15 @@ class Workflows:
             raise Conflict(
                 f"project {spec.name} is there already ({folder}): give another name, or build it by project"
             )
-        return folder, {"template": spec.template, "variables": {**spec.variables}}
+        name = {} if "/" in spec.template else {"name": spec.name}  # those that are built in all want it
+        return folder, {"template": spec.template, "variables": {**name, **spec.variables}}
 
     async def _check_callback(self, url: str) -> None:
         from mcp_server.notify.callback import check_target  # noqa: PLC0415 - few builds have one
 
-        await check_target(url, self._orchestrator.config.security.callback_hosts)
+        with contextlib.suppress(TimeoutError):  # a slow resolver: it is checked again before each delivery
+            async with asyncio.timeout(RESOLVE_S):
+                await check_target(url, self._orchestrator.config.security.callback_hosts)
 
 
 def _title(prompt: str) -> str:

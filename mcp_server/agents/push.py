@@ -86,7 +86,7 @@ async def push(
         raise BadInput("branch", f"{branch[:120]!r} is no name of a branch")
     if (sha := await git.head()) is None:
         raise BadInput("project", f"{git.top} has no commit yet: there is nothing to push")
-    url = _url(git, remote)
+    url = url_of(git, remote)
     if url is None:
         names = sorted({one.key.split(".")[1] for one in git.settings if re.fullmatch(r"remote\..*\.url", one.key)})
         known = ", ".join(names) or "none"
@@ -98,7 +98,7 @@ async def push(
         return await sender.push(known, allow_default, timeout_s)
 
 
-def _url(git: Git, remote: str) -> str | None:
+def url_of(git: Git, remote: str) -> str | None:
     """The URL as it is written down; of a name, that for pushing first."""
     for key in ("pushurl", "url"):
         found = [one.value for one in git.settings if one.key == f"remote.{remote}.{key}"]

@@ -3,9 +3,9 @@
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
+from mcp_server.build_spec import BuildResult
 from mcp_server.engine import results
 from mcp_server.engine.bot_result import bot_result
 from mcp_server.engine.expand import expanded
@@ -105,6 +105,7 @@ class BuildRun:
         except OrchestratorError as error:
             return str(error)
         await self.services.store.write(lambda c: builds.set_plan(c, build.id, plan, now))
+        self.services.leases.comes_back(build.id)  # it is walked anew, and has its directories already
         return None
 
     async def _walk(self, build: Build, graph: Walk) -> tuple[BuildStatus, Stage]:
@@ -168,7 +169,7 @@ class BuildRun:
         now = self.services.clock.now()
 
         def statements(c: builds.sa.Connection) -> set[str]:
-            rows = builds.stages_of(c, self.build_id)
+            build, rows = self._facts(c)
             columns = {
                 "build_output": output,
                 "test_results": _tests(rows),
@@ -177,7 +178,7 @@ class BuildRun:
             # Not when it was noticed: after a worker's death that may be much later.
             ended_at = max((row.ended_at for row in rows if row.ended_at), default=now)
             if builds.end_build(c, self.build_id, status, reason, ended_at, **columns):
-                self._call_back(c, status, rows, ended_at)
+                self._call_back(c, bot_result(build, status, rows, ended_at, stage, sentence), status)
             return leases.release_of(c, self.build_id, now)
 
         await self.services.leases.offer(await self.services.store.write(statements))
@@ -187,14 +188,11 @@ class BuildRun:
             build, rows = await self.services.store.read(self._facts)
             self.services.notifier.build_ended(build, rows)
 
-    def _call_back(
-        self, c: builds.sa.Connection, status: BuildStatus, rows: Sequence[Stage], ended_at: datetime
-    ) -> None:
+    def _call_back(self, c: builds.sa.Connection, result: BuildResult, status: BuildStatus) -> None:
         """Who ordered the build is to be told; kept with its end, so that neither is there without the other."""
         build = builds.get_build(c, self.build_id)
         if build.plan.callback is None:
             return
-        result = bot_result(build, status, rows, ended_at)
         body = make_payload(build.task_id, build.project_id, status, result.model_dump(mode="json"))
         callbacks.add(c, build.id, build.task_id, build.plan.callback, body, self.services.clock.now())
 

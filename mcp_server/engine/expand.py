@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
-from mcp_server import workflow_plans
+from mcp_server import plans, workflow_plans
 from mcp_server.device_plans import Firmware, Watching
 from mcp_server.engine.rounds import AGENTS
 from mcp_server.engine.services import Services
@@ -38,24 +38,27 @@ def _folder(rows: Sequence[Stage]) -> Path:
 
 def _expanded(services: Services, plan: Plan, wish: Expansion, folder: Path) -> Plan:
     orders = Orders(services.config, services.hosts, services.environment)
-    if is_project(folder):
-        more = _firmware(orders, services, wish, folder)
-    elif (file := find_project_file(folder)) is not None:
-        more = orders.pipeline(orders.read_pipeline(str(file), None, {}), folder).plan.stages
-    else:
-        more = ()
+    more = _more(orders, services, wish, folder)
+    if (asked := plans.flashes(more)) and orders.question(more) is not None:
+        raise Conflict(f"the project's own pipeline would do what nobody was asked for: {asked[0]}")
     taken = {stage.name for stage in plan.stages}
-    if twice := taken & {stage.name for stage in more}:
+    if twice := taken & {stage.name for stage in more.stages}:
         names = ", ".join(sorted(taken))
         raise BadInput("stage", f"the project's own pipeline names a stage {min(twice)}: {names} are taken here")
-    first = tuple(taken)
-    stages = [*plan.stages, *(_after(stage, first) for stage in more)]
-    return plan.model_copy(
-        update={
-            "stages": (*stages, *workflow_plans.delivered(str(folder), wish, [stage.name for stage in stages])),
-            "expand": None,
-        }
-    )
+    first = tuple(stage.name for stage in plan.stages)
+    stages = [*plan.stages, *(_after(stage, first) for stage in more.stages)]
+    stages += workflow_plans.delivered(str(folder), wish, [stage.name for stage in stages])
+    kept = {name: getattr(more, name) for name in ("parallel_limit", "on_failure", "on_success")}
+    return plan.model_copy(update={"stages": tuple(stages), "expand": None, **kept})
+
+
+def _more(orders: Orders, services: Services, wish: Expansion, folder: Path) -> Plan:
+    """What builds and tests what lies there; where that is nothing, a stage that says so."""
+    if is_project(folder):
+        return Plan(stages=tuple(_firmware(orders, services, wish, folder)))
+    if (file := find_project_file(folder)) is not None:
+        return orders.pipeline(orders.read_pipeline(str(file), None, {}), folder).plan
+    return Plan(stages=(StageSpec(name="build", kind="command", params={"project": str(folder)}, skip=NOTHING),))
 
 
 def _after(stage: StageSpec, first: Sequence[str]) -> StageSpec:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from mcp_server.engine.arrival import Belongings
 from mcp_server.engine.leases import Gate
 from mcp_server.engine.retry import asks_again, pause_s
-from mcp_server.engine.rounds import AGENTS, STOPS, evidence, first_cause, moved
+from mcp_server.engine.rounds import AGENTS, FINAL, STOPS, evidence, first_cause, moved
 from mcp_server.engine.services import Services
 from mcp_server.engine.stage_row import StageRow
 from mcp_server.engine.stage_run import StageRun
@@ -59,7 +59,7 @@ class Walk:
                 return BuildStatus.CANCELLED, deciding
             if self._passed(deciding):
                 return BuildStatus.SUCCESS, deciding
-            if self.plan.fix is None or round_ >= self.plan.max_rounds:
+            if self.plan.fix is None or round_ >= self.plan.max_rounds or not self._mendable(deciding):
                 return BuildStatus.FAILED, deciding
             cause = first_cause(deciding)
             if self.plan.workspace and cause in causes:
@@ -140,6 +140,11 @@ class Walk:
         if stage.status is StageStatus.FAILED:
             return any(spec.name == stage.stage and spec.allow_failure for spec in self.plan.stages)
         return stage.status is StageStatus.SUCCESS or (stage.status, stage.reason) == (StageStatus.SKIPPED, "when")
+
+    def _mendable(self, stage: Stage) -> bool:
+        """Whether another round would run what failed, and could come to anything else by a change of the sources."""
+        once = any(spec.once for spec in self.plan.stages if spec.name == stage.stage)
+        return not once and stage.kind not in FINAL
 
     async def _skip(self, spec: StageSpec, round_: int, reason: str) -> Stage:
         made = self._made.setdefault((spec.name, round_), [])

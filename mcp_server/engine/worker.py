@@ -23,6 +23,7 @@ from mcp_server.engine.transfer import clear_staging
 from mcp_server.errors import OrchestratorError, StoreError
 from mcp_server.hosts.registry import Hosts
 from mcp_server.store import builds, leases
+from mcp_server.store.callbacks import next_time
 from mcp_server.store.database import Store
 
 log = logging.getLogger(__name__)
@@ -126,7 +127,7 @@ def run(handed_down: int | None = None) -> int:
     finally:
         os.close(lock)
     # A row that came while this worker was leaving saw the lock held; nobody else would look at it.
-    if not worker.replaced and not worker.told_to_leave and store.look(builds.open_builds):
+    if not worker.replaced and not worker.told_to_leave and (store.look(builds.open_builds) or store.look(next_time)):
         poke(config.home, store)
     store.engine.dispose()
     return 0

@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from mcp_server.errors import Conflict
-from mcp_server.model import Build, BuildStatus, Plan, Project, Stage, StageStatus
+from mcp_server.model import Build, BuildStatus, Plan, Project, Stage, StageStatus, task_of_key
 from mcp_server.store.events import append
 from mcp_server.store.tables import BUILDS, PROJECTS, STAGES
 
@@ -27,8 +27,6 @@ _PHASES = {
     "agent.patch": "feedback",
     "agent.fix": "feedback",
 }
-
-_KEYS = uuid.UUID("6ff7a0c1-7c1e-4f0e-9d52-0c6a6f0f8f5b")  # the name space of a bot's own keys for its orders
 
 OPEN = (BuildStatus.PENDING, BuildStatus.RUNNING)
 
@@ -95,7 +93,7 @@ def insert_build(
     Retries of two builds are two: each goes on from what its own one left. The build of an `idempotency_key` is the
     same one whatever became of it. Conflict: the key was used for something else.
     """
-    task_id = str(uuid.uuid4() if idempotency_key is None else uuid.uuid5(_KEYS, idempotency_key))
+    task_id = str(uuid.uuid4()) if idempotency_key is None else task_of_key(idempotency_key)
     if idempotency_key is not None and (known := find_build(c, task_id)) is not None:
         if known.args_key != args_key:
             raise Conflict(f"idempotency_key: build {known.id} was ordered by this key, and was another order")

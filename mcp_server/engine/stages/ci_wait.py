@@ -1,10 +1,11 @@
 """`ci.wait`: what CI says of the commit that was pushed."""
 
 from dataclasses import asdict
+from typing import Any
 
 from mcp_server.clock import Clock, SystemClock
 from mcp_server.engine.stages.base import StageContext
-from mcp_server.errors import EnvironmentMissing, OrchestratorError
+from mcp_server.errors import BadInput, EnvironmentMissing, OrchestratorError
 from mcp_server.model import Verdict
 from mcp_server.notify.woodpecker import Access, CiVerdict, wait_ci
 
@@ -17,7 +18,7 @@ _WORDS = {
 
 
 class CiWait:
-    """Needs no job. Params: `repo` (`owner/name` or a Git remote) and `commit`, else the build's own commit.
+    """Needs no job. Params: `repo` (`owner/name` or a Git remote) and `commit`; else those of the build's last push.
 
     May be begun again: it only looks.
     """
@@ -31,13 +32,24 @@ class CiWait:
             if server is None:
                 raise EnvironmentMissing("config.yaml names no CI: ci: {woodpecker: {url: …, token: …}}")
             access = Access(server.url, context.secrets.resolve(server.token).strip())
-            commit = str(context.params.get("commit") or context.build.commit_sha).removesuffix("+dirty")
+            repo, commit = await _pushed(context)
             limit_s = context.spec.timeout_s or DAY_S
             await context.tell("waits for CI")
-            found = await wait_ci(access, str(context.params["repo"]), commit, limit_s, self._clock)
+            found = await wait_ci(access, repo, commit, limit_s, self._clock)
         except OrchestratorError as error:
             return Verdict(result="fail", summary=str(error))
         return _judged(found)
+
+
+async def _pushed(context: StageContext) -> tuple[str, str]:
+    """Where to and what: as the stage says, else as the build pushed it. BadInput: neither."""
+    rows = [row.verdict.details for row in await context.history.rows() if row.kind == "git.push" and row.verdict]
+    last = next((found for found in reversed(rows) if found.get("pushed_to")), dict[str, Any]())
+    repo = context.params.get("repo") or last.get("pushed_to")
+    commit = context.params.get("commit") or last.get("commit_sha") or context.build.commit_sha.removesuffix("+dirty")
+    if not repo or not commit:
+        raise BadInput("repo", "the build has pushed nothing: name a repository and a commit to wait for")
+    return str(repo), str(commit)
 
 
 def _judged(found: CiVerdict) -> Verdict:

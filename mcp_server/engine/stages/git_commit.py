@@ -2,6 +2,8 @@
 
 from mcp_server.agents.commit import Committed, commit_folder, described, with_trailer
 from mcp_server.agents.git import repository
+from mcp_server.agents.one_commit import as_one
+from mcp_server.agents.workspace import open_
 from mcp_server.engine.stages.base import StageContext, project_path
 from mcp_server.model import Verdict
 
@@ -10,6 +12,8 @@ MAX_NAMES = 200  # files that the details name
 
 class GitCommit:
     """Params: `project`, `message`; may have `author` ("Name <mail>") and `branch`, which begins at HEAD.
+
+    `whole`: in a workspace, an agent's steps since its beginning, or since this build's last commit, become one commit.
 
     Details: `commit_sha`, `branch`, `files_changed` (at most 200 names), `file_count`. The message ends with the line
     `Build: <store id>-<build id>`: by that a worker that took over sees that it was done.
@@ -29,9 +33,11 @@ class GitCommit:
             branch=params.get("branch"),
             environment=context.environment,
         )
+        git = git or await repository(project, context.environment)
+        if params.get("whole") and git and (space := await open_(git.top)) is not None:
+            made = await as_one(space, str(params["message"]), trailer, params.get("author"), context.environment)
         if made is not None:
             return _verdict(made, "committed")
-        git = git or await repository(project, context.environment)
         sha, branch = (await git.head(), await git.branch()) if git else (None, None)
         nothing = _verdict(Committed(sha or "", branch or "", ()), "")
         details = {**nothing.details, "commit_sha": sha}

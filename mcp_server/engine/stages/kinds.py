@@ -9,6 +9,7 @@ from mcp_server.engine.stages.ci_wait import CiWait
 from mcp_server.engine.stages.command import Command
 from mcp_server.engine.stages.doctor import Doctor
 from mcp_server.engine.stages.git_commit import GitCommit
+from mcp_server.engine.stages.git_deliver import GitDeliver
 from mcp_server.engine.stages.git_push import GitPush
 from mcp_server.engine.stages.idf_boot import IdfBoot
 from mcp_server.engine.stages.idf_build import IdfBuild
@@ -35,6 +36,7 @@ KINDS: Mapping[str, StageKind | Direct] = {
     "command": Command(),
     "doctor": Doctor(),
     "git.commit": GitCommit(),
+    "git.deliver": GitDeliver(),
     "git.push": GitPush(),
     "idf.boot": IdfBoot(),
     "idf.build": IdfBuild(),

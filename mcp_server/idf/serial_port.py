@@ -14,8 +14,8 @@ remarks the board's bytes are all there and in order; only a line that the port'
 Commands: one JSON object a line, at most 4000 bytes, into the FIFO `control` of the port's folder:
   {"op": "send", "data": BASE64}   {"op": "reset"}   {"op": "baud", "baud": 921600}   {"op": "keep"}   {"op": "close"}
   {"op": "yield", "who": "build 7", "wait_s": 30, "job": "0123abcd-7-flash-1-1"}   lends the port to whoever locks the
-    folder next, and takes it back; `job`, if it is there, is whose end means that nobody will come; with "then_s": 15 it
-    is left closed for so long after that, as one who belongs to the first comes next and would miss what it reads
+    folder next, and takes it back; `job`, if it is there, is whose end means that nobody will come; with "then_s": 15
+    it is left closed for so long after that: one who belongs to the first comes next, and would miss what it reads
 Whoever has the port holds the kernel lock (flock) of that folder; `holder` there says who it is, as JSON; `reader` has
 the process that reads `control`.
 

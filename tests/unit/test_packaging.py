@@ -187,5 +187,5 @@ def test_skill_and_roles_speak_of_tools_that_exist() -> None:
         ours = [tool for tool in re.split(r",\s*", front_matter(ROOT / role)["tools"]) if tool.startswith("mcp__")]
         assert {tool.removeprefix(prefix) for tool in ours} <= there
     for text in [path.read_text() for folder in ("skills", "prompts") for path in (ROOT / folder).rglob("*.md")]:
-        spoken = set(re.findall(r"`((?:idf|build|qemu|serial|remote|pipeline|workflow|project)_\w+)\(?", text))
-        assert spoken - {"idf_component_register", "idf_component"} <= there
+        spoken = set(re.findall(r"`((?:idf|build|qemu|serial|remote|pipeline|workflow|project|create)_\w+)\(?", text))
+        assert spoken - {"idf_component_register", "idf_component", *(Path(role).stem for role in roles())} <= there

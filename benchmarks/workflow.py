@@ -84,7 +84,7 @@ def memory_mb(home: Path) -> float:
         try:
             words = process.cmdline()
             if process.pid == worker or ("_supervise" in words and any(str(home) in word for word in words)):
-                total += process.memory_full_info().pss
+                total += process.memory_full_info().pss or process.memory_info().rss  # some sandboxes tell no pss
         except psutil.Error:
             continue
     return total / 1e6

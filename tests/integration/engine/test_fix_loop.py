@@ -5,6 +5,7 @@ import contextlib
 import os
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,12 +15,21 @@ from mcp_server.model import BuildStatus
 from mcp_server.orchestrator import Orchestrator
 from mcp_server.views import BuildView
 from tests.support import fix_loop
-from tests.support.faults import processes_with
+from tests.support.faults import kill_jobs, processes_with
 from tests.support.fix_loop import agent, diff, fix_of, mend, plan, run, story
 from tests.support.git_tree import UserTree, begun
 
 pytest.importorskip("acp", reason="needs the extra agents", exc_type=ImportError)
 pytestmark = [pytest.mark.worker_inside, pytest.mark.timeout(60)]
+
+
+@pytest.fixture(autouse=True)
+def no_timer_left(home: Path) -> Iterator[None]:
+    """The timer of a killed supervisor still waits for the end of its job's time."""
+    yield
+    for pid in processes_with(str(home / "jobs")):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 @pytest.fixture
@@ -243,9 +253,7 @@ async def test_a_lost_agent_begins_its_round_again_in_its_session(
         await said(orchestrator, started.build.id, "begun")
         while "return 9" not in tree.git("show", "bo/fix-1:main/main.c", check=False):  # noqa: ASYNC110 - git tells nobody
             await asyncio.sleep(0.02)
-    for pid in {*processes_with(f"BO_JOB={home}"), *processes_with(str(home / "jobs"))}:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    kill_jobs(home)
     view = await orchestrator.wait(started.build.id, fix_loop.WAIT_S)
 
     fixes = [(row.attempt, str(row.status), row.reason) for row in view.stages if row.stage == "fix"]

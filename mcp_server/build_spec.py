@@ -28,7 +28,8 @@ class BuildSpec(Model):
     """What an agent is to do to a project, and what is to be done with that. `timeout` in seconds, of one session.
 
     `project` is a path; with `template`, `name` is that of a new one. `auto_push` commits, too, and `auto_deploy` is
-    both. `branch` is made for it (None: bo/build-N) and pushed to `remote`, a name or URL.
+    both. `branch` is made for it (None: bo/build-N) and pushed to `remote`, a name or URL. `expect` are regular
+    expressions: what firmware must print in the emulator.
     """
 
     prompt: str
@@ -44,6 +45,7 @@ class BuildSpec(Model):
     callback_url: str | None = None
     agent: str | None = None
     target: str | None = None
+    expect: tuple[str, ...] = ()
     timeout: float = 1800.0
     max_rounds: int = 3
     priority: int = 10

@@ -170,11 +170,13 @@ class Ending(Model):
 class Expansion(Model):
     """How a project that is made or changed first is built then: in the emulator, too; committed, pushed, deployed.
 
-    `keep`: it is a new project, which is brought what was made of it at the end.
+    `expect` is what its firmware has to print there. `keep`: it is a new project, which is brought what was made of it
+    at the end.
     """
 
     target: str | None = None
     qemu: bool = True
+    expect: tuple[str, ...] = ()
     commit: bool = False
     push: bool = False
     remote: str = "origin"

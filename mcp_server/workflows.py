@@ -212,6 +212,7 @@ class Workflows:
         push = spec.auto_push or spec.auto_deploy
         return Expansion(
             target=spec.target,
+            expect=watched(spec.expect, (), EMULATED_S).expect,
             commit=spec.auto_commit or push,
             push=push,
             remote=spec.remote,

@@ -26,7 +26,9 @@ def bot_result(
     `commit_sha`: an agent's own steps are on the branch, and are nobody's wish.
     """
     last = list({row.stage: row for row in rows}.values())
-    told = [f"{row.stage}: {_summary(row)}" for row in last if _summary(row)]
+    skipped = {spec.name: spec.skip for spec in build.plan.stages}
+    said = {row.stage: _summary(row) or skipped.get(row.stage, "") for row in last}
+    told = [f"{stage}: {sentence}" for stage, sentence in said.items() if sentence]
     commits = [row.verdict.details for row in last if row.kind == "git.commit" and row.verdict]
     found = [row.verdict.details for row in last if row.verdict]
     sha = next((details["commit_sha"] for details in reversed(commits) if details.get("commit_sha")), None)

@@ -16,7 +16,7 @@ from mcp_server.model import Build, Expansion, Plan, Stage, StageSpec, StageStat
 from mcp_server.orders import Orders
 from mcp_server.project_file import find_project_file
 
-EMULATED_S = 30.0
+EMULATED_S, QUIET_S = 30.0, 10.0  # until what is expected comes, and for what nobody expects anything of
 NOTHING = "nothing was built: the folder is no ESP-IDF project and has no .build-orchestrator.yaml"
 
 
@@ -58,7 +58,9 @@ def _more(orders: Orders, services: Services, wish: Expansion, folder: Path) -> 
         return Plan(stages=tuple(_firmware(orders, services, wish, folder)))
     if (file := find_project_file(folder)) is not None:
         return orders.pipeline(orders.read_pipeline(str(file), None, {}), folder).plan
-    return Plan(stages=(StageSpec(name="build", kind="command", params={"project": str(folder)}, skip=NOTHING),))
+    params = {"project": str(folder)}
+    nothing = StageSpec(name="build", kind="command", params=params, skip=NOTHING, role=workflow_plans.BUILDER)
+    return Plan(stages=(nothing,))
 
 
 def _after(stage: StageSpec, first: Sequence[str]) -> StageSpec:
@@ -71,5 +73,6 @@ def _firmware(orders: Orders, services: Services, wish: Expansion, folder: Path)
     installation = Installation.model_validate(made.params["installation"])
     firmware = Firmware(str(folder), made.params["build_dir"], target, installation=made.params["installation"])
     emulator = why_not(installation, target, services.environment.get("PATH", "")) if wish.qemu else None
-    tests = workflow_plans.Tests(emulator=emulator, watching=Watching(seconds=EMULATED_S))
+    watching = Watching(wish.expect, seconds=EMULATED_S if wish.expect else QUIET_S)
+    tests = workflow_plans.Tests(emulator=emulator, watching=watching)
     return workflow_plans.workflow(made, firmware, tests, developer=None, rounds=1).stages

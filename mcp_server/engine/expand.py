@@ -41,7 +41,7 @@ def _expanded(services: Services, plan: Plan, wish: Expansion, folder: Path) -> 
     more = _more(orders, services, wish, folder)
     if (asked := plans.flashes(more)) and orders.question(more) is not None:
         raise Conflict(f"the project's own pipeline would do what nobody was asked for: {asked[0]}")
-    taken = {stage.name for stage in plan.stages}
+    taken = {stage.name for stage in (*plan.stages, *([plan.fix] if plan.fix else []))}
     if twice := taken & {stage.name for stage in more.stages}:
         names = ", ".join(sorted(taken))
         raise BadInput("stage", f"the project's own pipeline names a stage {min(twice)}: {names} are taken here")

@@ -40,12 +40,12 @@ def order(tmp_path: Path) -> Order:
 
     def order(**changed: Any) -> BuildSpec:
         said: dict[str, Any] = {
-            "prompt": "Make the page good",
             "template": made,
             "name": "page",
             "variables": {"word": "day"},
+            "agent": f"patch:{good}",
         }
-        return BuildSpec(**{**said, "agent": f"patch:{good}", **changed})
+        return BuildSpec.model_validate({"prompt": "Make the page good", **said, **changed})
 
     return order
 

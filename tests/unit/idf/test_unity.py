@@ -303,4 +303,4 @@ def test_long_lines_cost_little(line: str) -> None:
     started = time.thread_time()
     for length in (len(line), 1000):
         reader.feed(line[:length])
-    assert time.thread_time() - started < 0.02
+    assert time.thread_time() - started < 0.2  # 0.002 on an idle machine; a quadratic one takes seconds

@@ -134,4 +134,4 @@ def test_fast_line_does_not_hold_the_loop() -> None:
 
     started = time.thread_time()
     log.feed(piece)
-    assert time.thread_time() - started < 0.1
+    assert time.thread_time() - started < 0.3

@@ -21,7 +21,7 @@ def fixed(round_: int, **details: Any) -> Stage:
     usage = {"input_tokens": 3000, "output_tokens": 412, "cost_usd": 0.0171}
     details = {"usage": usage, "files_changed": ["main/a.c"], "commit_sha": "c" * 40, **details}
     verdict = Verdict(result="pass", summary="claude changed main/a.c +1 -1", details=details)
-    resolved = {"agent": "claude", "branch": "bo/fix-42-42"}
+    resolved = {"agent": "claude", "branch": "bo/fix-42"}
     return a_stage(StageStatus.SUCCESS, "fix", "agent.fix", round=round_, verdict=verdict, resolved=resolved)
 
 
@@ -40,7 +40,7 @@ def test_tokens_and_cost_are_summed_over_the_rounds() -> None:
 
     head, *_ = report_story.agent_lines(view)
 
-    assert head == "agent claude changed main/a.c · 2 sessions · 6,824 tokens, $0.034 · branch bo/fix-42-42"
+    assert head == "agent claude changed main/a.c · 2 sessions · 6,824 tokens, $0.034 · branch bo/fix-42"
     assert report_story.story(view).count("3,412 tokens, $0.017") == 2
 
 

@@ -15,7 +15,6 @@ from mcp_server.model import BuildStatus, Stage, StageStatus
 from mcp_server.orchestrator import Orchestrator
 from mcp_server.views import BuildView
 from mcp_server.workflow_plans import Board
-from mcp_server.workflow_plans import Tests as Tested
 from mcp_server.workflows import WorkflowAsk
 from tests.support.flashable import lay_out as lay_out_build
 from tests.support.flashable import program
@@ -105,7 +104,7 @@ async def test_an_sdkconfig_that_was_changed_since_is_refused(
 
 async def test_no_board_and_no_emulator_are_said_and_hold_nobody_up(orchestrator: Orchestrator, folder: Path) -> None:
     """Issue: skip rules, said in the record; the build may still pass."""
-    tests = Tested(Board(skip="no board is connected"), emulator="no emulator for esp32c3 is installed")
+    tests = workflow_plans.Tests(Board(skip="no board is connected"), emulator="no emulator for esp32c3 is installed")
     plan = workflow(shell("build", "true", folder), Firmware(str(folder), str(folder / "build"), "esp32c3"), tests)
     started = await orchestrator.start_plan(folder, plan, name="workflow", agreed=True)
     view = await orchestrator.wait(started.build.id, WAIT_S)

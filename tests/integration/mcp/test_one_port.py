@@ -138,7 +138,7 @@ async def test_of_two_flashes_in_one_home_the_second_waits_for_the_first_boot(
 
 @pytest.mark.parametrize("chip", [(SLOW,)], indirect=True)
 async def test_another_home_is_told_who_flashes_and_leaves_the_board_alone(
-    serve: Serve, home: Path, other_home: Path, tmp_path: Path, chip: RunningChip
+    other_home: Path, serve: Serve, home: Path, tmp_path: Path, chip: RunningChip
 ) -> None:
     """Design: a second home is noticed, too. Its locks are not ours; the process that has the port open can be seen."""
     async with asyncio.timeout(LIMIT_S):
@@ -158,7 +158,7 @@ async def test_another_home_is_told_who_flashes_and_leaves_the_board_alone(
 
 
 async def test_another_home_is_told_whose_session_has_the_port(
-    serve: Serve, home: Path, other_home: Path, tmp_path: Path, chip: RunningChip
+    other_home: Path, serve: Serve, home: Path, tmp_path: Path, chip: RunningChip
 ) -> None:
     """Issue: a second session is told who holds the port. It never gets half of what the board says."""
     async with asyncio.timeout(LIMIT_S):
@@ -177,7 +177,7 @@ async def test_another_home_is_told_whose_session_has_the_port(
 
 
 async def test_of_two_homes_that_flash_at_the_same_moment_one_does_and_the_other_touches_nothing(
-    serve: Serve, home: Path, other_home: Path, tmp_path: Path, chip: RunningChip
+    other_home: Path, serve: Serve, home: Path, tmp_path: Path, chip: RunningChip
 ) -> None:
     """Ours. Neither sees the other in time: esptool's kernel lock of the port decides; its holder is named after."""
     async with asyncio.timeout(LIMIT_S):
@@ -194,7 +194,7 @@ async def test_of_two_homes_that_flash_at_the_same_moment_one_does_and_the_other
 
 
 async def test_of_two_homes_that_listen_at_the_same_moment_one_hears_all_and_the_other_nothing(
-    serve: Serve, home: Path, other_home: Path, tmp_path: Path, chip: RunningChip
+    other_home: Path, serve: Serve, home: Path, tmp_path: Path, chip: RunningChip
 ) -> None:
     """Ours. A session that never had its port is an error, and says who has it."""
     async with asyncio.timeout(LIMIT_S):

@@ -43,7 +43,7 @@ COMMANDS = {
     "agents": ("agents", "Show the code agents, which can be used, and what the others lack."),
     "stats": ("statistics", "Show counts, success rate, durations and why builds fail."),
     "hosts": ("machines", "Show each host: reachable, load, disk, slots, jobs, other builds."),
-    "secrets": ("secrets", "Set, list or delete secrets; no value is ever shown."),
+    "secrets": ("secrets", "Set, list or take away secrets; no value is ever shown."),
     "diagnose": ("diagnose", "Print the verdict on any saved build log."),
     "doctor": ("doctor", "Show what is here, what is missing, and the command that mends it."),
     "mcp": ("served", "Serve MCP over stdio; what a client starts."),

@@ -141,12 +141,6 @@ def _of_pipeline_stage(stage: PipelineStage, folder: Path, uses: MakeUses) -> St
     )
 
 
-def patch(project: Path, diff: Path, *, timeout_s: float = 60) -> StageSpec:
-    """The stage `fix`: a diff from a file, applied to the project."""
-    params = {"patch": str(diff), "project": str(project)}
-    return StageSpec(name="fix", kind="agent.patch", params=params, timeout_s=timeout_s)
-
-
 def again(build: Build, stages: Sequence[Stage], *, failed_only: bool) -> Plan:
     """What a retry of a build runs. Conflict: it is not over, or it passed."""
     if build.status not in (BuildStatus.FAILED, BuildStatus.CANCELLED):

@@ -24,7 +24,6 @@ _PHASES = {
     "idf.boot": "test",
     "doctor": "validation",
     "qa": "validation",
-    "agent.patch": "feedback",
     "agent.fix": "feedback",
 }
 

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 
 from mcp_server.engine.stages.agent import AgentFix, AgentWork
-from mcp_server.engine.stages.agent_patch import AgentPatch
 from mcp_server.engine.stages.base import Direct, StageKind
 from mcp_server.engine.stages.ci_wait import CiWait
 from mcp_server.engine.stages.command import Command
@@ -30,7 +29,6 @@ SAYS_WHAT_IS_LEFT = ("idf.flash",)
 
 KINDS: Mapping[str, StageKind | Direct] = {
     "agent.fix": AgentFix(),
-    "agent.patch": AgentPatch(),
     "agent.work": AgentWork(),
     "ci.wait": CiWait(),
     "command": Command(),

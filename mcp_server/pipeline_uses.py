@@ -13,7 +13,7 @@ from mcp_server.config_rules import LOCAL
 from mcp_server.errors import BadInput, PipelineError
 from mcp_server.model import Plan, StageSpec
 from mcp_server.pipelines.pipeline import Pipeline, PipelineStage
-from mcp_server.pipelines.stage import HERE_ONLY
+from mcp_server.pipelines.stage import HERE_ONLY, ROUNDS
 from mcp_server.workflow_plans import Developer
 from mcp_server.yaml_model import nearest
 
@@ -48,7 +48,7 @@ def with_fix(plan: Plan, pipeline: Pipeline, folder: Path) -> Plan:
     if wrong := [*_misplaced(fix, project, folder), *_unreached(pipeline, fix, project, folder)]:
         raise PipelineError(pipeline.source, [f"{pipeline.source}: {sentence}" for sentence in wrong])
     made = _developer(fix, folder).stage(str(project)).model_copy(update={"name": fix.name})
-    rounds = int(fix.with_.get("max_rounds", 3))
+    rounds = int(fix.with_.get("max_rounds", ROUNDS))
     return plan.model_copy(update={"fix": made, "max_rounds": rounds, "workspace": str(project)})
 
 

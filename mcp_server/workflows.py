@@ -74,6 +74,10 @@ class Workflows:
         chosen = await self._registry().usable(None if agent in (None, "default") else agent)
         return Developer(agent=chosen.name, **more)  # pyright: ignore[reportArgumentType]
 
+    async def check_agent(self, fix: StageSpec) -> None:
+        """BadInput, EnvironmentMissing: as `developer`, before anything is built that nobody could mend."""
+        await self.developer(fix.params.get("agent"))
+
     # -- the workflow ------------------------------------------------------------------------------------------------
 
     async def order(self, ask: WorkflowAsk) -> Order:

@@ -17,7 +17,7 @@ HERE_ONLY = ("doctor", "qa", FIX, "git.commit", "git.push")
 """Built-in stages that are done by this machine itself."""
 
 RUNNABLE = ("idf.build", "idf.run", "idf.qemu", "idf.flash", "idf.boot", *HERE_ONLY)
-MAX_ROUNDS = 20
+ROUNDS, MAX_ROUNDS = 3, 20
 FIX_S = 1800.0  # of one session of an agent
 CAUSES = ("lost", "timeout", "unreachable", "disk_full", "exit", "compile")
 SKIP_KEYS = "x-"  # keys of the file that begin so are a place for anchors, and are not read
@@ -273,7 +273,9 @@ class AgentFixWith(YamlModel):
 
     project: Text | None = None
     agent: Text | None = Field(None, description="a name of config.yaml's agents; else the default one")
-    max_rounds: Annotated[int, Field(ge=2, le=MAX_ROUNDS)] = Field(3, description="rounds of stages, the first too")
+    max_rounds: Annotated[int, Field(ge=2, le=MAX_ROUNDS)] = Field(
+        ROUNDS, description="rounds of stages, the first too"
+    )
     allow: Paths = Field((), description="globs of what it may change; else all of the project")
     commands: Names = Field((), description="what it may run, e.g. idf.py build; else nothing")
     budget: Budget | None = None

@@ -13,7 +13,7 @@ from mcp_server.config_rules import LOCAL
 from mcp_server.errors import BadInput, PipelineError
 from mcp_server.model import Plan, StageSpec
 from mcp_server.pipelines.pipeline import Pipeline, PipelineStage
-from mcp_server.pipelines.stage import HERE_ONLY, ROUNDS
+from mcp_server.pipelines.stage import FIX_S, HERE_ONLY, ROUNDS
 from mcp_server.workflow_plans import Developer
 from mcp_server.yaml_model import nearest
 
@@ -29,6 +29,7 @@ def here(stage: PipelineStage, folder: Path, config: Config) -> StageSpec | None
     params: dict[str, Any] = {**with_, "project": str(_project(stage, folder))}
     if uses.startswith("git."):
         params["allow_default"] = config.security.push_to_default
+    params.pop("agent", None)  # a stage of its own: `with_remarks`
     if uses == "git.commit":
         params["whole"] = True  # what an agent did step by step is one commit to others
     # They judge also, and just then, what came to nothing.
@@ -37,6 +38,34 @@ def here(stage: PipelineStage, folder: Path, config: Config) -> StageSpec | None
 
 def _project(stage: PipelineStage, folder: Path) -> Path:
     return Path(references.real_path(str(folder / Path(str(stage.with_.get("project") or ".")).expanduser())))
+
+
+def with_remarks(plan: Plan, pipeline: Pipeline, folder: Path) -> Plan:
+    """The plan with a stage behind each `qa` that names an agent: it runs where that passes, and decides nothing."""
+    stages, taken = [*plan.stages], {stage.name for stage in (*pipeline.stages, *_fix_of(pipeline))}
+    for stage in pipeline.stages:
+        if stage.uses != "qa" or stage.skip or stage.with_.get("agent") is None:
+            continue
+        name = f"{stage.name}.remarks"
+        while name in taken:
+            name += "-"
+        taken.add(name)
+        params = {"project": str(folder), "of": stage.name, "agent": agent_name(stage.with_["agent"], folder)}
+        stages.append(
+            StageSpec(
+                name=name,
+                kind="qa.remarks",
+                params=params,
+                depends_on=(stage.name,),
+                timeout_s=min(stage.timeout_s or FIX_S, FIX_S),
+                allow_failure=True,
+            )
+        )
+    return plan.model_copy(update={"stages": tuple(stages)})
+
+
+def _fix_of(pipeline: Pipeline) -> tuple[PipelineStage, ...]:
+    return (pipeline.fix,) if pipeline.fix is not None else ()
 
 
 def with_fix(plan: Plan, pipeline: Pipeline, folder: Path) -> Plan:

@@ -63,6 +63,8 @@ def _note(stage: PipelineStage, security: Security) -> str:
         what = _listed(with_.get("paths")) or "what was changed"
         default = "" if security.push_to_default else ", unless that is the default one"
         return f"note: {name}: commits {what} to {f'branch {branch}' if branch else f'the current branch{default}'}"
+    if stage.uses == "qa" and with_.get("agent"):
+        return f"note: {name}: {_who(with_['agent'])} reads a copy, and adds remarks that decide nothing"
     return ""
 
 
@@ -78,8 +80,7 @@ def _fix_note(fix: PipelineStage) -> str:
     name, with_ = one_line(fix.name, 60), fix.with_
     if fix.skip:
         return f"note: {name}: no agent writes code: {one_line(fix.skip, 100)}"
-    agent = with_.get("agent")
-    who = f"agent {one_line(agent, 60)}" if agent and agent != "default" else "the default agent"
+    who = _who(with_.get("agent"))
     rounds = int(with_.get("max_rounds", ROUNDS))
     often = f"{rounds} rounds, so {rounds - 1} time{'s' * (rounds > 2)}"
     where = "the pipeline's folder" if with_.get("project") in (None, ".") else one_line(with_["project"], 60)
@@ -87,6 +88,10 @@ def _fix_note(fix: PipelineStage) -> str:
     only = f"; it may change {_listed(with_.get('allow'))}" if with_.get("allow") else ""
     runs = f"; it may run {_listed(with_.get('commands'))}" if with_.get("commands") else ""
     return f"note: {name}: {who} mends what fails, in a copy of {where}: at most {often}{limit}{only}{runs}"
+
+
+def _who(agent: str | None) -> str:
+    return f"agent {one_line(agent, 60)}" if agent and agent != "default" else "the default agent"
 
 
 def _listed(names: Sequence[str] | None) -> str:

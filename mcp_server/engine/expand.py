@@ -46,9 +46,9 @@ def _expanded(services: Services, plan: Plan, wish: Expansion, folder: Path) -> 
         names = ", ".join(sorted(taken))
         raise BadInput("stage", f"the project's own pipeline names a stage {min(twice)}: {names} are taken here")
     first = tuple(stage.name for stage in plan.stages)
-    stages = [*plan.stages, *(_after(stage, first) for stage in more.stages)]
+    # Agents of its own are left out: whoever ordered this has named the one that works, and what it may cost.
+    stages = [*plan.stages, *(_after(stage, first) for stage in more.stages if stage.kind != "qa.remarks")]
     stages += workflow_plans.delivered(str(folder), wish, [stage.name for stage in stages])
-    # A developer of its own is left out: whoever ordered this has named the agent, and its rounds.
     kept = {name: getattr(more, name) for name in ("parallel_limit", "on_failure", "on_success")}
     return plan.model_copy(update={"stages": tuple(stages), "expand": None, **kept})
 

@@ -257,7 +257,9 @@ class DoctorWith(YamlModel):
 
 
 class QaWith(YamlModel):
-    """`with` of `uses: qa`, which takes nothing: it judges the stages that it comes after."""
+    """`with` of `uses: qa`, which judges the stages that it comes after by itself."""
+
+    agent: Text | None = Field(None, description="adds remarks, which decide nothing: a name of config.yaml's agents")
 
 
 class Budget(YamlModel):

@@ -24,6 +24,7 @@ _PHASES = {
     "idf.boot": "test",
     "doctor": "validation",
     "qa": "validation",
+    "qa.remarks": "validation",
     "agent.fix": "feedback",
 }
 

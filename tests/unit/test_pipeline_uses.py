@@ -103,6 +103,19 @@ def test_agent_fix_is_the_developer_of_the_plan(home: Path, tmp_path: Path) -> N
     assert (skipped.fix, skipped.max_rounds) == (None, 1)
 
 
+def test_an_agent_of_qa_is_a_stage_that_may_fail_behind_it(home: Path, tmp_path: Path) -> None:
+    """Issue: it may add to a check, never overrule it; so nothing waits for it, and it runs where the check passed."""
+    qa = "{name: qa, uses: qa, depends_on: make, timeout: 5m, with: {agent: default}}"
+    plan = planned(orders(home), tmp_path / "p", MAKE, "{name: qa.remarks, command: make}", qa)
+    *others, remarks = plan.stages
+
+    assert [stage.name for stage in others] == ["make", "qa.remarks", "qa"]
+    assert (remarks.name, remarks.kind, remarks.depends_on) == ("qa.remarks-", "qa.remarks", ("qa",))
+    assert (remarks.allow_failure, remarks.always, remarks.timeout_s) == (True, False, 300)
+    assert (remarks.params["agent"], remarks.params["of"]) == (None, "qa")
+    assert "agent" not in others[-1].params
+
+
 @pytest.mark.parametrize(
     ("stage", "with_", "said"),
     [

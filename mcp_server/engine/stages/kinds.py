@@ -18,6 +18,7 @@ from mcp_server.engine.stages.idf_qemu import IdfQemu
 from mcp_server.engine.stages.idf_remote import IdfRemote
 from mcp_server.engine.stages.idf_run import IdfRun
 from mcp_server.engine.stages.qa import Qa
+from mcp_server.engine.stages.qa_remarks import QaRemarks
 from mcp_server.engine.stages.setup import Setup
 from mcp_server.engine.stages.template import Template
 
@@ -44,6 +45,7 @@ KINDS: Mapping[str, StageKind | Direct] = {
     "idf.remote": IdfRemote(),
     "idf.run": IdfRun(),
     "qa": Qa(),
+    "qa.remarks": QaRemarks(),
     "setup": Setup(),
     "template": Template(),
 }

@@ -1,5 +1,6 @@
-"""A pipeline file that judges, lets an agent mend, commits and pushes, through a worker."""
+"""A pipeline file that judges, lets an agent mend or remark, commits and pushes, through a worker."""
 
+import json
 import subprocess
 from pathlib import Path
 
@@ -83,3 +84,48 @@ async def test_an_agent_that_cannot_be_used_is_told_before_anything_is_built(
     with pytest.raises(BadInput, match="no agent 'cluade'; did you mean 'claude'"):
         await orchestrator.read_pipeline(text=PIPELINE.replace("patch:../diffs", "cluade"))
     assert not await orchestrator.list()
+
+
+REMARKED = """\
+pipeline:
+  stages:
+    - {name: build, command: "true"}
+    - {name: qa, uses: qa, depends_on: build, with: {agent: "patch:../remarks.diff"}}
+    - {name: other, uses: qa, depends_on: build, with: {agent: "patch:../diffs"}}
+"""
+
+REMARKS = [
+    {"file": "main/main.c", "line": 3, "message": "BROKEN: it must fail,\nreally"},
+    {"file": "/etc/passwd", "line": 3, "message": "elsewhere"},
+    {"file": 5, "message": ""},
+    "junk",
+]
+
+
+async def test_an_agents_remarks_are_warnings_of_the_record_and_decide_nothing(
+    orchestrator: Orchestrator, tree: UserTree, tmp_path: Path
+) -> None:
+    """Issue: a model may add to it, never overrule it. One that leaves no list has failed, and its build has not."""
+    added = f"--- /dev/null\n+++ b/REMARKS.json\n@@ -0,0 +1,1 @@\n+{json.dumps(REMARKS)}\n"
+    (tmp_path / "remarks.diff").write_text(added)
+    diff(tmp_path / "diffs", "1.diff", 1, 3)
+    before = tree.everything()
+
+    started = await orchestrator.start_pipeline(await orchestrator.read_pipeline(text=REMARKED), tree.top)
+    view = await orchestrator.wait(started.build.id, 40)
+
+    rows = {row.stage: row for row in view.stages}
+    verdicts = {name: row.verdict for name, row in rows.items()}
+    assert view.build.status is BuildStatus.SUCCESS
+    assert [str(rows[name].status) for name in ("qa", "qa.remarks", "other", "other.remarks")] == [
+        *("success", "success", "success", "failed")
+    ]
+    assert verdicts["qa.remarks"] is not None and verdicts["other.remarks"] is not None
+    common = {"severity": "warning", "kind": "remark", "stage": "qa.remarks", "by": "agent"}
+    assert verdicts["qa.remarks"].details["issues"] == [
+        {**common, "message": "BROKEN: it must fail, really", "file": "main/main.c", "line": 3},
+        {**common, "message": "elsewhere"},
+    ]
+    assert "left no list of remarks" in verdicts["other.remarks"].summary
+    assert tree.everything() == before
+    assert not [path for path in (orchestrator.config.worktrees_dir).iterdir() if "remarks" in path.name]

@@ -3,6 +3,7 @@
 May import: model, config, errors, references, workflow_plans, pipelines. Never: orders, store, engine, hosts, a front.
 """
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -129,11 +130,8 @@ def _unreached(pipeline: Pipeline, fix: PipelineStage, project: Path, folder: Pa
         if far:
             where = f"stage '{stage.name}' runs on {far[0]} in a folder that is not synced from here"
             found.append(f"{where}: what '{fix.name}' changes would never reach it; give it sync")
-        elif not _real(folder, stage.workdir).is_relative_to(project):
+        # As it is written: a folder that leads there by a link would not be found in the copy.
+        elif not Path(os.path.normpath(folder / (stage.workdir or "."))).is_relative_to(project):
             where = f"stage '{stage.name}' runs in {stage.workdir}, outside {project}"
             found.append(f"{where}: what '{fix.name}' changes would never reach it")
     return found
-
-
-def _real(folder: Path, workdir: str | None) -> Path:
-    return Path(references.real_path(str(folder / (workdir or "."))))

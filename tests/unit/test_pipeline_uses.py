@@ -121,6 +121,7 @@ def test_an_agent_of_qa_is_a_stage_that_may_fail_behind_it(home: Path, tmp_path:
     [
         ("command: make", "project: fw", "and /P is not in it: name a folder that holds the pipeline's own"),
         ("command: make, workdir: /usr", "project: .", "stage 'a' runs in /usr, outside /P: what 'f' changes would"),
+        ("command: make, workdir: /P/../link", "project: .", "runs in /P/../link, outside /P"),
         ("command: make, server: farm", "project: .", "stage 'a' runs on farm in a folder that is not synced from"),
     ],
 )
@@ -129,9 +130,15 @@ def test_a_build_that_no_change_reaches_is_refused(
 ) -> None:
     """Ours. An agent would be paid for what is never built."""
     folder = tmp_path.resolve() / "p"
+    (tmp_path / "link").symlink_to(folder)
 
     with pytest.raises(PipelineError) as caught:
-        planned(orders(home), folder, f"{{name: a, {stage}}}", f"{{name: f, uses: agent.fix, with: {{{with_}}}}}")
+        planned(
+            orders(home),
+            folder,
+            f"{{name: a, {stage.replace('/P', str(folder))}}}",
+            f"{{name: f, uses: agent.fix, with: {{{with_}}}}}",
+        )
 
     assert said in str(caught.value).replace(str(folder), "/P")
     assert planned(orders(home), folder, MAKE, "{name: f, uses: agent.fix, with: {project: ..}}").workspace == str(

@@ -109,7 +109,7 @@ def agent_name(name: str | None, folder: Path) -> str | None:
     if name is None or name == DEFAULT:
         return None
     if name.startswith(PATCH):
-        return f"{PATCH}{folder / Path(name.removeprefix(PATCH)).expanduser()}"
+        return PATCH + os.path.normpath(folder / Path(name.removeprefix(PATCH)).expanduser())
     return name
 
 

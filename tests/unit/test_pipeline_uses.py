@@ -80,7 +80,7 @@ def test_a_push_is_asked_for_allowed_or_refused_by_the_configuration(home: Path,
 def test_agent_fix_is_the_developer_of_the_plan(home: Path, tmp_path: Path) -> None:
     """Docs: between two rounds, in a copy, at most so often."""
     folder = tmp_path.resolve() / "p"
-    given = "agent: 'patch:fix.diff', max_rounds: 4, allow: main/**, commands: [make], prompt: Be brief."
+    given = "agent: 'patch:./fix.diff', max_rounds: 4, allow: main/**, commands: [make], prompt: Be brief."
     budget = "budget: {tokens: 5000, cost_usd: 1.5, time: 1h}"
     plan = planned(orders(home), folder, MAKE, f"{{name: mend, uses: agent.fix, with: {{{given}, {budget}}}}}")
     plain = planned(orders(home), folder, MAKE, "{name: mend, uses: agent.fix, timeout: 5m, with: {agent: default}}")

@@ -34,7 +34,8 @@ class GitCommit:
         git = git or await repository(project, context.environment)
         if made is not None:
             left = await lead(git, branch, made.sha) if git and space and branch else ""
-            return _verdict(made, verb, left)
+            note = left or (f"branch {branch} leads to it" if space and branch else "")
+            return _verdict(made, verb, note)
         sha, on = (await git.head(), await git.branch()) if git else (None, None)
         nothing = _verdict(Committed(sha or "", on or "", ()), "")
         details = {**nothing.details, "commit_sha": sha}

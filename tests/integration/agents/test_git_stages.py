@@ -124,6 +124,7 @@ async def test_commit_in_a_mended_copy_leads_the_named_branch_to_it(tree: UserTr
     other = await run("other")
 
     assert made.details["branch"] == "bo/fix-7"
+    assert made.summary.endswith("on bo/fix-7: 1 file; branch bot/1 leads to it")
     assert tree.git("rev-parse", "bot/1") == tree.git("rev-parse", "bo/fix-7") == made.details["commit_sha"]
     assert tree.git("rev-list", "--count", "main..bot/1") == "1"
     assert checked_out.details["notes"] == ["branch main is checked out, and was left as it is"]

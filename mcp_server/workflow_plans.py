@@ -1,6 +1,6 @@
 """The plans of a workflow: setup, build, flash beside emulator, doctor beside quality, then the developer's fix.
 
-May import: model, device_plans. Never: anything else of ours.
+May import: model, device_plans, pipelines. Never: anything else of ours.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,15 +10,14 @@ from typing import Any
 from mcp_server import device_plans
 from mcp_server.device_plans import Firmware, Watching
 from mcp_server.model import Expansion, Plan, Retry, StageSpec
+from mcp_server.pipelines.stage import FIX_S
 
 PROJECT_MANAGER, BUILDER, TESTER = "PROJECT_MANAGER", "BUILDER", "TESTER"
 DOCTOR, QA, DEVELOPER = "DOCTOR", "QA", "DEVELOPER"
 ROLES = (PROJECT_MANAGER, BUILDER, TESTER, DOCTOR, QA, DEVELOPER)
 
 FIX = "fix"
-FIX_S = 1800.0  # of one session of an agent
 DIRECT_S = 120.0  # of a stage without a job
-MAX_ROUNDS = 20
 AUTHOR = "build-orchestrator <build-orchestrator@localhost>"  # of a new project's first commit
 LOST = Retry(times=1, on=("lost",))
 """An agent whose job was killed begins its round again, in the session it had where it can."""

@@ -1,7 +1,7 @@
 """What several roles do together, and what code agents mend and make: as every front asks for it.
 
 May import: model, config, errors, agents, build_spec, device_plans, devices, workflow_plans, hosts, idf, orders,
-references, plans, views. Never: engine, a front.
+references, pipelines, plans, views. Never: engine, a front.
 """
 
 import asyncio
@@ -26,6 +26,7 @@ from mcp_server.idf.project import DEFAULT_TARGET
 from mcp_server.idf.qemu import why_not
 from mcp_server.model import Build, BuildStatus, Expansion, Plan, StageSpec, task_of_key
 from mcp_server.orders import NEVER_FLASH, Order
+from mcp_server.pipelines.stage import MAX_ROUNDS
 from mcp_server.plans import args_key
 from mcp_server.views import Started
 from mcp_server.workflow_plans import Board, Developer, Tests
@@ -72,6 +73,10 @@ class Workflows:
         """The developer of a plan. BadInput: no such agent. EnvironmentMissing: it cannot be used, or none can."""
         chosen = await self._registry().usable(None if agent in (None, "default") else agent)
         return Developer(agent=chosen.name, **more)  # pyright: ignore[reportArgumentType]
+
+    async def check_agent(self, fix: StageSpec) -> None:
+        """BadInput, EnvironmentMissing: as `developer`, before anything is built that nobody could mend."""
+        await self.developer(fix.params.get("agent"))
 
     # -- the workflow ------------------------------------------------------------------------------------------------
 
@@ -253,8 +258,8 @@ def _title(prompt: str) -> str:
 
 
 def _rounds(count: int) -> None:
-    if not 1 <= count <= workflow_plans.MAX_ROUNDS:
-        raise BadInput("max_rounds", f"{count} is not between 1 and {workflow_plans.MAX_ROUNDS}")
+    if not 1 <= count <= MAX_ROUNDS:
+        raise BadInput("max_rounds", f"{count} is not between 1 and {MAX_ROUNDS}")
 
 
 def _mendable(build: Build, project: str) -> None:

@@ -13,7 +13,7 @@ AGENTS: Final = ("agent.fix", "agent.work")
 STOPS: Final = ("budget", "outside", "no_change", "agent", "no_progress")
 """Reasons of a fix that ended a build: they say more than that its stage failed."""
 
-FINAL: Final = ("git.commit", "git.push", "git.deliver", "ci.wait")
+FINAL: Final = ("doctor", "git.commit", "git.push", "git.deliver", "ci.wait")
 """Kinds of stages whose failure no change of the sources would mend."""
 
 _BEFORE, _BEHIND = r"(?<![^\s\"'=:;,(])", r"(?=$|[/\s\"':;,)])"  # what a path in a command stands between

@@ -48,7 +48,7 @@ class AgentFix:
         registry = Registry(context.config.agents, context.environment)
         agent = await registry.usable(context.params.get("agent"))
         rows = await context.history.rows()
-        left = _bounds(context, left_of(context, rows))
+        left = bounds(context, left_of(context, rows))
         space = await self._workspace(context)
         since = trusted_commit(rows) or space.base
         await restore(space, since, context.environment)  # what an attempt that was cut off left half done
@@ -75,7 +75,7 @@ class AgentFix:
             "left_out": list(space.left_out),
         }
         return Prepared(
-            argv=[sys.executable, "-P", "-m", "mcp_server.agents.run", str(await _written(context, task))],
+            argv=[sys.executable, "-P", "-m", "mcp_server.agents.run", str(await written(context, task))],
             cwd=str(space.folder),
             env=environment,
             resolved=resolved,
@@ -136,11 +136,11 @@ class AgentFix:
         observer.close()
         resolved = context.stage.resolved or {}
         space = await workspace.open_(Path(resolved["place"]))
-        details: dict[str, Any] = {"agent": resolved["agent"], "branch": resolved["branch"], **_cost(observer)}
+        details: dict[str, Any] = {"agent": resolved["agent"], "branch": resolved["branch"], **cost(observer)}
         if space is None:
             return _failed(f"{resolved['place']} is gone", "agent", details)
         notes = await self._notes(context, space)
-        bad = _bad_end(end, observer)
+        bad = bad_end(end, observer)
         found = await changes(space, resolved["since"], context.environment)
         if bad is not None and found.files:
             notes.append(f"{resolved['agent']} did not come to its end: {bad.summary}")
@@ -200,7 +200,7 @@ then, and if it fails you are told of what. Nothing that you say counts, only th
 # -- what it left ----------------------------------------------------------------------------------------------------
 
 
-def _bounds(context: StageContext, left: Mapping[str, Any]) -> dict[str, Any]:
+def bounds(context: StageContext, left: Mapping[str, Any]) -> dict[str, Any]:
     """Budgets and time of a task: it ends by itself, with a result, before the job's limit ends it without one."""
     limit = context.spec.timeout_s or DEFAULT_S
     own = max(limit / 2, limit - 2 * CANCEL_S)
@@ -240,7 +240,7 @@ def _last_words(log: Transcript) -> str:
     return next((line for line in reversed(said) if line), "")[:200]
 
 
-def _bad_end(end: Exit, log: Transcript) -> Verdict | None:
+def bad_end(end: Exit, log: Transcript) -> Verdict | None:
     """Why an agent did not come to its own end; None: it did."""
     if end.reason is not ExitReason.EXIT:
         verdict = result_of(end)
@@ -258,7 +258,7 @@ def _bad_end(end: Exit, log: Transcript) -> Verdict | None:
     return Verdict(result="fail", summary=log.result.text[:SUMMARY_CHARS], details={"reason": reason})
 
 
-def _cost(log: Transcript) -> dict[str, Any]:
+def cost(log: Transcript) -> dict[str, Any]:
     usage = log.result.usage if log.result else log.usage
     found: dict[str, Any] = {"usage": usage.model_dump(mode="json", exclude_none=True)}
     if log.session:
@@ -279,7 +279,7 @@ def _summary(agent: str, changes: Changes) -> str:
     return f"{agent} changed {files}{more}"[:SUMMARY_CHARS]
 
 
-async def _written(context: StageContext, task: AgentTask) -> Path:
+async def written(context: StageContext, task: AgentTask) -> Path:
     """The task in a file beside the workspaces, which only this user can read."""
     stage = context.stage
     name = f"{context.store_id}-{stage.build}-{stage.stage}-{stage.round}-{stage.attempt}.json"

@@ -30,6 +30,7 @@ from mcp_server.model import Stage, Verdict
 PROTECTED = (".git/**", "managed_components/**", ".build-orchestrator.yaml", ".woodpecker.yaml", ".github/**")
 """Never changed by an agent, whatever it was asked: what decides how its own work is judged."""
 
+BUILD = "build"
 DIFF_CHARS = 20_000  # of a round's diff in its verdict; the whole is a commit of the branch
 SUMMARY_CHARS = 400
 DEFAULT_S = 1800.0  # of an agent without a limit
@@ -58,6 +59,7 @@ class AgentFix:
             prompt=await self._prompt(context, space),
             folder=str(space.folder),
             commands=tuple(context.params.get("commands", ())),
+            closed=await _closed(context, space),
             session=session_of(rows, context.spec.name),
             **left,
         ).checked()
@@ -195,6 +197,17 @@ then, and if it fails you are told of what. Nothing that you say counts, only th
 # What is to be done
 
 {wish}"""
+
+
+async def _closed(context: StageContext, space: Workspace) -> tuple[str, ...]:
+    """Where the plan's stages build, below the project's folder; `build` by habit, unless files in it are committed."""
+    project = Path(context.params["project"])
+    told = [Path(str(one.params["build_dir"])) for one in context.build.plan.stages if one.params.get("build_dir")]
+    found = {str(place.relative_to(project)) for place in told if place.is_relative_to(project) and place != project}
+    git = await space.git(context.environment)
+    if not await git.text("ls-files", "--", str(space.folder / BUILD), check=False):
+        found.add(BUILD)
+    return tuple(sorted(found))
 
 
 # -- what it left ----------------------------------------------------------------------------------------------------

@@ -1,19 +1,25 @@
 """The real `opencode serve` over HTTP: edits, permissions, resume, abort, a wrong password."""
 
 import asyncio
-import socket
 import time
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from mcp_server.agents.base import AgentRequest, AgentResult, Update
-from mcp_server.agents.opencode import PASSWORD, OpenCodeAgent
+from mcp_server.agents.opencode import OpenCodeAgent
+from mcp_server.agents.opencode_rules import PASSWORD
 from mcp_server.agents.task import AgentSettings
 from tests.support.messages_api import MessagesApi, Say, Use
-from tests.support.opencode_client import MODEL, OPENCODE, opencode_environment, opencode_settings
+from tests.support.opencode_client import (
+    MODEL,
+    OPENCODE,
+    opencode_environment,
+    opencode_server,
+    opencode_settings,
+)
 
 pytestmark = [
     pytest.mark.skipif(not OPENCODE, reason="no opencode: BO_TEST_OPENCODE or PATH should name one"),
@@ -28,27 +34,10 @@ async def serving(place: Path, script: Sequence[Use | Say]) -> AsyncGenerator[st
     folder = place / "project"
     folder.mkdir()
     (folder / "add.c").write_text(BROKEN)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
     with MessagesApi(script) as api:
         (folder / "opencode.json").write_text(opencode_settings(api))
-        server = await asyncio.create_subprocess_exec(
-            *(OPENCODE, "serve", "--hostname", "127.0.0.1", "--port", str(port)),
-            cwd=place,
-            env=opencode_environment(place / "user") | {PASSWORD: "s3cret"},
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
-        assert server.stdout is not None
-        try:
-            async with asyncio.timeout(60):
-                while b"listening on" not in (line := await server.stdout.readline()):
-                    assert line, "the server ended"
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            with suppress(ProcessLookupError):
-                server.kill()
-            await server.communicate()
+        async with opencode_server(place, opencode_environment(place / "user") | {PASSWORD: "s3cret"}) as url:
+            yield url
 
 
 def agent(url: str) -> OpenCodeAgent:

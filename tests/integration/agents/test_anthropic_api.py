@@ -162,6 +162,27 @@ async def test_forbidden_things_are_refused_and_counted(project: Path) -> None:
     assert sorted(path.name for path in project.iterdir()) == ["calc.py", "folder", "link.py"]
 
 
+async def test_nothing_is_planted_where_the_build_writes(project: Path) -> None:
+    """Issue: the real compile is the only judge. What it made may be read."""
+    (project / "build").mkdir()
+    (project / "build" / "app.elf").write_text("broken\n")
+    create = {"command": "create", "file_text": "x"}
+    script = [
+        Read("build/app.elf"),
+        Edit("build/app.elf", "broken", "mended"),
+        Use("str_replace_based_edit_tool", {**create, "path": "build/main/main.o"}),
+        Say("built"),
+    ]
+    with ScriptedModel(script) as model:
+        result = await ask(model, project, closed=("build",))
+
+    assert [error for _, error in model.results()] == [False, True, True]
+    assert (result.stopped, result.denied) == ("end", 2)
+    assert "build/app.elf is in build, where only the build itself writes" in model.results()[1][0]
+    assert [path.name for path in (project / "build").iterdir()] == ["app.elf"]
+    assert (project / "build" / "app.elf").read_text() == "broken\n"
+
+
 async def test_command_does_not_see_the_key(project: Path) -> None:
     """Issue. What a command prints goes to the model and into the log."""
     (project / "calc.py").write_text("import os\nprint(sorted(os.environ))\n")

@@ -238,6 +238,31 @@ async def test_cancelling_ends_a_stubborn_agent_with_its_children_in_two_seconds
     assert tree.everything(but="bo/fix-1") == before
 
 
+async def test_an_answer_after_the_cancellation_changes_nothing_of_the_record(
+    orchestrator: Orchestrator, tree: UserTree, home: Path, tmp_path: Path
+) -> None:
+    """Issue: returns after cancel. It mends, commits and claims success when nobody asks any more."""
+    git = "git -c user.name=A -c user.email=a@b commit -qam late"
+    late = [mend(1, 3), ("sh", f"{git}; touch {tmp_path / 'late'}"), ("say", "All mended!\n")]
+    agent(home, [("wait to be cancelled", None), *late])
+    before = tree.everything(but="bo/fix-1")
+    started = await orchestrator.start_plan(tree.top, plan(tree.top), name="loop")
+    async with asyncio.timeout(20):
+        await said(orchestrator, started.build.id, "sleeping")
+    await orchestrator.cancel(started.build.id)
+    view = await orchestrator.wait(started.build.id, 10)
+
+    assert (tmp_path / "late").exists(), "it was ended before it could answer"
+    assert view.build.status is BuildStatus.CANCELLED
+    assert story(view) == ["1 build failed", "1 fix cancelled"]
+    assert view.stages[-1].verdict is None
+    assert processes_with(f"BO_JOB={orchestrator.config.jobs_dir}") == []
+    assert (await orchestrator.get(view.build.id)).stages == view.stages
+    assert tree.everything(but="bo/fix-1") == before
+    with pytest.raises(Conflict, match="only what was proved"):
+        await orchestrator.workflows.apply(view.build.id)
+
+
 async def test_a_lost_agent_begins_its_round_again_in_its_session(
     orchestrator: Orchestrator, tree: UserTree, home: Path, tmp_path: Path
 ) -> None:

@@ -22,7 +22,7 @@ SAID_BYTES = 160
 NOBODY_MENDS = 'nobody mends here: you do, then workflow_run again; or workflow_run(agent="default")'
 WHY = {
     "no_progress": "the same first cause came back after it was mended",
-    "budget": "what the agent may spend is spent",
+    "budget": "the agent's budget is used up",
     "outside": "the agent changed what it may not, and all of that was taken back",
     "no_change": "the agent changed nothing",
     "agent": "the agent did not come to its end",

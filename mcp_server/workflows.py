@@ -167,7 +167,9 @@ class Workflows:
         place, branch = worked[-1]["place"], worked[-1]["branch"]
         space = await workspace.open_(Path(str(place)))
         if space is None:
-            raise Conflict(f"{place} is gone; branch {branch} has the changes")
+            raise Conflict(
+                f"{place} is gone, as what is older than artifacts.keep is; in Git, branch {branch} has the change"
+            )
         return await apply_to(space, Path(view.project.path))
 
     # -- making ------------------------------------------------------------------------------------------------------

@@ -33,6 +33,7 @@ PROTECTED = (".git/**", "managed_components/**", ".build-orchestrator.yaml", ".w
 DIFF_CHARS = 20_000  # of a round's diff in its verdict; the whole is a commit of the branch
 SUMMARY_CHARS = 400
 DEFAULT_S = 1800.0  # of an agent without a limit
+TASKS = "tasks"  # the folder beside the copies in which the tasks are, each until its job has ended
 
 
 class AgentFix:
@@ -74,8 +75,9 @@ class AgentFix:
             "project_state": await sentinel(space.project, context.environment),
             "left_out": list(space.left_out),
         }
+        await asyncio.to_thread(_write, _task_file(context), task.model_dump_json())
         return Prepared(
-            argv=[sys.executable, "-P", "-m", "mcp_server.agents.run", str(await _written(context, task))],
+            argv=[sys.executable, "-P", "-m", "mcp_server.agents.run", str(_task_file(context))],
             cwd=str(space.folder),
             env=environment,
             resolved=resolved,
@@ -134,6 +136,7 @@ class AgentFix:
     async def finish(self, context: StageContext, end: Exit, observer: Observer) -> Verdict:
         assert isinstance(observer, Transcript)
         observer.close()
+        await asyncio.to_thread(_task_file(context).unlink, missing_ok=True)  # a prompt may hold anything
         resolved = context.stage.resolved or {}
         space = await workspace.open_(Path(resolved["place"]))
         details: dict[str, Any] = {"agent": resolved["agent"], "branch": resolved["branch"], **_cost(observer)}
@@ -279,16 +282,19 @@ def _summary(agent: str, changes: Changes) -> str:
     return f"{agent} changed {files}{more}"[:SUMMARY_CHARS]
 
 
-async def _written(context: StageContext, task: AgentTask) -> Path:
-    """The task in a file beside the workspaces, which only this user can read."""
+def task_name(store: str, build: int, rest: str = "*") -> str:
+    """The name of the file of a task; as it is, the pattern of all of one build."""
+    return f"{store}-{build}-{rest}.json"
+
+
+def _task_file(context: StageContext) -> Path:
     stage = context.stage
-    name = f"{context.store_id}-{stage.build}-{stage.stage}-{stage.round}-{stage.attempt}.json"
-    return await asyncio.to_thread(_write, context.config.worktrees_dir / "tasks", name, task.model_dump_json())
+    name = task_name(context.store_id, stage.build, f"{stage.stage}-{stage.round}-{stage.attempt}")
+    return context.config.worktrees_dir / TASKS / name
 
 
-def _write(folder: Path, name: str, content: str) -> Path:
-    folder.mkdir(mode=0o700, exist_ok=True)
-    path = folder / name
+def _write(path: Path, content: str) -> None:
+    """In a file which only this user can read."""
+    path.parent.mkdir(mode=0o700, exist_ok=True)
     path.touch(mode=0o600)
     path.write_text(content, encoding="utf-8")
-    return path

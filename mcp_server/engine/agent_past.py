@@ -18,7 +18,8 @@ async def rounds_of(context: StageContext) -> Sequence[Round]:
     rows, name = await context.history.rows(), context.spec.name
     found: list[Round] = []
     if context.build.plan.fix_first and (before := await context.history.retried()):
-        found.append(Round(1, evidence(before), _fix_of(rows, name, 1)))
+        told = evidence(before, continued="begin" in context.params)
+        found.append(Round(1, told, _fix_of(rows, name, 1)))
     for number in sorted({row.round for row in rows if row.stage != name}):
         attempts = [row for row in last_attempts(rows, number) if row.stage != name]
         found.append(Round(number, attempts, _fix_of(rows, name, number)))

@@ -76,7 +76,8 @@ class Walk:
         """What the build failed of that this one is to mend."""
         number = self.build.retry_of
         rows = [] if number is None else await self.services.store.read(lambda c: builds.stages_of(c, number))
-        last = {row.stage: row for row in evidence(rows)}
+        continued = self.plan.fix is not None and "begin" in self.plan.fix.params
+        last = {row.stage: row for row in evidence(rows, continued=continued)}
         results = [last[spec.name] for spec in self.plan.stages if spec.name in last]
         return {first_cause(_deciding(results, self._passed))} if results else set()
 

@@ -13,6 +13,7 @@ from mcp_server.agents import workspace
 from mcp_server.agents.base import CANCEL_S, AgentRequest
 from mcp_server.agents.changes import Changes, FileChange, changes, outside, removed_tests
 from mcp_server.agents.commit import commit
+from mcp_server.agents.continued import continue_from
 from mcp_server.agents.registry import Registry
 from mcp_server.agents.restore import KeptInputs, restore, sha256_of
 from mcp_server.agents.sentinel import sentinel, unchanged
@@ -38,7 +39,7 @@ TASKS = "tasks"  # the folder beside the copies in which the tasks are, each unt
 
 class AgentFix:
     """Params: `project`, `agent` (None: the default one), `allowed` (globs), `commands`, `prompt`, `budget`
-    (`tokens`, `cost_usd`, `timeout_s` of the whole build), `branch`."""
+    (`tokens`, `cost_usd`, `timeout_s` of the whole build), `branch`, `begin` (`place`, `commit`: go on from there)."""
 
     live = True
 
@@ -51,7 +52,7 @@ class AgentFix:
         rows = await context.history.rows()
         left = _bounds(context, left_of(context, rows))
         space = await self._workspace(context)
-        since = trusted_commit(rows) or space.base
+        since = trusted_commit(rows) or await self._begun(context, space)
         await restore(space, since, context.environment)  # what an attempt that was cut off left half done
         await _kept(context, space).keep(context.environment)
         await self._check(context, space)
@@ -101,6 +102,13 @@ class AgentFix:
             # Another home counts its builds from 1, too.
             other = f"{wanted}-{context.store_id}"
             return await workspace.make(project, place, other, inputs=inputs, environment=context.environment)
+
+    async def _begun(self, context: StageContext, space: Workspace) -> str:
+        """The commit that nobody has worked on yet: the project as it was, or what an earlier build had made of it."""
+        if (begin := context.params.get("begin")) is None:
+            return space.base
+        message = f"What build {context.build.retry_of} had made"
+        return await continue_from(space, Path(begin["place"]), begin["commit"], message, context.environment)
 
     def _branch(self, context: StageContext) -> str:
         build = context.build

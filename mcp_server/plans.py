@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from mcp_server.continued import begin_of
 from mcp_server.errors import Conflict
 from mcp_server.idf.installation import Installation
 from mcp_server.model import Build, BuildStatus, Plan, Stage, StageSpec, StageStatus, Sync
@@ -146,6 +147,8 @@ def again(build: Build, stages: Sequence[Stage], *, failed_only: bool) -> Plan:
     if build.status not in (BuildStatus.FAILED, BuildStatus.CANCELLED):
         raise Conflict(f"build {build.id} is {build.status}: only a failed or cancelled build can be retried")
     plan = unfinished(build.plan, stages, build.round) if failed_only else build.plan
+    begin = begin_of(build, stages) if build.plan.expand is None else None
+    plan = begin.put_in(plan) if begin else plan
     return plan.model_copy(update={"order": None})
 
 

@@ -29,11 +29,14 @@ def first_cause(stage: Stage) -> str:
     return f"{stage.stage}|{stage.reason}|{_NUMBER.sub('0', verdict.summary if verdict else '')}"
 
 
-def evidence(rows: Sequence[Stage]) -> Sequence[Stage]:
-    """The attempts of a build that tell what is wrong with the project itself, not with a copy that was mended."""
+def evidence(rows: Sequence[Stage], *, continued: bool = False) -> Sequence[Stage]:
+    """The attempts of a build that tell what is wrong with the project itself, not with a copy that was mended.
+
+    With the copy, where a fix is `continued` there.
+    """
     mended = any(row.kind in AGENTS and row.status is StageStatus.SUCCESS for row in rows)
     numbers = [row.round for row in rows if row.kind not in AGENTS]
-    wanted = (min if mended else max)(numbers, default=1)
+    wanted = (min if mended and not continued else max)(numbers, default=1)
     return [row for row in last_attempts(rows, wanted) if row.kind not in AGENTS]
 
 

@@ -13,6 +13,7 @@ from mcp_server.agents import workspace
 from mcp_server.agents.base import CANCEL_S, AgentRequest
 from mcp_server.agents.changes import Changes, FileChange, changes, outside, removed_tests
 from mcp_server.agents.commit import commit
+from mcp_server.agents.continued import continue_from
 from mcp_server.agents.registry import Registry
 from mcp_server.agents.restore import KeptInputs, restore, sha256_of
 from mcp_server.agents.sentinel import sentinel, unchanged
@@ -34,11 +35,12 @@ BUILD = "build"
 DIFF_CHARS = 20_000  # of a round's diff in its verdict; the whole is a commit of the branch
 SUMMARY_CHARS = 400
 DEFAULT_S = 1800.0  # of an agent without a limit
+TASKS = "tasks"  # the folder beside the copies in which the tasks are, each until its job has ended
 
 
 class AgentFix:
     """Params: `project`, `agent` (None: the default one), `allowed` (globs), `commands`, `prompt`, `budget`
-    (`tokens`, `cost_usd`, `timeout_s` of the whole build), `branch`."""
+    (`tokens`, `cost_usd`, `timeout_s` of the whole build), `branch`, `begin` (`place`, `commit`: go on from there)."""
 
     live = True
 
@@ -51,7 +53,7 @@ class AgentFix:
         rows = await context.history.rows()
         left = bounds(context, left_of(context, rows))
         space = await self._workspace(context)
-        since = trusted_commit(rows) or space.base
+        since = trusted_commit(rows) or await self._begun(context, space)
         await restore(space, since, context.environment)  # what an attempt that was cut off left half done
         await _kept(context, space).keep(context.environment)
         await self._check(context, space)
@@ -102,6 +104,13 @@ class AgentFix:
             other = f"{wanted}-{context.store_id}"
             return await workspace.make(project, place, other, inputs=inputs, environment=context.environment)
 
+    async def _begun(self, context: StageContext, space: Workspace) -> str:
+        """The commit that nobody has worked on yet: the project as it was, or what an earlier build had made of it."""
+        if (begin := context.params.get("begin")) is None:
+            return space.base
+        message = f"What build {context.build.retry_of} had made"
+        return await continue_from(space, Path(begin["place"]), begin["commit"], message, context.environment)
+
     def _branch(self, context: StageContext) -> str:
         build = context.build
         return f"bo/fix-{build.retry_of}-{build.id}" if build.plan.fix_first else f"bo/fix-{build.id}"
@@ -136,6 +145,7 @@ class AgentFix:
     async def finish(self, context: StageContext, end: Exit, observer: Observer) -> Verdict:
         assert isinstance(observer, Transcript)
         observer.close()
+        await asyncio.to_thread(task_file(context).unlink, missing_ok=True)  # a prompt may hold anything
         resolved = context.stage.resolved or {}
         space = await workspace.open_(Path(resolved["place"]))
         details: dict[str, Any] = {"agent": resolved["agent"], "branch": resolved["branch"], **cost(observer)}
@@ -292,16 +302,27 @@ def _summary(agent: str, changes: Changes) -> str:
     return f"{agent} changed {files}{more}"[:SUMMARY_CHARS]
 
 
+def task_name(store: str, build: int, rest: str = "*") -> str:
+    """The name of the file of a task; as it is, the pattern of all of one build."""
+    return f"{store}-{build}-{rest}.json"
+
+
 async def written(context: StageContext, task: AgentTask) -> Path:
-    """The task in a file beside the workspaces, which only this user can read."""
+    """The task in its file."""
+    path = task_file(context)
+    await asyncio.to_thread(_write, path, task.model_dump_json())
+    return path
+
+
+def task_file(context: StageContext) -> Path:
+    """Where the task of an attempt is, beside the workspaces."""
     stage = context.stage
-    name = f"{context.store_id}-{stage.build}-{stage.stage}-{stage.round}-{stage.attempt}.json"
-    return await asyncio.to_thread(_write, context.config.worktrees_dir / "tasks", name, task.model_dump_json())
+    name = task_name(context.store_id, stage.build, f"{stage.stage}-{stage.round}-{stage.attempt}")
+    return context.config.worktrees_dir / TASKS / name
 
 
-def _write(folder: Path, name: str, content: str) -> Path:
-    folder.mkdir(mode=0o700, exist_ok=True)
-    path = folder / name
+def _write(path: Path, content: str) -> None:
+    """In a file which only this user can read."""
+    path.parent.mkdir(mode=0o700, exist_ok=True)
     path.touch(mode=0o600)
     path.write_text(content, encoding="utf-8")
-    return path

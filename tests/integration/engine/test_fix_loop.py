@@ -64,6 +64,8 @@ async def test_two_rounds_mend_two_mistakes_and_the_users_tree_is_untouched_unti
     assert tree.git("show", "bo/fix-1:main/new.c") == "// not added"
     assert "+    return 2;" in fix_of(view, 0)["diff"] and "+    return 3;" in fix_of(view, 1)["diff"]
 
+    assert list((orchestrator.config.worktrees_dir / "tasks").iterdir()) == []  # a prompt may hold anything
+
     assert await orchestrator.workflows.apply(view.build.id) == ("main/main.c",)
     after = tree.everything(but="bo/fix-1")
     assert "return 3" in (tree.top / "main/main.c").read_text()
@@ -234,6 +236,7 @@ async def test_cancelling_ends_a_stubborn_agent_with_its_children_in_two_seconds
 
     assert view.build.status is BuildStatus.CANCELLED
     assert time.monotonic() - begun_at < 4  # 2 where nobody else is at work
+    assert list((home / "worktrees/tasks").iterdir()) == []
     assert processes_with(f"BO_JOB={orchestrator.config.jobs_dir}") == []
     assert tree.everything(but="bo/fix-1") == before
 

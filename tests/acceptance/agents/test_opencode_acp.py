@@ -14,10 +14,11 @@ import pytest
 from mcp_server.agents.acp import AcpAgent
 from mcp_server.agents.task import AgentSettings
 from mcp_server.agents.transcript import Transcript
+from tests.support.extras import need
 from tests.support.messages_api import MessagesApi, Say, Use
 from tests.support.opencode_client import MODEL, OPENCODE, opencode_environment, opencode_settings
 
-pytest.importorskip("acp", reason="needs the extra agents", exc_type=ImportError)
+need("acp")
 pytestmark = [
     pytest.mark.skipif(not OPENCODE, reason="no opencode: BO_TEST_OPENCODE or PATH should name one"),
     pytest.mark.timeout(120),

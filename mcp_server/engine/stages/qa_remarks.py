@@ -17,7 +17,7 @@ from mcp_server.agents.task import AgentTask
 from mcp_server.agents.transcript import Transcript
 from mcp_server.agents.workspace import Workspace
 from mcp_server.engine.quality import Issue, last_attempts
-from mcp_server.engine.stages.agent import bad_end, bounds, cost, written
+from mcp_server.engine.stages.agent import bad_end, bounds, cost, task_file, written
 from mcp_server.engine.stages.base import Observer, Prepared, StageContext, project_path
 from mcp_server.hosts.base import Exit
 from mcp_server.idf.environment import job_environment
@@ -82,6 +82,7 @@ class QaRemarks:
     async def finish(self, context: StageContext, end: Exit, observer: Observer) -> Verdict:
         assert isinstance(observer, Transcript)
         observer.close()
+        await asyncio.to_thread(task_file(context).unlink, missing_ok=True)
         resolved = context.stage.resolved or {}
         agent, details = str(resolved["agent"]), cost(observer)
         space = await workspace.open_(Path(str(resolved["copy"])))

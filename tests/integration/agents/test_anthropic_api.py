@@ -16,9 +16,10 @@ import pytest
 from mcp_server.agents import conversation
 from mcp_server.agents.anthropic_api import AnthropicAgent, OllamaAgent
 from mcp_server.agents.base import AgentRequest, AgentResult, Update
+from tests.support.extras import need
 from tests.support.scripted_model import Edit, Fail, Move, Read, Run, Say, ScriptedModel, Talk, Use
 
-pytest.importorskip("anthropic")
+need("anthropic")
 
 KEY = "sk-ant-api03-very-secret"
 WRONG = "def add(a, b):\n    return a - b\n\nassert add(2, 2) == 4\nprint('calc ok')\n"

@@ -15,11 +15,12 @@ from mcp_server.model import BuildStatus
 from mcp_server.orchestrator import Orchestrator
 from mcp_server.views import BuildView
 from tests.support import fix_loop
+from tests.support.extras import need
 from tests.support.faults import kill_jobs, processes_with
 from tests.support.fix_loop import agent, diff, fix_of, mend, plan, run, story
 from tests.support.git_tree import UserTree, begun
 
-pytest.importorskip("acp", reason="needs the extra agents", exc_type=ImportError)
+need("acp")
 pytestmark = [pytest.mark.worker_inside, pytest.mark.timeout(60)]
 
 

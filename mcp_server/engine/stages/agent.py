@@ -17,7 +17,7 @@ from mcp_server.agents.continued import continue_from
 from mcp_server.agents.registry import Registry
 from mcp_server.agents.restore import KeptInputs, restore, sha256_of
 from mcp_server.agents.sentinel import sentinel, unchanged
-from mcp_server.agents.task import AgentTask
+from mcp_server.agents.task import AgentSettings, AgentTask
 from mcp_server.agents.transcript import Transcript
 from mcp_server.agents.workspace import Workspace
 from mcp_server.engine.agent_past import left_of, rounds_of, session_of, trusted_commit
@@ -51,7 +51,8 @@ class AgentFix:
         registry = Registry(context.config.agents, context.environment)
         agent = await registry.usable(context.params.get("agent"))
         rows = await context.history.rows()
-        left = bounds(context, left_of(context, rows))
+        settings = registry.settings(agent.name)
+        left = bounds(context, left_of(context, rows), settings)
         space = await self._workspace(context)
         since = trusted_commit(rows) or await self._begun(context, space)
         await restore(space, since, context.environment)  # what an attempt that was cut off left half done
@@ -66,7 +67,6 @@ class AgentFix:
             session=session_of(rows, context.spec.name),
             **left,
         ).checked()
-        settings = registry.settings(agent.name)
         task = AgentTask(agent=settings, request=settings.completed(request))
         environment = job_environment({}, context.environment, ())
         environment |= registry.environment(agent.name, context.secrets.resolve)
@@ -227,11 +227,18 @@ async def _closed(context: StageContext, space: Workspace) -> tuple[str, ...]:
 # -- what it left ----------------------------------------------------------------------------------------------------
 
 
-def bounds(context: StageContext, left: Mapping[str, Any]) -> dict[str, Any]:
-    """Budgets and time of a task: it ends by itself, with a result, before the job's limit ends it without one."""
+def bounds(context: StageContext, left: Mapping[str, Any], agent: AgentSettings) -> dict[str, Any]:
+    """Budgets and time of a task: it ends by itself, with a result, before the job's limit ends it without one.
+
+    The least of what the build has left and of what config.yaml allows a session of this agent.
+    """
     limit = context.spec.timeout_s or DEFAULT_S
-    own = max(limit / 2, limit - 2 * CANCEL_S)
-    return {**left, "timeout_s": max(1.0, min(float(left.get("timeout_s", own)), own))}
+    own = min(max(limit / 2, limit - 2 * CANCEL_S), agent.timeout_s or limit)
+    bounds = {**left, "timeout_s": max(1.0, min(float(left.get("timeout_s", own)), own))}
+    for name in ("max_tokens", "max_cost_usd"):
+        if name in left and (most := getattr(agent, name)) is not None:
+            bounds[name] = min(left[name], most)
+    return bounds
 
 
 def _kept(context: StageContext, space: Workspace, closed: Sequence[str] = ()) -> KeptInputs:

@@ -293,7 +293,7 @@ def test_alias_bomb_is_refused(refusal: Refusal, bomb: str) -> None:
     assert "more than 50,000 values" in refusal(bomb)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text(alphabet="ab:{}[],&*!|>'\"%@`#-? \n\t\\<\udcff\x00é0~", max_size=40))
 def test_any_text_is_read_or_refused(text: str) -> None:
     """Ours. No input ends in anything but a document or mistakes with a place."""

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from mcp_server.agents.git import Git
 from mcp_server.agents.inputs import MAX_FILES
 from mcp_server.agents.workspace import Workspace
 
@@ -17,9 +18,29 @@ COMPONENTS = "managed_components"
 async def restore(workspace: Workspace, commit: str, environment: Mapping[str, str] | None = None) -> None:
     """Every file as it was at `commit`, and the branch, too; what Git ignores, as a build directory, stays."""
     git = await workspace.git(environment)
+    await _unlock(git, workspace.branch)
     await git.run("symbolic-ref", "HEAD", f"refs/heads/{workspace.branch}")
     await git.run("reset", "-q", "--hard", commit)
     await git.run("clean", "-q", "-f", "-f", "-d")
+
+
+async def take_hold(workspace: Workspace, commit: str, environment: Mapping[str, str] | None = None) -> None:
+    """Make the worktree ready for a commit of its files, which stay, whatever git an agent ran there.
+
+    Where HEAD was led elsewhere it is on the workspace's branch again, and that at `commit`: what was committed on
+    another branch is in the files, too.
+    """
+    git = await workspace.git(environment)
+    await _unlock(git, workspace.branch)
+    if await git.branch() != workspace.branch:
+        await git.run("update-ref", f"refs/heads/{workspace.branch}", commit)
+        await git.run("symbolic-ref", "HEAD", f"refs/heads/{workspace.branch}")
+
+
+async def _unlock(git: Git, branch: str) -> None:
+    """Delete the locks that a git left which was killed: whose job is over holds none."""
+    for name in ("index", "HEAD", f"refs/heads/{branch}"):
+        await asyncio.to_thread((await git.path(f"{name}.lock")).unlink, missing_ok=True)
 
 
 class KeptInputs:

@@ -15,7 +15,7 @@ from mcp_server.agents.changes import Changes, FileChange, changes, outside, rem
 from mcp_server.agents.commit import commit
 from mcp_server.agents.continued import continue_from
 from mcp_server.agents.registry import Registry
-from mcp_server.agents.restore import KeptInputs, restore, sha256_of
+from mcp_server.agents.restore import KeptInputs, restore, sha256_of, take_hold
 from mcp_server.agents.sentinel import sentinel, unchanged
 from mcp_server.agents.task import AgentTask
 from mcp_server.agents.transcript import Transcript
@@ -182,6 +182,7 @@ class AgentFix:
 
     async def _committed(self, context: StageContext, space: Workspace) -> str | None:
         message = f"{context.spec.name}: round {context.stage.round} of build {context.build.id}"
+        await take_hold(space, (context.stage.resolved or {})["since"], context.environment)
         # None: a worker that died here had committed it, or the agent has.
         sha = await commit(space, message, environment=context.environment)
         return sha or await (await space.git(context.environment)).head()

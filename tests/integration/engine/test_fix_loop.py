@@ -127,6 +127,25 @@ async def test_what_an_agent_did_ends_the_build_with_the_reason(
     assert tree.git("rev-list", "--count", "main..bo/fix-1") == "1"  # the tree as it was, and nothing more
 
 
+OWN_GIT = """\
+git checkout -q -b mine || git checkout -q --detach
+git -c user.name=a -c user.email=a@example.org commit -qam mine
+for name in index HEAD refs/heads/bo/fix-1; do touch $(git rev-parse --git-path $name.lock); done
+"""
+
+
+async def test_git_that_an_agent_ran_itself_costs_no_mending(
+    orchestrator: Orchestrator, tree: UserTree, home: Path
+) -> None:
+    """Ours. A branch of its own, then none, and locks of a git that was killed: the files count, on the build's branch."""
+    agent(home, [("sh", "sed -i 's/return 2/return 3/; s/return 1/return 2/' main/main.c"), ("sh", OWN_GIT)])
+    view = await run(orchestrator, tree, plan(tree.top))
+
+    assert story(view)[1:] == ["1 fix success", "2 build failed", "2 fix success", "3 build success"]
+    assert tree.git("rev-parse", "bo/fix-1") == fix_of(view)["commit_sha"]
+    assert "return 3" in tree.git("show", "bo/fix-1:main/main.c")
+
+
 async def test_files_that_are_not_allowed_are_outside(orchestrator: Orchestrator, tree: UserTree, home: Path) -> None:
     """Issue: the diff touches only allowed paths."""
     agent(home, [mend(1, 3)])

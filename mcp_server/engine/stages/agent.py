@@ -5,7 +5,7 @@
 
 import asyncio
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,13 +55,14 @@ class AgentFix:
         space = await self._workspace(context)
         since = trusted_commit(rows) or await self._begun(context, space)
         await restore(space, since, context.environment)  # what an attempt that was cut off left half done
-        await _kept(context, space).keep(context.environment)
+        closed = await _closed(context, space)
+        await _kept(context, space, closed).keep(context.environment)
         await self._check(context, space)
         request = AgentRequest(
             prompt=await self._prompt(context, space),
             folder=str(space.folder),
             commands=tuple(context.params.get("commands", ())),
-            closed=await _closed(context, space),
+            closed=closed,
             session=session_of(rows, context.spec.name),
             **left,
         ).checked()
@@ -77,6 +78,7 @@ class AgentFix:
             "since": since,
             "project_state": await sentinel(space.project, context.environment),
             "left_out": list(space.left_out),
+            "closed": list(closed),
         }
         return Prepared(
             argv=[sys.executable, "-P", "-m", "mcp_server.agents.run", str(await written(context, task))],
@@ -177,8 +179,9 @@ class AgentFix:
         notes = list(resolved.get("left_out", ()))
         if not await unchanged(space.project, resolved["project_state"], context.environment):
             notes.append(f"{space.project} itself changed meanwhile, by a person or by the agent")
-        back = await _kept(context, space).put_back()
-        return [*notes, *(f"{name} was put back: Git ignores it, so a change of it is in no commit" for name in back)]
+        back, gone = await _kept(context, space, resolved.get("closed", ())).put_back(context.environment)
+        notes += [f"{name} was put back: Git ignores it, so a change of it is in no commit" for name in back]
+        return notes + ([f"{_listed(gone)} taken away: Git ignores that, and it would be in no commit"] if gone else [])
 
     async def _committed(self, context: StageContext, space: Workspace) -> str | None:
         message = f"{context.spec.name}: round {context.stage.round} of build {context.build.id}"
@@ -231,8 +234,13 @@ def bounds(context: StageContext, left: Mapping[str, Any]) -> dict[str, Any]:
     return {**left, "timeout_s": max(1.0, min(float(left.get("timeout_s", own)), own))}
 
 
-def _kept(context: StageContext, space: Workspace) -> KeptInputs:
-    return KeptInputs(space, f"{context.spec.name}-{context.stage.round}")
+def _kept(context: StageContext, space: Workspace, closed: Sequence[str] = ()) -> KeptInputs:
+    return KeptInputs(space, f"{context.spec.name}-{context.stage.round}", closed)
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return f"{', '.join(names[:5])}{more}{' were' if len(names) > 1 else ' was'}"
 
 
 def _sdkconfig(row: Stage, *roots: Path) -> tuple[str, str] | None:

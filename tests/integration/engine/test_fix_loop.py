@@ -137,7 +137,7 @@ for name in index HEAD refs/heads/bo/fix-1; do touch $(git rev-parse --git-path 
 async def test_git_that_an_agent_ran_itself_costs_no_mending(
     orchestrator: Orchestrator, tree: UserTree, home: Path
 ) -> None:
-    """Ours. A branch of its own, then none, and locks of a git that was killed: the files count, on the build's branch."""
+    """Ours. A branch of its own, then none, locks of a killed git: the files count, on the build's branch."""
     agent(home, [("sh", "sed -i 's/return 2/return 3/; s/return 1/return 2/' main/main.c"), ("sh", OWN_GIT)])
     view = await run(orchestrator, tree, plan(tree.top))
 
@@ -167,12 +167,18 @@ async def test_an_edit_of_the_users_own_tree_is_told(orchestrator: Orchestrator,
 async def test_what_git_ignores_is_put_back(orchestrator: Orchestrator, tree: UserTree, home: Path) -> None:
     """Ours. A build that passes by an sdkconfig that no commit has would prove nothing."""
     tree.write("sdkconfig", "CONFIG_A=y\n")
-    agent(home, [mend(1, 3), ("sh", "echo CONFIG_B=y >> sdkconfig; echo x > dependencies.lock")])
-    view = await run(orchestrator, tree, plan(tree.top))
+    hide = "echo hidden.h >> .gitignore; mkdir build; touch main/hidden.h main/a.log build/b"
+    agent(home, [mend(1, 3), ("sh", f"echo CONFIG_B=y >> sdkconfig; echo x > dependencies.lock; {hide}")])
+    view = await run(orchestrator, tree, plan(tree.top, build=f"mkdir -p build; touch main/made.log; {fix_loop.BUILD}"))
 
     assert view.build.status is BuildStatus.SUCCESS
-    assert (worktree(view) / "sdkconfig").read_text() == "CONFIG_A=y\n"
-    assert any(note.startswith("sdkconfig was put back") for note in fix_of(view)["notes"])
+    folder = worktree(view)
+    assert (folder / "sdkconfig").read_text() == "CONFIG_A=y\n"
+    assert [(folder / name).exists() for name in ("main/hidden.h", "main/a.log", "build/b")] == [False, False, True]
+    assert (tree.top / "main/made.log").exists()
+    notes = fix_of(view)["notes"]
+    assert any(note.startswith("sdkconfig was put back") for note in notes)
+    assert any(note.startswith("main/a.log, main/hidden.h were taken away") for note in notes)
 
 
 async def test_a_change_of_a_managed_component_is_outside(

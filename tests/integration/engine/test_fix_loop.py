@@ -54,7 +54,8 @@ async def test_two_rounds_mend_two_mistakes_and_the_users_tree_is_untouched_unti
     diff(tmp_path / "diffs", "2.diff", 2, 3)
     before = tree.everything(but="bo/fix-1")
 
-    view = await run(orchestrator, tree, plan(tree.top, agent=f"patch:{tmp_path / 'diffs'}"))
+    build = f"[ -d .git ] || echo x | tee main/made.c >> .gitignore; {fix_loop.BUILD}"
+    view = await run(orchestrator, tree, plan(tree.top, agent=f"patch:{tmp_path / 'diffs'}", build=build))
 
     assert story(view) == ["1 build failed", "1 fix success", "2 build failed", "2 fix success", "3 build success"]
     assert (view.build.status, view.build.round) == (BuildStatus.SUCCESS, 3)
@@ -67,6 +68,7 @@ async def test_two_rounds_mend_two_mistakes_and_the_users_tree_is_untouched_unti
 
     assert list((orchestrator.config.worktrees_dir / "tasks").iterdir()) == []  # a prompt may hold anything
 
+    # What the build itself changed in the copy is no part of it.
     assert await orchestrator.workflows.apply(view.build.id) == ("main/main.c",)
     after = tree.everything(but="bo/fix-1")
     assert "return 3" in (tree.top / "main/main.c").read_text()

@@ -176,18 +176,20 @@ class Workflows:
         Conflict: the build did not succeed, no agent worked in it, or the project has changed there since.
         """
         view = await self._orchestrator.get(build)
-        worked = [row.resolved for row in view.stages if row.resolved and "place" in row.resolved]
+        worked = [(row.resolved, row.verdict) for row in view.stages if row.resolved and "place" in row.resolved]
         if view.build.status is not BuildStatus.SUCCESS:
             raise Conflict(f"build {view.build.id} is {view.build.status}: only what was proved is applied")
         if not worked:
             raise Conflict(f"no agent worked in build {view.build.id}")
-        place, branch = worked[-1]["place"], worked[-1]["branch"]
+        place, branch = worked[-1][0]["place"], worked[-1][0]["branch"]
         space = await workspace.open_(Path(str(place)))
         if space is None:
             raise Conflict(
                 f"{place} is gone, as what is older than artifacts.keep is; in Git, branch {branch} has the change"
             )
-        return await apply_to(space, Path(view.project.path))
+        # Not the files as they are now: a build may have changed some, too, and who came by since.
+        accepted = [sha for _, verdict in worked if verdict and (sha := verdict.details.get("commit_sha"))]
+        return await apply_to(space, Path(view.project.path), commit=str(accepted[-1]) if accepted else None)
 
     # -- making ------------------------------------------------------------------------------------------------------
 

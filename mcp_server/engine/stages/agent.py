@@ -15,7 +15,7 @@ from mcp_server.agents.changes import Changes, FileChange, changes, outside, rem
 from mcp_server.agents.commit import commit
 from mcp_server.agents.continued import continue_from
 from mcp_server.agents.registry import Registry
-from mcp_server.agents.restore import KeptInputs, restore, sha256_of
+from mcp_server.agents.restore import KeptInputs, restore, sha256_of, take_hold
 from mcp_server.agents.sentinel import sentinel, unchanged
 from mcp_server.agents.task import AgentSettings, AgentTask
 from mcp_server.agents.transcript import Transcript
@@ -181,11 +181,13 @@ class AgentFix:
             notes.append(f"{space.project} itself changed meanwhile, by a person or by the agent")
         kept = _kept(context, space, resolved.get("closed", ()))
         notes += [f"{name} was changed, so it was removed: the next round builds anew" for name in await kept.cleared()]
-        back = await kept.put_back()
-        return [*notes, *(f"{name} was put back: Git ignores it, so a change of it is in no commit" for name in back)]
+        back, gone = await kept.put_back(context.environment)
+        notes += [f"{name} was put back: Git ignores it, so a change of it is in no commit" for name in back]
+        return notes + ([f"{_listed(gone)} taken away: Git ignores that, and it would be in no commit"] if gone else [])
 
     async def _committed(self, context: StageContext, space: Workspace) -> str | None:
         message = f"{context.spec.name}: round {context.stage.round} of build {context.build.id}"
+        await take_hold(space, (context.stage.resolved or {})["since"], context.environment)
         # None: a worker that died here had committed it, or the agent has.
         sha = await commit(space, message, environment=context.environment)
         return sha or await (await space.git(context.environment)).head()
@@ -243,7 +245,12 @@ def bounds(context: StageContext, left: Mapping[str, Any], agent: AgentSettings)
 
 def _kept(context: StageContext, space: Workspace, closed: Sequence[str] = ()) -> KeptInputs:
     built = () if context.params.get("commands") else closed  # a command of the task may build
-    return KeptInputs(space, f"{context.spec.name}-{context.stage.round}", built=built)
+    return KeptInputs(space, f"{context.spec.name}-{context.stage.round}", closed, built)
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return f"{', '.join(names[:5])}{more}{' were' if len(names) > 1 else ' was'}"
 
 
 def _sdkconfig(row: Stage, *roots: Path) -> tuple[str, str] | None:

@@ -59,8 +59,7 @@ def agent_lines(view: "BuildView") -> Sequence[str]:
     words = [f"agent {one_line(', '.join(names), 60)} {what}", sessions, spent, f"branch {branch}" if changed else ""]
     lines = [one_line(" · ".join(word for word in words if word), 260)]
     if view.build.status is BuildStatus.SUCCESS and changed and not _delivered(view):
-        mend = f"`build-orchestrator fix {view.build.id} --apply` brings that in"
-        lines.append(f"the project itself stays as it was: {mend}")
+        lines.append(f"comes into the project itself by `build-orchestrator fix {view.build.id} --apply`")
     elif why := WHY.get(view.build.reason or ""):
         lines.append(f"stopped: {why}")
     return [*lines, *kept]

@@ -163,7 +163,7 @@ class AgentFix:
         if not found.files:
             said = f", and said: {_last_words(observer)}" if _last_words(observer) else ""
             sentence = f"{resolved['agent']} changed nothing{said}"
-            details["last_lines"] = [line[:LINE_CHARS] for line in observer.last_lines]  # without the machine's own
+            details["last_lines"] = _last_lines(observer, bad)
             return _with(bad, details) if bad else _failed(sentence, "no_change", details)
         if wrong := await _not_allowed(context, space, found):
             await restore(space, resolved["since"], context.environment)
@@ -264,6 +264,12 @@ def _with(verdict: Verdict, details: Mapping[str, Any]) -> Verdict:
 def _last_words(log: Transcript) -> str:
     said = [line[2:].strip() for line in log.last_lines if line.startswith("| ")]
     return next((line for line in reversed(said) if line), "")[:200]
+
+
+def _last_lines(log: Transcript, bad: Verdict | None) -> list[str]:
+    """What the agent's log ends with: without what the machine reads there, and what the verdict says already."""
+    told = bad.summary if bad else ""
+    return [line[:LINE_CHARS] for line in log.last_lines if line[2:] != told]
 
 
 def bad_end(end: Exit, log: Transcript) -> Verdict | None:

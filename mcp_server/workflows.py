@@ -1,7 +1,7 @@
 """What several roles do together, and what code agents mend and make: as every front asks for it.
 
 May import: model, config, errors, agents, build_spec, continued, device_plans, devices, workflow_plans, hosts, idf,
-orders, pipelines, references, plans, views. Never: engine, a front.
+orders, pipelines, references, plans, templates, views. Never: engine, a front.
 """
 
 import asyncio
@@ -208,8 +208,8 @@ class Workflows:
             return known
         if spec.callback_url is not None:
             await self._check_callback(spec.callback_url)
-        developer = await self.developer(spec.agent, prompt=spec.prompt, timeout_s=spec.timeout)
         folder, template = await asyncio.to_thread(self._place, spec)
+        developer = await self.developer(spec.agent, prompt=spec.prompt, timeout_s=spec.timeout)
         plan = workflow_plans.created(str(folder), developer, self._expansion(spec), template, spec.max_rounds)
         plan = plan.model_copy(update={"callback": spec.callback_url, "order": spec.key})
         order = Order(str(folder), plan, CREATE, folder.name, spec.target)
@@ -245,7 +245,9 @@ class Workflows:
         )
 
     def _place(self, spec: BuildSpec) -> tuple[Path, Mapping[str, object] | None]:
-        """Where the project is or will be, and what makes it."""
+        """Where the project is or will be, and what makes it. BadInput: what can be told of that beforehand."""
+        from mcp_server import templates  # noqa: PLC0415 - few builds begin with one
+
         if spec.template is None:
             folder = Path(references.real_path(spec.project or "."))
             if not folder.is_dir():
@@ -258,7 +260,9 @@ class Workflows:
                 f"project {spec.name} is there already ({folder}): give another name, or build it by project"
             )
         name = {} if "/" in spec.template else {"name": spec.name}  # those that are built in all want it
-        return folder, {"template": spec.template, "variables": {**name, **spec.variables}}
+        variables = {**name, **spec.variables}
+        templates.check(spec.template, variables)
+        return folder, {"template": spec.template, "variables": variables}
 
     async def _check_callback(self, url: str) -> None:
         from mcp_server.notify.callback import check_target  # noqa: PLC0415 - few builds have one

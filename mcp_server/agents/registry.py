@@ -9,7 +9,7 @@ from typing import cast
 
 from pydantic import SecretStr
 
-from mcp_server.agents.base import Agent, Availability, Capabilities
+from mcp_server.agents.base import EXTRA, Agent, Availability, Capabilities
 from mcp_server.agents.opencode_rules import PASSWORD
 from mcp_server.agents.task import AgentSettings, Provider
 from mcp_server.config import Agent as Configured
@@ -19,7 +19,7 @@ from mcp_server.errors import BadInput, EnvironmentMissing
 from mcp_server.yaml_model import nearest
 
 AVAILABLE_S = 3.0  # a provider's own look takes two at most
-HOW_TO = "pip install 'build-orchestrator[agents]' and set ANTHROPIC_API_KEY, or install Claude Code or OpenCode"
+HOW_TO = f"{EXTRA} and set ANTHROPIC_API_KEY, or install Claude Code or OpenCode"
 
 _PLACES: Mapping[Provider, tuple[str, str]] = {
     "claude": ("claude", "ClaudeAgent"),

@@ -48,7 +48,7 @@ class KeptInputs:
     """The ignored files that builds read, as they were when a task began: a change of them would be in no commit.
 
     `task` names it; keeping twice for the same one puts back what was kept first. What Git ignores and was not there
-    before goes, too, but for what is below `made`, the project's folders that builds write to; `built` are those of them
+    before goes, too, but for what is below `made`, the folders that builds write to; `built` are those of them
     that the task does not write to.
     """
 

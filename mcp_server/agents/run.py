@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
-from mcp_server.agents.base import CANCEL_S, Agent, AgentRequest, AgentResult, Update, Usage
+from mcp_server.agents.base import CANCEL_S, EXTRA, Agent, AgentRequest, AgentResult, Update, Usage
 from mcp_server.agents.log import Log, take_output
 from mcp_server.agents.registry import make
 from mcp_server.agents.task import AgentSettings, read_task
@@ -81,8 +81,7 @@ class Run:
         except OrchestratorError as error:
             return AgentResult(stopped="error", text=str(error))
         except ImportError as error:
-            brings = "pip install 'build-orchestrator[agents]'"
-            return AgentResult(stopped="error", text=f"{self._agent.name} needs {error.name}: {brings}")
+            return AgentResult(stopped="error", text=f"{self._agent.name} needs {error.name}: {EXTRA}")
         except Exception as error:
             return AgentResult(stopped="error", text=f"{self._agent.name} failed: {in_words(error)}")
 

@@ -34,6 +34,7 @@ PROTECTED = (".git/**", "managed_components/**", ".build-orchestrator.yaml", ".w
 BUILD = "build"
 DIFF_CHARS = 20_000  # of a round's diff in its verdict; the whole is a commit of the branch
 SUMMARY_CHARS = 400
+LINE_CHARS = 200  # of each line that the agent said last
 DEFAULT_S = 1800.0  # of an agent without a limit
 TASKS = "tasks"  # the folder beside the copies in which the tasks are, each until its job has ended
 
@@ -164,10 +165,12 @@ class AgentFix:
         if not found.files:
             said = f", and said: {_last_words(observer)}" if _last_words(observer) else ""
             sentence = f"{resolved['agent']} changed nothing{said}"
+            details["last_lines"] = _last_lines(observer, bad)
             return _with(bad, details) if bad else _failed(sentence, "no_change", details)
         if wrong := await _not_allowed(context, space, found):
             await restore(space, resolved["since"], context.environment)
             sentence = f"{resolved['agent']} changed what it may not, so all was taken back: {'; '.join(wrong[:5])}"
+            details["last_lines"] = []  # the sentence says it all
             return _failed(sentence, "outside", details)
         details |= {"files_changed": [file.path for file in found.files], "diff": found.diff[:DIFF_CHARS]}
         details["commit_sha"] = await self._committed(context, space)
@@ -280,6 +283,12 @@ def _with(verdict: Verdict, details: Mapping[str, Any]) -> Verdict:
 def _last_words(log: Transcript) -> str:
     said = [line[2:].strip() for line in log.last_lines if line.startswith("| ")]
     return next((line for line in reversed(said) if line), "")[:200]
+
+
+def _last_lines(log: Transcript, bad: Verdict | None) -> list[str]:
+    """What the agent's log ends with: without what the machine reads there, and what the verdict says already."""
+    told = bad.summary if bad else ""
+    return [line[:LINE_CHARS] for line in log.last_lines if line[2:] != told]
 
 
 def bad_end(end: Exit, log: Transcript) -> Verdict | None:

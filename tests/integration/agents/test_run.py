@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from mcp_server.agents import run
-from mcp_server.agents.base import AgentRequest, AgentResult, Availability, Capabilities, Tell, Update, Usage
+from mcp_server.agents.base import EXTRA, AgentRequest, AgentResult, Availability, Capabilities, Tell, Update, Usage
 from mcp_server.agents.log import MAX_LOG_BYTES, Log
 from mcp_server.agents.transcript import MAX_LINE_BYTES, Transcript
 from tests.support.scripted_agent import SLEEPS
@@ -161,7 +161,7 @@ async def test_long_result_is_one_bounded_line(tmp_path: Path) -> None:
         ("SystemExit", "scripted failed: SystemExit: no luck"),
         ("ExceptionGroup", "scripted failed: OSError: no luck"),
         ("EnvironmentMissing", "no luck"),
-        ("ImportError", "scripted needs sdk: pip install 'build-orchestrator[agents]'"),
+        ("ImportError", f"scripted needs sdk: {EXTRA}"),
     ],
 )
 async def test_failing_agent_is_one_sentence(tmp_path: Path, what: str, text: str) -> None:

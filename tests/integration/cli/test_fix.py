@@ -57,6 +57,7 @@ def test_a_fix_that_changes_nothing_is_1_and_says_so(cli: Cli, lay: Lay, tmp_pat
 
     assert failed.returncode == 1
     assert failed.stdout.startswith("build 2 was not mended in stage fix")
+    assert "build-orchestrator: result" not in failed.stdout  # a line for the machine, of the job's log
     assert "applied" not in failed.stdout
 
 

@@ -176,7 +176,7 @@ async def test_what_git_ignores_is_put_back(orchestrator: Orchestrator, tree: Us
     assert view.build.status is BuildStatus.SUCCESS
     folder = worktree(view)
     assert (folder / "sdkconfig").read_text() == "CONFIG_A=y\n"
-    assert [(folder / name).exists() for name in ("main/hidden.h", "main/a.log", "build/b")] == [False, False, True]
+    assert not [name for name in ("main/hidden.h", "main/a.log", "build/b") if (folder / name).exists()]
     assert (tree.top / "main/made.log").exists()
     notes = fix_of(view)["notes"]
     assert any(note.startswith("sdkconfig was put back") for note in notes)

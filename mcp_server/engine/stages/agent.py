@@ -67,7 +67,7 @@ class AgentFix:
             **left,
         ).checked()
         settings = registry.settings(agent.name)
-        task = AgentTask(agent=settings, request=settings.completed(request))
+        task = AgentTask(agent=settings, request=settings.completed(request), masked=registry.masked(agent.name))
         environment = job_environment({}, context.environment, ())
         environment |= registry.environment(agent.name, context.secrets.resolve)
         resolved = {

@@ -66,7 +66,7 @@ class QaRemarks:
             **bounds(context, {}),
         ).checked()
         settings = registry.settings(agent.name)
-        task = AgentTask(agent=settings, request=settings.completed(request))
+        task = AgentTask(agent=settings, request=settings.completed(request), masked=registry.masked(agent.name))
         environment = job_environment({}, context.environment, ())
         return Prepared(
             argv=[sys.executable, "-P", "-m", "mcp_server.agents.run", str(await written(context, task))],

@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ _PLACES: Mapping[Provider, tuple[str, str]] = {
     "patch": ("patch_agent", "PatchAgent"),
 }
 PATCH = "patch:"
+_SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)
 
 Resolve = Callable[[str | SecretStr], str]
 """What replaces references to secrets; raises EnvironmentMissing."""
@@ -110,6 +112,13 @@ class Registry:
         if configured.password is not None:
             given[PASSWORD] = resolve(configured.password)
         return given | {key: resolve(value) for key, value in configured.env.items()}
+
+    def masked(self, name: str) -> tuple[str, ...]:
+        """The variables of `environment` whose values no log shows: keys by their names, and what is a reference."""
+        configured = self._configured.named.get(name)
+        added: Mapping[str, str] = configured.env if configured else {}
+        names = {*self._make(self.settings(name)).wants, *added, PASSWORD}
+        return tuple(sorted(one for one in names if _SECRET.search(one) or "${" in added.get(one, "")))
 
     async def listing(self) -> Sequence[AgentView]:
         """All of them, looked at at once."""

@@ -18,6 +18,7 @@ from mcp_server.agents.log import Log, take_output
 from mcp_server.agents.registry import make
 from mcp_server.agents.task import AgentSettings, read_task
 from mcp_server.errors import OrchestratorError
+from mcp_server.redact import Redactor
 from mcp_server.text import duration, one_line
 
 STOP_S = CANCEL_S - 1  # an agent that does not end by then is left to the job's end, which must still be in time
@@ -137,7 +138,7 @@ def main(argv: Sequence[str], maker: Callable[[AgentSettings], Agent] = make) ->
         sys.stderr.write(f"{error}\n")
         return UNUSABLE
     logging.getLogger().addHandler(logging.NullHandler())  # libraries print tracebacks where nobody listens
-    log = take_output()
+    log = take_output(Redactor(os.environ[name] for name in task.masked if name in os.environ))
     loop = asyncio.new_event_loop()
     # Not asyncio.run: it would wait for tasks and threads of an agent that does not want to end.
     loop.run_until_complete(_run(agent, task.agent.completed(task.request), log))

@@ -68,7 +68,8 @@ class AgentFix:
             session=session_of(rows, context.spec.name),
             **left,
         ).checked()
-        task = AgentTask(agent=settings, request=settings.completed(request))
+        masked = registry.masked(agent.name)
+        task = AgentTask(agent=settings, request=settings.completed(request), masked=masked)
         environment = job_environment({}, context.environment, ())
         environment |= registry.environment(agent.name, context.secrets.resolve)
         resolved = {

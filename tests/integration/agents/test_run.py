@@ -29,7 +29,7 @@ def task(folder: Path, steps: Sequence[Step], **request: Any) -> Path:
     path = folder / "TASK.json"
     agent = {"name": "scripted", "provider": "acp"}
     wanted = {"prompt": json.dumps(steps), "folder": str(folder), **request}
-    path.write_text(json.dumps({"agent": agent, "request": wanted}))
+    path.write_text(json.dumps({"agent": agent, "request": wanted, "masked": ["API_KEY", "NOT_SET"]}))
     return path
 
 
@@ -134,6 +134,20 @@ async def test_output_of_libraries_and_children_is_marked_as_theirs(tmp_path: Pa
 
     assert log.decode().count(f"# {FORGED}") == 3
     assert read.result and read.result.text == "done"
+
+
+async def test_keys_of_an_agent_are_not_in_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ours. Whatever prints its environment, and the sentence of a library that failed."""
+    monkeypatch.setenv("API_KEY", "sk-0123456789")
+    log, read = await played(
+        tmp_path,
+        ("say", "it is sk-0123456789"),
+        ("print", "API_KEY=sk-0123456789\n"),
+        ("ValueError", "no sk-0123456789"),
+    )
+
+    assert b"| it is ***\n" in log and b"# API_KEY=***\n" in log and b"0123456789" not in log
+    assert read.result and read.result.text.endswith("no ***")
 
 
 async def test_endless_output_is_cut(tmp_path: Path) -> None:

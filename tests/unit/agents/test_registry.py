@@ -114,6 +114,7 @@ async def test_agent_is_given_its_own_key_and_nothing_else() -> None:
     )
 
     assert given == {"FAR_KEY": "mine", PASSWORD: "<${secret:P}>", "A": "<${env:B}>", "C": "<d>"}
+    assert set(found.masked("far")) == {"FAR_KEY", PASSWORD, "A"}
 
 
 async def test_listing_tells_all_and_marks_the_default() -> None:

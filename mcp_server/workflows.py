@@ -291,7 +291,8 @@ def _wish(plan: Plan) -> str:
 def _mendable(view: BuildView, project: str) -> None:
     build = view.build
     if build.status is not BuildStatus.FAILED:
-        raise Conflict(f"build {build.id} is {build.status}: only a failed build can be mended")
+        state = "succeeded" if build.status is BuildStatus.SUCCESS else f"is {build.status}"
+        raise Conflict(f"build {build.id} {state}: only a failed build can be mended")
     if not project.startswith("/"):
         raise Conflict(f"the sources of build {build.id} are in {project}, and agents work on this machine")
     for row in view.stages:

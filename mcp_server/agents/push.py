@@ -39,6 +39,8 @@ _NO_SUCH = re.compile(
     r"does not appear to be a git repository|[Rr]epository .*not found|does not exist|error: 404", re.I
 )
 
+_NOT_ALLOWED = re.compile(r"transport '[\w+.-]{1,20}' not allowed")
+
 Outcome = Literal[
     "new", "updated", "unchanged", "not_fast_forward", "refused", "default_branch", "no_remote", "no_login",
     "timeout", "failed",
@@ -241,6 +243,10 @@ def _judged(known: Pushed, done: Done) -> Pushed:
         return _as(known, "no_login", f"{known.url} wants a login that Git has not got: {_last(said)}")
     if _NO_SUCH.search(said):
         return _as(known, "no_remote", f"{known.url} is no repository that can be reached: {_last(said)}")
+    if _NOT_ALLOWED.search(said):
+        # The hooks of a repository on this machine would run as its user.
+        can = f"only {', '.join(PROTOCOLS[:-1])} and {PROTOCOLS[-1]} URLs are pushed to"
+        return _as(known, "failed", f"nothing was pushed to {known.url}, which is not allowed: {can}")
     return _as(known, "failed", f"nothing was pushed to {known.url}: {_last(said) or f'exit code {done.code}'}")
 
 

@@ -125,8 +125,7 @@ def _no_cmake(folder: Path) -> str:
     if (folder / "platformio.ini").is_file():
         what = "no CMakeLists.txt but a platformio.ini: PlatformIO builds it, idf.py does not"
     elif own := next((folder / name for name in OWN_FILES if (folder / name).is_file()), None):
-        what = f"no CMakeLists.txt but a {own.name}: that is a pipeline, and builds it: `build-orchestrator run {own}`"
-        return f"{str(folder)!r} has {what}, or pipeline_run"
+        return f"{str(folder)!r} has no CMakeLists.txt but a {own.name}, a pipeline that builds it: pipeline_run {own}"
     near = _suggestion(folder)
     return f"{str(folder)!r} has {what}{f'; there is one in {near}' if near else ''}"
 

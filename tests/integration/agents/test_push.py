@@ -153,6 +153,19 @@ async def test_remote_that_is_not_there_is_said_with_those_that_are(tree: UserTr
     assert "nothing.git" in gone.text
 
 
+async def test_a_folder_of_this_machine_is_not_pushed_to_and_why_is_said(
+    tree: UserTree, workspace: Workspace, tmp_path: Path
+) -> None:
+    """Ours. Its hooks would run as this user."""
+    tree.git("init", "-q", "--bare", str(tmp_path / "bare"))
+    tree.git("remote", "add", "near", str(tmp_path / "bare"))
+
+    done = await push(workspace, "near", BRANCH)
+
+    assert done.outcome == "failed"
+    assert "only https, http, ssh and git URLs are pushed to" in done.text
+
+
 HEARD: list[str] = []
 """Logins that the server was told, and command lines with the password."""
 

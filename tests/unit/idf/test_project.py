@@ -117,7 +117,7 @@ def test_a_project_with_a_pipeline_of_its_own_is_built_by_that(tmp_path: Path) -
     """Ours. It is no ESP-IDF project, and what builds it stands there."""
     own = tmp_path / ".build-orchestrator.yaml"
     own.write_text("")
-    with pytest.raises(BadInput, match=re.escape(f"`build-orchestrator run {own}`, or pipeline_run")):
+    with pytest.raises(BadInput, match=re.escape(f": pipeline_run {own}")):
         inspect_project(tmp_path)
 
 

@@ -147,6 +147,7 @@ async def test_git_that_an_agent_ran_itself_costs_no_mending(
 
     assert story(view)[1:] == ["1 fix success", "2 build failed", "2 fix success", "3 build success"]
     assert fix_of(view, 0)["files_changed"] == ["main/a\ufffd b", "main/main.c"]
+    assert await orchestrator.workflows.apply(view.build.id) == ("main/a\ufffd b", "main/main.c")
     assert tree.git("rev-parse", "bo/fix-1") == fix_of(view)["commit_sha"]
     assert "return 3" in tree.git("show", "bo/fix-1:main/main.c")
 

@@ -23,7 +23,7 @@ from mcp_server.yaml_model import YamlModel, check
 MAX_SHOWN = 10  # mistakes; more than that are mended from the top anyway
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
-_PRIVATE = frozenset({"notifications", "agents", "artifacts", "env", "token", "url"})
+_PRIVATE = frozenset({"notifications", "agents", "artifacts", "env", "token", "url", "password"})
 _REFERENCE = re.compile(r"\$\{(env:[A-Za-z_][A-Za-z0-9_]*|keyring:[^{}/]+/[^{}]+|secret:[A-Za-z0-9._-]+)\}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -54,9 +54,28 @@ def _store(value: str) -> str:
     return value
 
 
+def _with_references(value: str) -> str:
+    _secret(SecretStr(value))
+    return value
+
+
+def _server_url(value: str) -> str:
+    found = re.fullmatch(r"https?://([^/?#\s]+)(/[^?#\s]*)?", value)
+    if not found or "@" in found[1]:
+        raise ValueError("should be http://host:port or https://host, without a name, a password or a query")
+    return value.rstrip("/")
+
+
+def _web(value: str) -> str:
+    if not re.fullmatch(r"https?://[A-Za-z0-9.\[\]:-]+(/[A-Za-z0-9._~/-]*)?", value):
+        raise ValueError("should be like https://ci.example.org")
+    return value
+
+
 Secret = Annotated[SecretStr, AfterValidator(_secret)]
 """A secret or a reference to one; never shown by repr, str or JSON. `.get_secret_value()` is the text."""
 
+WithReferences = Annotated[str, AfterValidator(_with_references)]
 Text = Annotated[str, Field(min_length=1)]
 Variable = Annotated[str, AfterValidator(_variable)]
 Permission = Literal["ask", "always", "never"]
@@ -111,11 +130,22 @@ class Defaults(YamlModel):
 
 
 class Agent(YamlModel):
-    """A code agent: `acp` is the command of one that speaks the Agent Client Protocol."""
+    """A code agent: `acp` is the command of one that speaks the Agent Client Protocol, `url` an OpenCode server's.
+
+    Of `anthropic` and `ollama`, `url` is their API's. Budgets are a task's; None means none. Values of `env` may be
+    references to secrets, resolved when a task is started.
+    """
 
     acp: Annotated[tuple[Text, ...], Field(min_length=1)] | None = None
+    url: Annotated[str, AfterValidator(_server_url)] | None = None
+    username: Text | None = None
+    password: Secret | None = None
     model: Text | None = None
-    env: Mapping[Variable, str] = Field(default_factory=dict[str, str], repr=False)
+    timeout: Annotated[Duration, Field(ge=1, le=86_400)] | None = None  # 1 s to 24 h
+    max_turns: Annotated[int, Field(ge=1)] | None = None
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_cost_usd: Annotated[float, Field(gt=0)] | None = None
+    env: Mapping[Variable, WithReferences] = Field(default_factory=dict[str, str], repr=False)
 
 
 class Agents(YamlModel, extra="allow"):
@@ -137,12 +167,26 @@ class Artifacts(YamlModel):
 
 
 class Security(YamlModel):
-    """What needs a yes. `never` beats a call's confirm=true."""
+    """What needs a yes. `never` beats a call's confirm=true. `push_to_default`: also to a remote's default branch."""
 
     allow_flash: Permission = "ask"
     allow_push: Permission = "ask"
+    push_to_default: bool = False
     callback_hosts: tuple[Text, ...] = ()
     project_roots: tuple[Annotated[str, AfterValidator(_absolute)], ...] = ()
+
+
+class Woodpecker(YamlModel):
+    """A Woodpecker server, and a personal access token of a user who may see the repositories."""
+
+    url: Annotated[str, AfterValidator(_web)]
+    token: Secret
+
+
+class Ci(YamlModel):
+    """What builds and deploys after a push."""
+
+    woodpecker: Woodpecker | None = None
 
 
 class Settings(YamlModel):
@@ -154,6 +198,7 @@ class Settings(YamlModel):
     agents: Agents = Field(default_factory=Agents)
     artifacts: Artifacts = Field(default_factory=Artifacts)
     security: Security = Field(default_factory=Security)
+    ci: Ci = Field(default_factory=Ci)
     env_pass: tuple[Variable, ...] = ()
 
 

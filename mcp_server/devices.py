@@ -75,7 +75,7 @@ class Devices:
         await orchestrator.refresh()
         if orchestrator.config.security.allow_flash == "never":
             raise Conflict(NEVER_FLASH)
-        watching = _watching(expect, fail_on, seconds)
+        watching = watched(expect, fail_on, seconds)
         firmware = await self._firmware(project, build)
         _for_a_board(firmware)
         name = orchestrator.machines.hosts.resolve(host)[0]
@@ -94,7 +94,7 @@ class Devices:
         triggered_by: str = "manual",
     ) -> "Started":
         """Run what a build left in the emulator of its chip, until what it prints decides. As `flash`."""
-        watching = _watching(expect, fail_on, seconds)
+        watching = watched(expect, fail_on, seconds)
         firmware = await self._firmware(project, build)
         plan = Plan(stages=(device_plans.emulate(firmware, watching),))
         return await self.start(_order(firmware, plan, "qemu_run"), triggered_by)
@@ -125,9 +125,9 @@ class Devices:
         )
         stages, after = [made], (made.name,)
         if qemu:
-            stages.append(device_plans.emulate(firmware, _watching(expect, fail_on, EMULATED_S), after=after))
+            stages.append(device_plans.emulate(firmware, watched(expect, fail_on, EMULATED_S), after=after))
         if flash:
-            watching = _watching(expect, fail_on, WATCHED_S)
+            watching = watched(expect, fail_on, WATCHED_S)
             _for_a_board(firmware)
             found = await find_port(orchestrator.host(LOCAL), port)
             where = found.stable or found.path
@@ -183,7 +183,7 @@ def _for_a_board(firmware: Firmware) -> None:
         raise BadInput("project", f"{which} for the linux target, which runs on no board: qemu_run runs it")
 
 
-def _watching(expect: Sequence[str], fail_on: Sequence[str], seconds: float) -> Watching:
+def watched(expect: Sequence[str], fail_on: Sequence[str], seconds: float) -> Watching:
     compile_patterns("expect", list(expect))
     compile_patterns("fail_on", list(fail_on))
     return Watching(tuple(expect), tuple(fail_on), seconds)

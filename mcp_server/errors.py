@@ -6,6 +6,7 @@ OrchestratorError                 one sentence for people, fields and `reason` f
 ├── NotFound                      a build, project or file that is not there
 ├── Conflict                      the state of a build forbids the operation
 ├── NotAgreed                     a person must say yes first; carries the question
+├── OverBudget                    what a build may spend on agents is spent
 ├── ConfigError                   config.yaml: where and what would be right
 ├── WorkerFailed                  the worker ends as soon as it is started; its last words
 ├── StoreError                    the database: newer than this version, corrupt, not on a local disk
@@ -57,7 +58,7 @@ class PipelineError(BadInput):
 
 
 class NotAgreed(OrchestratorError):
-    """A board would be overwritten, and nobody has said yes to it. `question` is what a person is to be asked."""
+    """A board would be overwritten or a branch pushed, and nobody said yes. `question`: what to ask a person."""
 
     reason = "not_agreed"
 
@@ -76,6 +77,12 @@ class Conflict(OrchestratorError):
     """The state of things forbids the operation, e.g. the retry of a build that succeeded."""
 
     reason = "conflict"
+
+
+class OverBudget(OrchestratorError):
+    """Tokens, money or time that a build may spend on agents are spent."""
+
+    reason = "budget"
 
 
 class ConfigError(OrchestratorError):

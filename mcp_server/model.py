@@ -1,5 +1,6 @@
 """The project's words as models: project, build, stage, lease, event, artifact, verdict, diagnostic."""
 
+import uuid
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
@@ -133,7 +134,9 @@ class StageSpec(Model):
     `host` is a name, alias or tag; `hosts` are more of them, where the first free one is to be taken. `directory` is
     leased for the whole build, so that two builds never share it. `timeout_s` 0 means none. `skip` says why it is not
     run at all. `artifacts` are globs below its working folder; those of the stages in `needs_artifacts` are brought
-    there. Of the stages in one `group`, over all builds, one runs at a time.
+    there. Of the stages in one `group`, over all builds, one runs at a time. `always`: it runs whatever
+    became of those that it comes after. `once`: what it came to in the first round counts in all. `role` is the part of
+    a workflow that does it, e.g. BUILDER.
     """
 
     name: str
@@ -151,6 +154,9 @@ class StageSpec(Model):
     needs_artifacts: tuple[str, ...] = ()
     sync: Sync | None = None
     group: str | None = None
+    always: bool = False
+    once: bool = False
+    role: str | None = None
 
 
 class Ending(Model):
@@ -161,16 +167,45 @@ class Ending(Model):
     archive: bool = False
 
 
+class Expansion(Model):
+    """How a project that is made or changed first is built then: in the emulator, too; committed, pushed, deployed.
+
+    `expect` is what its firmware has to print there. `keep`: it is a new project, which is brought what was made of it
+    at the end.
+    """
+
+    target: str | None = None
+    qemu: bool = True
+    expect: tuple[str, ...] = ()
+    commit: bool = False
+    push: bool = False
+    remote: str = "origin"
+    branch: str | None = None
+    to_default: bool = False
+    message: str = ""
+    wait_ci: bool = False
+    keep: bool = False
+
+
 class Plan(Model):
     """What a build runs: a graph of stages, walked once a round; `fix` is tried between two rounds.
 
-    At most `parallel_limit` of its stages run at a time (None: as many as hosts have slots).
+    At most `parallel_limit` of its stages run at a time (None: as many as hosts have slots). `fix_first`: the first
+    round is that of the build it retries, so it begins with the fix. `workspace` is a project that an agent works on a
+    copy of: what runs after the agent has, runs in the copy. `expand`: these stages make or change the project first,
+    and what builds it is added then, by what it is. `callback` is told of the build's end.
+    `order` stands for what was ordered, where the plan itself may come out otherwise on another day.
     """
 
     stages: tuple[StageSpec, ...]
     fix: StageSpec | None = None
     max_rounds: int = 1
     parallel_limit: int | None = None
+    fix_first: bool = False
+    workspace: str | None = None
+    expand: Expansion | None = None
+    callback: str | None = None
+    order: str | None = None
     on_failure: Ending = Ending()
     on_success: Ending = Ending()
 
@@ -261,3 +296,11 @@ class Lease(Model):
     stage: str | None
     reason: str
     taken_at: datetime
+
+
+_KEYS = uuid.UUID("6ff7a0c1-7c1e-4f0e-9d52-0c6a6f0f8f5b")  # the name space of a bot's own keys for its orders
+
+
+def task_of_key(idempotency_key: str) -> str:
+    """The task UUID of the build that is ordered by this key."""
+    return str(uuid.uuid5(_KEYS, idempotency_key))

@@ -15,6 +15,7 @@ from mcp_server.config_file import ConfigFile
 from mcp_server.config_rules import LOCAL
 from mcp_server.engine import signals, start
 from mcp_server.errors import BadInput, Conflict, NotAgreed, NotFound
+from mcp_server.facets import Facets
 from mcp_server.hosts.base import Host
 from mcp_server.hosts.gap import is_hole
 from mcp_server.idf.installation import Installation
@@ -28,17 +29,15 @@ from mcp_server.store.database import Store
 from mcp_server.views import BuildView, Started, build_view
 
 if TYPE_CHECKING:
-    from mcp_server.devices import Devices
     from mcp_server.idf.doctor import Check
 
 UPDATE_S = 0.1  # a view costs milliseconds, and a starting build changes many times in a blink
 POKE_S = 3  # whoever waits for a build wakes the worker this often: a killed one has nobody else to start the next
 
-
 OnUpdate = Callable[[BuildView], Awaitable[None]]
 
 
-class Orchestrator:
+class Orchestrator(Facets):
     """One home's operations. Many fronts, each with an Orchestrator of its own, share the home."""
 
     def __init__(
@@ -51,17 +50,7 @@ class Orchestrator:
         self._store: Store | None = None
         self.machines = Machines(config, self.environment, self.clock)
         self.orders = Orders(config, self.machines.hosts, self.environment)
-        self._devices: Devices | None = None
         self._opening = asyncio.Lock()
-
-    @property
-    def devices(self) -> "Devices":
-        """What is done with boards and emulators."""
-        if self._devices is None:
-            from mcp_server.devices import Devices  # noqa: PLC0415 - most processes never touch a board
-
-            self._devices = Devices(self)
-        return self._devices
 
     async def store(self) -> Store:
         """The database, opened and brought up to date on first use."""
@@ -146,10 +135,20 @@ class Orchestrator:
         BadInput, EnvironmentMissing: of its `uses`. NotAgreed, Conflict: as `start_plan`.
         """
         order = await asyncio.to_thread(self.orders.pipeline, pipeline, folder)
+        if order.plan.fix is not None:
+            await self.workflows.check_agent(order.plan.fix)
         return await self.start(order, triggered_by, agreed=agreed)
 
-    async def start(self, order: Order, triggered_by: str = "manual", *, agreed: bool = False) -> Started:
-        """Start what was ordered. NotAgreed, Conflict: as `start_plan`."""
+    async def start(
+        self,
+        order: Order,
+        triggered_by: str = "manual",
+        *,
+        agreed: bool = False,
+        priority: int = 10,
+        key: str | None = None,
+    ) -> Started:
+        """Start what was ordered; once only for one `key`. NotAgreed, Conflict: as `start_plan`."""
         return await self.start_plan(
             order.folder,
             order.plan,
@@ -157,7 +156,10 @@ class Orchestrator:
             target=order.target,
             triggered_by=triggered_by,
             project_name=order.project_name,
+            retry_of=order.retry_of,
             agreed=agreed,
+            priority=priority,
+            key=key,
         )
 
     async def start_plan(
@@ -171,6 +173,8 @@ class Orchestrator:
         project_name: str | None = None,
         retry_of: int | None = None,
         agreed: bool = False,
+        priority: int = 10,
+        key: str | None = None,
     ) -> Started:
         """Start any plan in a folder; the row is committed before the worker is woken.
 
@@ -179,7 +183,7 @@ class Orchestrator:
         if (question := self.orders.question(plan)) is not None and not agreed:
             raise NotAgreed(question)
         store, now = await self.store(), self.clock.now()
-        key = plans.args_key(name, plan)
+        args_key = plans.args_key(name, plan)
 
         def statements(c: builds.sa.Connection) -> tuple[Build, bool]:
             project = builds.ensure_project(c, str(folder), project_name or Path(folder).name, now, target)
@@ -188,7 +192,9 @@ class Orchestrator:
                 project,
                 plan,
                 name=name,
-                args_key=key,
+                args_key=args_key,
+                priority=priority,
+                idempotency_key=key,
                 now=now,
                 target=target,
                 triggered_by=triggered_by,
@@ -346,8 +352,6 @@ class Orchestrator:
                 write(b"\n[build-orchestrator: the middle of this log was not kept]\n")
                 told = True
 
-    # -- the machine -------------------------------------------------------------------------------------------------
-
     async def doctor(
         self, project: str | None = None, *, port: str | None = None, host: str = "local", named: bool = True
     ) -> "Sequence[Check]":
@@ -369,8 +373,6 @@ class Orchestrator:
         """The ESP-IDF that a build started now would use. EnvironmentMissing: none; the demo needs none."""
         return await asyncio.to_thread(self.orders.installation, folder)
 
-    # -- hosts -------------------------------------------------------------------------------------------------------
-
     def host(self, name: str) -> Host:
         """A host by its name. BadInput: unknown."""
         return self.machines.hosts.get(name)
@@ -389,8 +391,6 @@ class Orchestrator:
         found = await self.find_project(project) if project is not None else None
         now, number = self.clock.now(), found and found.id
         return await (await self.store()).read(lambda c: stats.build_stats(c, now, number))
-
-    # -- inside ------------------------------------------------------------------------------------------------------
 
     async def _build(self, reference: int | str) -> Build:
         number = references.build_number(reference)

@@ -5,12 +5,14 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from mcp_server.continued import begin_of
 from mcp_server.errors import Conflict
 from mcp_server.idf.installation import Installation
 from mcp_server.model import Build, BuildStatus, Plan, Stage, StageSpec, StageStatus, Sync
 from mcp_server.pipelines.pipeline import Pipeline, PipelineStage
 
-FLASH = "idf.flash"
+FLASH, PUSH = "idf.flash", "git.push"
+OWN_BRANCH = "bo/build-N"  # N is the build's number
 
 
 def idf_build(
@@ -140,17 +142,14 @@ def _of_pipeline_stage(stage: PipelineStage, folder: Path, uses: MakeUses) -> St
     )
 
 
-def patch(project: Path, diff: Path, *, timeout_s: float = 60) -> StageSpec:
-    """The stage `fix`: a diff from a file, applied to the project."""
-    params = {"patch": str(diff), "project": str(project)}
-    return StageSpec(name="fix", kind="agent.patch", params=params, timeout_s=timeout_s)
-
-
 def again(build: Build, stages: Sequence[Stage], *, failed_only: bool) -> Plan:
     """What a retry of a build runs. Conflict: it is not over, or it passed."""
     if build.status not in (BuildStatus.FAILED, BuildStatus.CANCELLED):
         raise Conflict(f"build {build.id} is {build.status}: only a failed or cancelled build can be retried")
-    return unfinished(build.plan, stages, build.round) if failed_only else build.plan
+    plan = unfinished(build.plan, stages, build.round) if failed_only else build.plan
+    begin = begin_of(build, stages) if build.plan.expand is None else None
+    plan = begin.put_in(plan) if begin else plan
+    return plan.model_copy(update={"order": None})
 
 
 def unfinished(plan: Plan, stages: Sequence[Stage], last_round: int) -> Plan:
@@ -164,10 +163,26 @@ def unfinished(plan: Plan, stages: Sequence[Stage], last_round: int) -> Plan:
     return plan.model_copy(update={"stages": left or plan.stages})
 
 
-def board_question(plan: Plan) -> str | None:
-    """What a person is asked before this plan overwrites boards; None where it touches none."""
-    asked = [_flash_words(stage) for stage in plan.stages if stage.kind == FLASH and not stage.skip]
-    return f"{'; '.join(asked)}?" if asked else None
+def flashes(plan: Plan) -> list[str]:
+    """Each board that this plan overwrites, in words."""
+    return [_flash_words(stage) for stage in plan.stages if stage.kind == FLASH and not stage.skip]
+
+
+def pushes(plan: Plan) -> list[str]:
+    """Each branch that this plan pushes, in words; also one that it pushes only once it knows how to build."""
+    made = [stage for stage in plan.stages if stage.kind == PUSH and not stage.params.get("only_look")]
+    found = [
+        (stage.params.get("branch"), plan.workspace or str(stage.params.get("project")), stage.params.get("remote"))
+        for stage in made
+        if not stage.skip
+    ]
+    if plan.expand is not None and plan.expand.push:
+        first = next((str(stage.params.get("project")) for stage in plan.stages), "")
+        found.append((plan.expand.branch, plan.workspace or first, plan.expand.remote))
+    return [
+        f"Push branch {branch or OWN_BRANCH} of {Path(project).name} to {remote or 'origin'}"
+        for branch, project, remote in found
+    ]
 
 
 def _flash_words(stage: StageSpec) -> str:
@@ -182,5 +197,5 @@ def _flash_words(stage: StageSpec) -> str:
 
 def args_key(name: str, plan: Plan) -> str:
     """The same for the same directory and arguments: such a build is joined while it is pending."""
-    text = json.dumps([name, plan.model_dump(mode="json")], sort_keys=True)
+    text = json.dumps([name, plan.order or plan.model_dump(mode="json", exclude={"order"})], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from mcp_server import report_parts as parts
 from mcp_server import report_pipeline as pipeline
+from mcp_server import report_story
 from mcp_server.idf.diagnostics import render
 from mcp_server.model import Artifact, Build, BuildStatus, Stage, StageStatus
 from mcp_server.text import clip, duration, fit, one_line, size
@@ -43,7 +44,7 @@ def _state(view: "BuildView", room: int) -> str:
     if build.status is BuildStatus.FAILED:
         return _failed(view, room)
     if build.status is BuildStatus.SUCCESS:
-        return _succeeded(view, min(room, SUCCESS_BYTES))
+        return _succeeded(view, min(room, FAILED_BYTES if report_story.worked(view) else SUCCESS_BYTES))
     if build.status is BuildStatus.CANCELLED:
         left = "".join(f"\n{words}" for words in parts.left_behind(view))
         return f"{parts.head(view, 'cancelled')}{left}\nmore: build_retry({build.id}) builds it again"
@@ -102,10 +103,13 @@ def _failed(view: "BuildView", limit: int) -> str:
     if stage.job_id is None:
         told = _not_begun(view, stage)
         return clip(told[0], limit - size(others) - size(told[1])) + others + told[1]
-    more = f'more: build_log({build.id}, "{stage.stage}") · do not rebuild to read the log'
-    fix = _fix_line(view)
+    alone = build.name == "workflow" and build.plan.fix is None
+    hint = report_story.NOBODY_MENDS if alone else "do not rebuild to read the log"
+    more = f'more: build_log({build.id}, "{stage.stage}") · {hint}'
     head = _failed_head(view, stage)
-    tail = "\n".join(part for part in (fix, others.strip(), more) if part)
+    tail = "\n".join(
+        part for part in (_fix_line(view, stage), *report_story.agent_lines(view), others.strip(), more) if part
+    )
     room = limit - size(head) - size(tail) - 3
     return clip("\n".join(part for part in (head, _cause(build, stage, room, limit), tail) if part), limit)
 
@@ -129,7 +133,8 @@ def _not_begun(view: "BuildView", stage: Stage) -> tuple[str, str]:
 
 
 def _failed_head(view: "BuildView", stage: Stage) -> str:
-    how = parts.ENDED_HOW.get(stage.reason or "", "failed")
+    reason = view.build.reason if view.build.reason in parts.AGENT_STOPS else stage.reason
+    how = parts.ENDED_HOW.get(reason or "", "failed")
     diagnosis = stage.verdict.diagnosis if stage.verdict else None
     place = f"on {stage.host}" if stage.host != "local" else ""
     attempt = f"attempt {stage.attempt}" if stage.attempt > 1 else ""
@@ -180,12 +185,12 @@ def _why(stage: Stage) -> str:
     return summary or (f"exit code {stage.exit_code}" if stage.exit_code is not None else stage.reason or "failed")
 
 
-def _fix_line(view: "BuildView") -> str:
-    fix = view.build.plan.fix
-    rows = [s for s in view.stages if fix and s.stage == fix.name and s.status is StageStatus.FAILED]
-    if not rows or rows[-1].verdict is None:
+def _fix_line(view: "BuildView", decided: Stage) -> str:
+    """What the last attempt to mend failed of, unless that is what decided."""
+    row = parts.failed_fix(view)
+    if row is None or row.verdict is None or row is decided:
         return ""
-    return f"fix: {one_line(rows[-1].verdict.summary, 120)}"
+    return f"fix: {one_line(row.verdict.summary, 120)}"
 
 
 def _succeeded(view: "BuildView", limit: int) -> str:
@@ -198,8 +203,9 @@ def _succeeded(view: "BuildView", limit: int) -> str:
     lines = [parts.head(view, "succeeded", place, seen, attempt)]
     if parts.several(view):
         lines.append(pipeline.stages_line(view))
+    lines += report_story.agent_lines(view)
     for stage in rows:
-        if stage.verdict and stage.verdict.summary and not stage.verdict.artifacts:
+        if stage.verdict and stage.verdict.summary and not stage.verdict.artifacts and not _goes_without_saying(stage):
             lines.append(f"{stage.stage}: {one_line(stage.verdict.summary, 120)}")
     found = _by_kind(view.artifacts)
     main = [
@@ -219,6 +225,12 @@ def _succeeded(view: "BuildView", limit: int) -> str:
     notes = _notes(view)
     shown = fit([one_line(line, 300) for line in lines], limit - size(notes))
     return shown + notes
+
+
+def _goes_without_saying(stage: Stage) -> bool:
+    """What a workflow's checks say where nothing is wrong; what they want known comes as a note."""
+    said = stage.verdict.summary if stage.verdict else ""
+    return stage.kind in ("setup", "doctor") or (stage.kind, said) == ("qa", "no issues")
 
 
 def _notes(view: "BuildView") -> str:

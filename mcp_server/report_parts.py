@@ -7,14 +7,23 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC
 from typing import TYPE_CHECKING
 
-from mcp_server.model import Diagnosis, Stage, StageSpec, StageStatus
+from mcp_server.model import Build, Diagnosis, Stage, StageSpec, StageStatus
 from mcp_server.text import duration, one_line
 
 if TYPE_CHECKING:  # views are only read here; the orchestrator brings a database along
     from mcp_server.views import BuildView
 
 TABLE_BYTES = 4000
-ENDED_HOW = {"timeout": "timed out", "lost": "was lost", "no_progress": "gave up", "budget": "ran out of budget"}
+AGENT_STOPS = ("no_progress", "budget", "outside", "no_change", "agent")
+ENDED_HOW = {
+    "timeout": "timed out",
+    "lost": "was lost",
+    "no_progress": "gave up",
+    "budget": "ran out of budget",
+    "outside": "was not mended",
+    "no_change": "was not mended",
+    "agent": "was not mended",
+}
 NO_IDF_BUILD = "an ESP-IDF build could not start here; builds on other hosts are not affected"
 SINGLE = "idf_build"  # a build of this name is told by its project, any other by its name, too
 
@@ -26,13 +35,19 @@ def head(view: "BuildView", what: str, *more: str) -> str:
     parts = [f"build {build.id} {what}", name, build.target or "", duration(view.elapsed_s), *more]
     if build.plan.max_rounds > 1:
         parts.append(f"round {build.round} of {build.plan.max_rounds}")
-    if build.retry_of is not None:
-        parts.append(f"retry of {build.retry_of}")
+    parts.append(came_from(build))
     if any(stage.verdict and stage.verdict.details.get("simulated") for stage in view.stages):
         parts.append("simulated ESP-IDF")
     if any(stage.verdict and stage.verdict.details.get("virtual_board") for stage in view.stages):
         parts.append("simulated board")
     return one_line(" · ".join(part for part in parts if part), 240)
+
+
+def came_from(build: Build) -> str:
+    """The build that this one mends or repeats; "" where it is none of both."""
+    if build.retry_of is None:
+        return ""
+    return f"{'fix' if build.plan.fix_first else 'retry'} of {build.retry_of}"
 
 
 def several(view: "BuildView") -> bool:
@@ -57,12 +72,22 @@ def spec_of(view: "BuildView", name: str) -> StageSpec | None:
 
 
 def stage_that_failed(view: "BuildView") -> Stage | None:
-    """The stage that decided a failed build: the first, in the plan's order, whose failure nothing allows."""
+    """The stage that decided a failed build: the first, in the plan's order, whose failure nothing allows.
+
+    The fix, where a build began with it and nothing came after it.
+    """
     rows = newest(view)
     allowed = {spec.name for spec in view.build.plan.stages if spec.allow_failure}
     failed = [row for name, row in rows.items() if row.status is StageStatus.FAILED and name not in allowed]
     order = {spec.name: place for place, spec in enumerate(view.build.plan.stages)}
-    return min(failed, key=lambda row: order.get(row.stage, len(order)), default=None)
+    return min(failed, key=lambda row: order.get(row.stage, len(order)), default=None if rows else failed_fix(view))
+
+
+def failed_fix(view: "BuildView") -> Stage | None:
+    """The last attempt to mend, where it failed."""
+    fix = view.build.plan.fix
+    rows = [row for row in view.stages if fix and row.stage == fix.name and row.status is StageStatus.FAILED]
+    return rows[-1] if rows else None
 
 
 def left_behind(view: "BuildView") -> Sequence[str]:

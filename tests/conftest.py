@@ -1,5 +1,6 @@
 """Closes every test off from the user's machine: its own HOME, a short environment, no network but loopback."""
 
+import gc
 import os
 import signal
 import socket
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 for _number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
     # `pytest &` and nohup leave these ignored, and every process that a test starts would inherit it.
@@ -19,7 +21,22 @@ for _number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
 # whole package anew, and each of pytest's workers all tests: a seventh of the whole time.
 sys.dont_write_bytecode = False
 
+# What each run can afford; `HYPOTHESIS_PROFILE=thorough pytest tests/unit` looks further.
+settings.register_profile("quick", max_examples=60, deadline=None)
+settings.register_profile("thorough", max_examples=1000, deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
+
+# Nothing is collected while the tests are: an eighth of that time, in each of pytest's workers.
+gc.disable()
+
 KEEP = ("PATH", "LANG", "TERM", "TMPDIR", "VIRTUAL_ENV", "CI")
+
+
+def pytest_collection_finish() -> None:
+    """What was collected stays, so no later search for garbage has to go through it."""
+    gc.freeze()
+    gc.enable()
+
 
 _connect = socket.socket.connect
 

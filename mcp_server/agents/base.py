@@ -4,6 +4,8 @@ A task runs as a detached job (`python -m mcp_server.agents.run`), so that it ou
 takes every process it started along. What it did to the folder is read from Git, never from what it says.
 """
 
+import shlex
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -16,12 +18,15 @@ from mcp_server.model import Model
 MAX_PROMPT_BYTES = 256 * 1024
 MAX_TIMEOUT_S = 24 * 3600.0
 MAX_UPDATE_BYTES = 2000  # of one update's text; an agent that prints endlessly is cut, not followed
+EXTRA = f"{shlex.quote(sys.executable)} -m pip install 'build-orchestrator[agents]'"
+"""What brings the SDKs, to where they are looked for: no other pip would."""
 CANCEL_S = 5.0  # an agent that was told to stop has so long before it is killed
 
 
 class AgentRequest(Model):
     """One task. `folder` is absolute and the only place where files may change; `commands` are those it may run.
 
+    `closed` are folders below it in which nothing may be changed but by those commands: what builds make.
     `session` continues an earlier one where the agent can. Budgets that an agent cannot keep itself are kept for it by
     whoever reads its updates; None means none.
     """
@@ -29,6 +34,7 @@ class AgentRequest(Model):
     prompt: str
     folder: str
     commands: tuple[str, ...] = ()
+    closed: tuple[str, ...] = ()
     session: str | None = None
     model: str | None = None
     timeout_s: float = 1800.0

@@ -17,17 +17,24 @@ Folder = Annotated[
 ]
 
 
-def demo(folder: Folder = None, json: Json = False) -> int:
+Agent = Annotated[
+    str | None,
+    typer.Option("--agent", metavar="AGENT", help="Let this code agent mend it, not the diff that comes along."),
+]
+
+
+def demo(folder: Folder = None, agent: Agent = None, json: Json = False) -> int:
     """Show the whole loop, with nothing installed: build, fail, mend, verify.
 
-    A small firmware with a planted mistake is compiled by this machine's C compiler, mended by a diff that comes with
-    it, built again and run. Where there is no ESP-IDF, a simulated one is used, and every simulated part says so.
-    Exits 0 only if all of that was recorded to have happened, 2 if the compiler or ninja is missing.
+    A small firmware with a planted mistake goes through the whole workflow: compiled by this machine's C compiler,
+    mended in a copy by a diff that comes with it, built again, run, and flashed to a virtual board meanwhile. Where
+    there is no ESP-IDF, a simulated one is used, and every simulated part says so. Exits 0 only if all of that was
+    recorded to have happened, 2 if the compiler, ninja or the agent is missing.
     """
 
     async def work(orchestrator: "Orchestrator") -> int:
         from mcp_server.cli.loop import show_loop  # noqa: PLC0415  # rich and the model, which --help does without
 
-        return await show_loop(orchestrator, folder, json=json)
+        return await show_loop(orchestrator, folder, agent=agent, json=json)
 
     return with_orchestrator(work)

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from mcp_server.cli.stage_choice import Choice, choose, newest_rows
 from mcp_server.cli.words import one_line
+from mcp_server.config_rules import LOCAL
 from mcp_server.model import BuildStatus, Stage, StageSpec, StageStatus
 from mcp_server.report import eta_s
 from mcp_server.report_parts import SINGLE, counted, errors_and_warnings, passed_late
@@ -160,9 +161,10 @@ def _stage_lines(view: "BuildView", now: datetime, style: Style, inner: int) -> 
 
 
 def _host(spec: StageSpec, row: Stage | None) -> str:
-    """Where it runs or ran; before that where it may run."""
+    """Where it runs or ran; before that where it may run. Of a workflow's stage here whose part it is."""
     begun = row is not None and row.status not in (StageStatus.WAITING, StageStatus.SKIPPED)
-    return one_line(row.host if row and begun else "|".join((spec.host, *spec.hosts)), 60)
+    place = one_line(row.host if row and begun else "|".join((spec.host, *spec.hosts)), 60)
+    return spec.role.lower().replace("project_", "") if spec.role and place == LOCAL else place
 
 
 def _state(row: Stage | None, style: Style, *, over: bool) -> Text:

@@ -21,21 +21,23 @@ from mcp_server.cli.story import Story, went_the_whole_way
 from mcp_server.config import Config
 from mcp_server.demo.board import CHIP, FOLDER
 from mcp_server.demo.chip import VirtualChip
-from mcp_server.demo.place import SELF_TEST_PASSED, fix_patch, lay_out
+from mcp_server.demo.place import SELF_TEST_PASSED, lay_out
 from mcp_server.device_plans import Firmware, Watching
 from mcp_server.errors import Conflict, EnvironmentMissing, NotFound
 from mcp_server.idf.activation import activate
 from mcp_server.idf.installation import Installation
 from mcp_server.model import Plan, StageSpec
+from mcp_server.workflow_plans import Developer, Tests, with_tests, workflow
 
 if TYPE_CHECKING:
     from mcp_server.orchestrator import Orchestrator
 
 BUILD_S, RUN_S = 600, 30  # real ESP-IDF compiles some hundred files first; the self test takes a blink
+ROUNDS = 3
 COMPILERS = ("cc", "gcc", "clang")
 
 
-async def show_loop(orchestrator: "Orchestrator", folder: Path | None, *, json: bool) -> int:
+async def show_loop(orchestrator: "Orchestrator", folder: Path | None, *, agent: str | None = None, json: bool) -> int:
     """0 if the build went red, was mended, went green and was verified; 1 if not."""
     folder = (folder or orchestrator.config.projects_dir / "demo").expanduser().absolute()
     await _refuse_while_it_runs(orchestrator, folder)
@@ -47,11 +49,13 @@ async def show_loop(orchestrator: "Orchestrator", folder: Path | None, *, json: 
         check_tools(orchestrator.environment)
     else:  # one that cannot be activated is said now, not by two failed rounds
         await activate(installation, orchestrator.config.home / "cache", orchestrator.environment)
+    if agent is not None:  # one that cannot be used is said now, not after a failed round
+        agent = (await orchestrator.workflows.developer(agent)).agent
     screen = err() if json else out()
-    story = Story(screen, orchestrator.config, fix_patch(), simulated=simulated, board=has_esptool())
+    story = Story(screen, orchestrator.config, agent, simulated=simulated, board=has_esptool())
     story.begin(project, installation.version)
     async with signals_heard() as heard, virtual_board(orchestrator.config) as port:
-        plan = demo_plan(project, installation, port)
+        plan = demo_plan(project, installation, port, agent)
         started = await orchestrator.start_plan(
             project,
             plan,
@@ -64,6 +68,8 @@ async def show_loop(orchestrator: "Orchestrator", folder: Path | None, *, json: 
     if followed.left_by is not None:
         say_how_to_go_on(err(), started.build.id)
         return SIGNAL_BASE + followed.left_by
+    if went_the_whole_way(followed.view):
+        await orchestrator.workflows.apply(followed.view.build.id)  # the demo's own project: nobody else's files
     story.end(followed.view)
     if json:
         print_json(record.of_view(followed.view))
@@ -87,22 +93,24 @@ def has_esptool() -> bool:
     return importlib.util.find_spec("esptool") is not None
 
 
-def demo_plan(project: Path, installation: Installation, port: Path | None = None) -> Plan:
-    """build → (run ∥ image → flash → boot), and between two rounds the diff that comes with the demo."""
-    expect, fail_on = [SELF_TEST_PASSED], ["SELF TEST FAILED"]
+def demo_plan(project: Path, installation: Installation, port: Path | None = None, agent: str | None = None) -> Plan:
+    """The whole workflow, its board a virtual one. The developer is `agent`, else the diff that comes with the demo."""
+    expect, fail_on = (SELF_TEST_PASSED,), ("SELF TEST FAILED",)
+    build_dir = project / "build"
     build = plans.idf_build(project, installation, timeout_s=BUILD_S)
-    run = plans.idf_run(project, expect=expect, fail_on=fail_on, timeout_s=RUN_S)
+    firmware = Firmware(str(project), str(build_dir), "linux")
+    watching = Watching(expect, fail_on, RUN_S)
     diff = Path(demo_room.__file__).with_name("fix.patch")
-    stages = [build, run]
-    if port is not None:
-        build_dir = project / "build"
-        params = {"project": str(project), "argv": [sys.executable, "-m", "mcp_server.demo.board", str(build_dir)]}
-        stages.append(StageSpec(name="image", kind="command", params=params, depends_on=("build",), timeout_s=RUN_S))
-        firmware = Firmware(str(project), str(build_dir / FOLDER), CHIP)
-        watching = Watching(tuple(expect), tuple(fail_on), RUN_S)
-        stages.append(device_plans.flash(firmware, host="local", port=str(port), after=("image",)))
-        stages.append(device_plans.boot(firmware, watching, host="local", port=str(port), after=("flash",)))
-    return Plan(stages=tuple(stages), fix=plans.patch(project, diff), max_rounds=2)
+    developer = Developer(agent=agent or f"patch:{diff}")
+    plan = workflow(build, firmware, Tests(emulator="", watching=watching), developer=developer, rounds=ROUNDS)
+    if port is None:
+        return plan
+    params = {"project": str(project), "argv": [sys.executable, "-m", "mcp_server.demo.board", str(build_dir)]}
+    image = StageSpec(name="image", kind="command", params=params, depends_on=("build",), timeout_s=RUN_S)
+    on_chip = Firmware(str(project), str(build_dir / FOLDER), CHIP)
+    flash = device_plans.flash(on_chip, host="local", port=str(port), after=("image",))
+    boot = device_plans.boot(on_chip, watching, host="local", port=str(port), after=("flash",))
+    return with_tests(plan, [image, flash, boot])
 
 
 def check_tools(environment: Mapping[str, str]) -> None:

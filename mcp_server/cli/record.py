@@ -9,6 +9,7 @@ from mcp_server.model import Build, Project, Stage, StageStatus
 if TYPE_CHECKING:
     from mcp_server.machines import HostView
     from mcp_server.views import BuildView
+    from mcp_server.workflows import AgentView
 
 # The plan is the engine's, the output is `logs`' business: 16 kB that no table needs.
 LEFT_OUT = {"plan", "args_key", "build_output"}
@@ -46,7 +47,8 @@ def of_builds(builds: Sequence[Build], projects: Mapping[str, Project]) -> list[
 def deciding(view: "BuildView") -> Stage | None:
     """The stage whose verdict is the build's: the first of its round that did not pass, else the last one.
 
-    A fix is not a stage of the graph: it explains nothing about what is wrong.
+    A fix is not a stage of the graph: it explains nothing about what is wrong, unless it was to come first and ended
+    the build.
     """
     names = {stage.name for stage in view.build.plan.stages}
     rows = [
@@ -57,7 +59,11 @@ def deciding(view: "BuildView") -> Stage | None:
     ended = sorted(
         bad or newest.values(), key=lambda row: (row.ended_at is None, row.ended_at or view.build.created_at)
     )
-    return (ended[0] if bad else ended[-1]) if ended else None
+    if not ended:
+        fix = view.build.plan.fix
+        fixes = [row for row in view.stages if fix and row.stage == fix.name and not row.status.is_open]
+        return fixes[-1] if fixes and not view.build.status.is_open else None
+    return ended[0] if bad else ended[-1]
 
 
 def of_host(view: "HostView") -> dict[str, Any]:
@@ -74,4 +80,16 @@ def of_host(view: "HostView") -> dict[str, Any]:
         "held": [lease.model_dump(mode="json") for lease in view.held],
         "trouble": view.trouble or None,
         "facts": dataclasses.asdict(view.facts) if view.facts else None,
+    }
+
+
+def of_agent(view: "AgentView") -> dict[str, Any]:
+    """A code agent: whether it can be used, its version or what is missing, and what it can."""
+    return {
+        "name": view.name,
+        "provider": view.provider,
+        "available": view.availability.available,
+        "text": view.availability.text,
+        "default": view.default,
+        "capabilities": dataclasses.asdict(view.capabilities),
     }

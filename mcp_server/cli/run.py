@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, TypedDict
 import typer
 
 from mcp_server.cli.device import HERE, Expect, FailOn, Port, Yes, agreed_to
-from mcp_server.cli.options import Json, ProjectFolder
+from mcp_server.cli.options import Agent, Json, ProjectFolder
 from mcp_server.cli.session import with_orchestrator
 from mcp_server.cli.words import one_line
 from mcp_server.errors import BadInput
@@ -31,6 +31,10 @@ Param = Annotated[
 ]
 Qemu = Annotated[bool, typer.Option("--qemu", help="Then run it in the emulator of its chip.")]
 Flash = Annotated[bool, typer.Option("--flash", help="Then write it to the board connected here, and watch it boot.")]
+MaxRounds = Annotated[
+    int | None, typer.Option("--max-rounds", metavar="N", help="With --agent: build at most so often, 3 times if not.")
+]
+ROUNDS = 3
 PipelineFile = Annotated[
     str | None, typer.Argument(metavar="PIPELINE", help="A pipeline file; without one a project is built.")
 ]
@@ -49,26 +53,35 @@ def run(
     port: Port = None,
     expect: Expect = None,
     fail_on: FailOn = None,
+    agent: Agent = None,
+    max_rounds: MaxRounds = None,
     yes: Yes = False,
     json: Json = False,
 ) -> int:
     """Start one build and follow it here.
 
-    The verdict goes to stdout, everything else to stderr. With both --qemu and --flash the two go on at once.
-    Flashing asks first. Ctrl-C asks: detach or cancel; a build that you detach from goes on. Exits 0 only on success,
-    1 if the build failed or was cancelled, 2 if it was refused, 128 + the signal's number if you detached.
+    The verdict goes to stdout, everything else to stderr. With both --qemu and --flash the two go on at once. With
+    --agent an agent mends what fails, in a copy, and it is built again; `fix BUILD --apply` brings the change in.
+    Flashing and pushing ask first. Ctrl-C asks: detach or cancel; a build that you detach from goes on. Exits 0 only
+    on success, 1 if the build failed or was cancelled, 2 if it was refused, 128 + the signal's number if you detached.
     """
     of_project = {"--target": target, "--clean": clean or None, "--host": host}
+    of_agent = {"--max-rounds": max_rounds, "--agent": agent}
     of_firmware = {"--expect": expect or None, "--fail-on": fail_on or None}
     of_board = {"--port": port, "--yes": yes or None}
     if pipeline is None:
         _only_with_pipeline(dry_run, param)
         _only_with("--flash", of_board, given=flash)
         _only_with("--qemu or --flash", of_firmware, given=qemu or flash)
-        asked = _Asked(project, target, clean, host or HERE, qemu, flash, port, expect or (), fail_on or ())
+        _only_with("--agent", {"--max-rounds": max_rounds}, given=agent is not None)
+        if agent is not None and clean:
+            raise BadInput("--clean", "cannot be combined with --agent: its copy is built from the beginning anyway")
+        asked = _Asked(
+            project, target, clean, host or HERE, qemu, flash, port, expect or (), fail_on or (), agent, max_rounds
+        )
         return _followed(asked.start, yes=yes, json=json)
     running = {"--qemu": qemu or None, "--flash": flash or None}
-    _only_without_pipeline(pipeline, of_project | running | of_firmware | {"--port": port})
+    _only_without_pipeline(pipeline, of_project | running | of_firmware | of_agent | {"--port": port})
     _refuse_folder(pipeline)
     params = _params(param or ())
 
@@ -95,8 +108,12 @@ class _Asked:
     port: str | None
     expect: Sequence[str]
     fail_on: Sequence[str]
+    agent: str | None
+    max_rounds: int | None
 
     async def start(self, orchestrator: "Orchestrator", agreed: bool) -> "Started":
+        if self.agent is not None:
+            return await self._workflow(orchestrator, agreed)
         build: _Build = {"target": self.target, "clean": self.clean, "host": self.host}
         if not self.qemu and not self.flash:
             return await orchestrator.start_build(self.project, **build)
@@ -110,6 +127,23 @@ class _Asked:
             fail_on=self.fail_on,
         )
         return await orchestrator.devices.start(order, agreed=agreed)
+
+    async def _workflow(self, orchestrator: "Orchestrator", agreed: bool) -> "Started":
+        from mcp_server.workflows import WorkflowAsk  # noqa: PLC0415  # agents, which most builds do without
+
+        ask = WorkflowAsk(
+            self.project,
+            target=self.target,
+            flash=self.flash,
+            qemu=self.qemu,
+            agent=self.agent,
+            max_rounds=ROUNDS if self.max_rounds is None else self.max_rounds,
+            host=self.host,
+            port=self.port,
+            expect=self.expect,
+            fail_on=self.fail_on,
+        )
+        return await orchestrator.workflows.run(ask, agreed=agreed)
 
 
 class _Build(TypedDict):

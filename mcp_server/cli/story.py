@@ -23,14 +23,18 @@ AXIS, LEAST_AXIS = 30, 14  # columns of the timeline's common axis; a shorter on
 TIMELINE_HEAD = 36  # columns in front of it
 INDENT = "    "
 BOARD = "simulated: a virtual ESP32-C3 on a pty, flashed by the real esptool"
+BRIEF = ("setup", "doctor", "qa")  # kinds of which one line says all
+MOST_DIFF = 12  # lines of what an agent changed
 NO_BOARD = "none: esptool is missing (pip install 'build-orchestrator[demo]')"
 
 
 class Story:
     """Prints the demo's course on a screen; nothing is told that no row says."""
 
-    def __init__(self, screen: Screen, config: Config, diff: str, *, simulated: bool, board: bool = False) -> None:
-        self._screen, self._config, self._diff, self._simulated = screen, config, diff, simulated
+    def __init__(
+        self, screen: Screen, config: Config, agent: str | None, *, simulated: bool, board: bool = False
+    ) -> None:
+        self._screen, self._config, self._agent, self._simulated = screen, config, agent, simulated
         self._board = board
         self._told: set[tuple[str, int, int]] = set()
 
@@ -43,7 +47,7 @@ class Story:
             ("ESP-IDF", idf),
             ("emulator", "simulated: the firmware runs as a process of this machine"),
             ("board", BOARD if self._board else NO_BOARD),
-            ("developer", "simulated: a diff that comes with the demo"),
+            ("developer", self._agent or "simulated: a diff that comes with the demo"),
         )
         self._screen.say("")
 
@@ -66,16 +70,16 @@ class Story:
         self._facts(
             ("record", self._short(self._config.home / "orchestrator.db")),
             ("logs", f"{self._jobs(view)}/*-{number}-*/log"),
-            ("look", f"{typed()} status {number}, or {typed()} logs {number} run"),
+            ("look", f"{typed()} status {number}, or {typed()} logs {number} qemu"),
             ("your own", f"{typed()} run --project DIR"),
         )
 
     def _tell(self, row: Stage) -> None:
         good = row.status is StageStatus.SUCCESS
         mark = ("ok" if good else "X") if self._screen.ascii else ("✓" if good else "✗")
-        head = f"round {row.round}  {row.stage:<5} {self._how(row)}"
+        head = f"round {row.round}  {row.stage:<6} {self._how(row)}"
         self._screen.fold(Text.assemble((f"{mark} ", "green" if good else "red"), (head, "bold")))
-        for line in self._evidence(row):
+        for line in () if row.kind in BRIEF else self._evidence(row):
             self._screen.fold(line, INDENT)
 
     def _how(self, row: Stage) -> str:
@@ -86,8 +90,10 @@ class Story:
             "command": "simulated chip image",
             "idf.flash": "real esptool, virtual board",
             "idf.boot": "virtual board",
-            "agent.patch": "simulated developer",
+            "agent.fix": self._agent or "simulated developer",
         }
+        if row.kind in BRIEF and row.verdict:
+            return one_line(f"{row.status} · {row.verdict.summary}", 140)
         label = simulated.get(row.kind, "") if self._simulated or row.kind != "idf.build" else "ESP-IDF"
         return " · ".join(part for part in (str(row.status), took, label) if part)
 
@@ -97,8 +103,8 @@ class Story:
             return []
         if verdict.diagnosis and verdict.diagnosis.errors:
             lines = coloured(render(verdict.diagnosis, ERROR_BYTES))
-        elif row.kind == "agent.patch" and row.status is StageStatus.SUCCESS:
-            lines = _diff_lines(self._diff)
+        elif row.kind == "agent.fix" and row.status is StageStatus.SUCCESS:
+            lines = _diff_lines(str(verdict.details.get("diff", "")))[:MOST_DIFF]
         elif row.kind == "idf.build" and row.status is StageStatus.SUCCESS:
             return []
         else:
@@ -130,7 +136,7 @@ class Story:
 def went_the_whole_way(view: "BuildView") -> bool:
     """Whether the rows say: red with a diagnosed error, mended, then green, and the program's own word for it."""
     rows = {(row.round, row.stage): row for row in sorted(view.stages, key=lambda row: row.attempt)}
-    red, fix, green, run = (rows.get(key) for key in ((1, "build"), (1, "fix"), (2, "build"), (2, "run")))
+    red, fix, green, run = (rows.get(key) for key in ((1, "build"), (1, "fix"), (2, "build"), (2, "qemu")))
     if not (red and fix and green and run) or view.build.status is not BuildStatus.SUCCESS:
         return False
     diagnosed = red.verdict is not None and red.verdict.diagnosis is not None and bool(red.verdict.diagnosis.errors)

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from mcp_server.cli.screen import Screen
-from mcp_server.cli.words import in_commands
+from mcp_server.cli.words import in_commands, typed
 from mcp_server.report import build_report
+from mcp_server.report_story import NOBODY_MENDS
 
 if TYPE_CHECKING:
     from mcp_server.views import BuildView
@@ -16,7 +17,8 @@ MOST_BYTES = 1500  # of a verdict: about a dozen lines, which a terminal shows a
 
 _LINE = re.compile(r"(?P<place>\S+:\d+(?::\d+)?)?(?P<label>.*?\b(?:error|interrupted):)(?P<rest>.*)")
 _HEAD = re.compile(
-    r"(?P<build>build \d+ )(?P<state>succeeded|failed|refused|cancelled|is being cancelled|timed out|was lost)"
+    r"(?P<build>build \d+ )(?P<state>succeeded|failed|refused|cancelled|is being cancelled|timed out|was lost"
+    r"|gave up|was not mended|ran out of budget)"
 )
 _GOOD = "succeeded"
 _TO_COPY = re.compile(r" |in /|\S+:\d+")
@@ -25,7 +27,9 @@ _TO_COPY = re.compile(r" |in /|\S+:\d+")
 
 def verdict_lines(view: "BuildView") -> list[Text]:
     """The report that a model gets, a little longer, its errors set off."""
-    return coloured(in_commands(build_report(view, limit_bytes=MOST_BYTES)))
+    report = build_report(view, limit_bytes=MOST_BYTES).replace("`build-orchestrator fix", f"`{typed()} fix")
+    mend = f"`{typed()} fix {view.build.id}` lets an agent mend it"
+    return coloured(in_commands(report.replace(NOBODY_MENDS, mend)))
 
 
 def show(view: "BuildView", screen: Screen) -> None:

@@ -5,16 +5,22 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mcp_server.build_spec import BuildResult
 from mcp_server.engine import results
+from mcp_server.engine.bot_result import bot_result
+from mcp_server.engine.expand import expanded
+from mcp_server.engine.rounds import AGENTS
 from mcp_server.engine.services import Services
 from mcp_server.engine.source import read_commit
 from mcp_server.engine.stage_run import StageRun
 from mcp_server.engine.stages.kinds import SAYS_WHAT_IS_LEFT
 from mcp_server.engine.walk import Key, Walk
 from mcp_server.engine.watch import GRACE_S
-from mcp_server.errors import BadInput, HostUnreachable, NotFound, StoreError
+from mcp_server.engine.worktrees import forget_tasks
+from mcp_server.errors import BadInput, HostUnreachable, NotFound, OrchestratorError, StoreError
 from mcp_server.model import Build, BuildStatus, Stage
-from mcp_server.store import builds, leases
+from mcp_server.notify.callback import make_payload
+from mcp_server.store import builds, callbacks, leases
 
 log = logging.getLogger(__name__)
 
@@ -73,24 +79,42 @@ class BuildRun:
         if self.told and build.status is BuildStatus.PENDING:
             self.services.notifier.build_started(build)
         self.past = {(row.stage, row.round, row.attempt): row for row in rows}
-        walk = asyncio.create_task(self._walk(build))
+        graph = Walk(self.services, build, self.past)
+        walk = asyncio.create_task(self._walk(build, graph))
         stopped = asyncio.create_task(self.stop.wait())
         try:
             await asyncio.wait({walk, stopped}, return_when=asyncio.FIRST_COMPLETED)
             if walk.done():
                 status, stage = walk.result()
-                return await self._end(status, _reason(status, stage), stage)
+                if status is BuildStatus.SUCCESS and build.plan.expand is not None:
+                    if (wrong := await self._expand(build)) is not None:
+                        return await self._end(BuildStatus.FAILED, "invalid", None, wrong)
+                    return await self._run()
+                return await self._end(status, graph.why or _reason(status, stage), stage)
         finally:
             walk.cancel()
             stopped.cancel()
             await asyncio.wait({walk, stopped})
         return await self._cancel(build)
 
-    async def _walk(self, build: Build) -> tuple[BuildStatus, Stage]:
+    async def _expand(self, build: Build) -> str | None:
+        """Add what builds the project that the stages so far have made; a sentence where that cannot be built."""
+        rows = await self.services.store.read(lambda c: builds.stages_of(c, build.id))
+        try:
+            plan, now = await expanded(self.services, build, rows), self.services.clock.now()
+        except StoreError:
+            raise
+        except OrchestratorError as error:
+            return str(error)
+        await self.services.store.write(lambda c: builds.set_plan(c, build.id, plan, now))
+        self.services.leases.comes_back(build.id)  # it is walked anew, and has its directories already
+        return None
+
+    async def _walk(self, build: Build, graph: Walk) -> tuple[BuildStatus, Stage]:
         """The end state and the stage that decided it; meanwhile the commit is looked up."""
         commit = asyncio.create_task(self._note_commit(build))
         try:
-            return await Walk(self.services, build, self.past).run()
+            return await graph.run()
         except BaseException:
             commit.cancel()
             raise
@@ -111,6 +135,8 @@ class BuildRun:
         for row in jobs:
             if row.kind in SAYS_WHAT_IS_LEFT and not out_of_reach:
                 await self._last_words(build, row)
+        if any(row.kind in AGENTS for row in jobs):
+            await forget_tasks(self.services, build.id)
         now = self.services.clock.now()
         await self.services.store.write(lambda c: builds.close_open_stages(c, build.id, "cancelled", now))
         await self._end(BuildStatus.CANCELLED, "cancelled", jobs[-1] if jobs else None, out_of_reach)
@@ -147,7 +173,7 @@ class BuildRun:
         now = self.services.clock.now()
 
         def statements(c: builds.sa.Connection) -> set[str]:
-            rows = builds.stages_of(c, self.build_id)
+            build, rows = self._facts(c)
             columns = {
                 "build_output": output,
                 "test_results": _tests(rows),
@@ -155,14 +181,24 @@ class BuildRun:
             }
             # Not when it was noticed: after a worker's death that may be much later.
             ended_at = max((row.ended_at for row in rows if row.ended_at), default=now)
-            builds.end_build(c, self.build_id, status, reason, ended_at, **columns)
+            if builds.end_build(c, self.build_id, status, reason, ended_at, **columns):
+                self._call_back(c, bot_result(build, status, rows, ended_at, stage, sentence), status)
             return leases.release_of(c, self.build_id, now)
 
         await self.services.leases.offer(await self.services.store.write(statements))
         self.services.begun.discard(self.build_id)
+        self.services.callbacks.wake()
         if self.told:
             build, rows = await self.services.store.read(self._facts)
             self.services.notifier.build_ended(build, rows)
+
+    def _call_back(self, c: builds.sa.Connection, result: BuildResult, status: BuildStatus) -> None:
+        """Who ordered the build is to be told; kept with its end, so that neither is there without the other."""
+        build = builds.get_build(c, self.build_id)
+        if build.plan.callback is None:
+            return
+        body = make_payload(build.task_id, build.project_id, status, result.model_dump(mode="json"))
+        callbacks.add(c, build.id, build.task_id, build.plan.callback, body, self.services.clock.now())
 
     async def _archive(self, status: BuildStatus) -> str | None:
         """Keep the results where the plan asks for it; the folder they are in."""

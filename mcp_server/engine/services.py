@@ -10,6 +10,7 @@ from typing import Any
 from mcp_server.clock import Clock
 from mcp_server.config import Config
 from mcp_server.config_file import ConfigFile
+from mcp_server.engine.callbacks import Callbacks
 from mcp_server.engine.leases import Choice, Claim, LeaseLine
 from mcp_server.errors import BadInput, ConfigError, HostUnreachable
 from mcp_server.hosts.base import Host
@@ -44,6 +45,7 @@ class Services:
         self.notifier = Notifier(
             self.config.notifications, self.secrets, self.clock, undelivered=self._note_undelivered
         )
+        self.callbacks = Callbacks(self)
         self._later: set[asyncio.Task[None]] = set()
         self.begun: set[int] = set()  # builds whose row says `running`
         self._file = ConfigFile(self.config, self.environment)

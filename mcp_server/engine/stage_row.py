@@ -15,12 +15,14 @@ from mcp_server.store.events import append
 
 log = logging.getLogger(__name__)
 
+SHOWN_CHARS = 300
+
 
 class StageRow:
     """One attempt's row: `stage` as it was last written. Where the store fails, StoreError."""
 
-    def __init__(self, services: Services, build: Build, stage: Stage) -> None:
-        self._services, self._build, self.stage = services, build, stage
+    def __init__(self, services: Services, build: Build, stage: Stage, role: str | None = None) -> None:
+        self._services, self._build, self.stage, self._role = services, build, stage, role
 
     def change(self, **values: object) -> None:
         """Change fields without writing: the next write holds them."""
@@ -66,6 +68,21 @@ class StageRow:
         def statements(c: builds.sa.Connection) -> None:
             self._begin_build(c, now)
             builds.put_stage(c, stage, now)
+            self._tell_role(c, now)
+
+        await self._services.store.write(statements)
+        self._services.begun.add(self._build.id)
+
+    async def begin(self) -> None:
+        """It runs, without a job."""
+        now = self._services.clock.now()
+        self.change(status=StageStatus.RUNNING, progress=None, started_at=self.stage.started_at or now)
+        stage = self.stage
+
+        def statements(c: builds.sa.Connection) -> None:
+            self._begin_build(c, now)
+            builds.put_stage(c, stage, now)
+            self._tell_role(c, now)
 
         await self._services.store.write(statements)
         self._services.begun.add(self._build.id)
@@ -118,6 +135,7 @@ class StageRow:
             if verdict.artifacts:
                 artifacts.put_artifacts(c, self._build.id, stage.stage, verdict.artifacts, now)
             builds.put_diagnostics(c, stage, now)
+            self._tell_role(c, now)
             for lease in held:
                 leases.release(c, lease, now)
 
@@ -132,7 +150,43 @@ class StageRow:
         stage, now = self.stage, self._services.clock.now()
         await self._services.store.write(lambda c: builds.put_stage(c, stage, now))
 
+    def _tell_role(self, c: builds.sa.Connection, now: datetime, sentence: str = "") -> None:
+        """What the stage's role in a workflow does."""
+        if self._role is None:
+            return
+        stage, ended = self.stage, sentence or _first_cause(self.stage.verdict)
+        statuses = {StageStatus.RUNNING: "working", StageStatus.SUCCESS: "completed", StageStatus.SKIPPED: "idle"}
+        data = {
+            "job_id": self._build.id,
+            "agent": self._role,
+            "status": statuses.get(stage.status, "error"),
+            "task": f"{stage.stage}: {ended}" if ended else stage.stage,
+            "round": stage.round,
+        }
+        append(c, "agent.status", self._build.id, now, data)
+
+    async def skip(self, reason: str, sentence: str) -> None:
+        """It is not run at all."""
+        now = self._services.clock.now()
+        self.change(status=StageStatus.SKIPPED, reason=reason, ended_at=now)
+        stage = self.stage
+
+        def statements(c: builds.sa.Connection) -> None:
+            builds.put_stage(c, stage, now)
+            self._tell_role(c, now, sentence)
+
+        await self._services.store.write(statements)
+
     def _begin_build(self, c: builds.sa.Connection, now: datetime) -> None:
         """The build runs as soon as a stage of it does."""
         if self._build.id not in self._services.begun:
             builds.set_running(c, self._build.id, now)
+
+
+def _first_cause(verdict: Verdict | None) -> str:
+    """What a verdict says first: of a compile error, which has no summary, its place and message."""
+    if verdict is None or verdict.result == "pass" or not verdict.diagnosis or not verdict.diagnosis.errors:
+        return verdict.summary[:SHOWN_CHARS] if verdict else ""
+    error = verdict.diagnosis.errors[0]
+    place = f"{error.file}:{error.line} " if error.file and error.line else f"{error.file} " if error.file else ""
+    return f"{place}{error.message}"[:SHOWN_CHARS]

@@ -9,10 +9,11 @@ from typing import TypeVar
 from mcp_server.config import Server
 from mcp_server.engine import transfer
 from mcp_server.engine.arrival import Belongings, reach
+from mcp_server.engine.history import StoredHistory
 from mcp_server.engine.leases import Choice, Gate
 from mcp_server.engine.services import HOST, Services
 from mcp_server.engine.stage_row import StageRow
-from mcp_server.engine.stages.base import Asks, LooksBack, Prepared, StageContext, StageKind
+from mcp_server.engine.stages.base import Asks, Direct, LooksBack, Prepared, StageContext, StageKind
 from mcp_server.engine.stages.kinds import KINDS, WITHOUT_SLOT
 from mcp_server.engine.watch import GRACE_S, Watch
 from mcp_server.errors import Conflict, HostUnreachable, JobConflict, NotFound, OrchestratorError, StoreError
@@ -67,9 +68,9 @@ class StageRun:
         belongings: Belongings | None = None,
     ) -> None:
         self.services, self.build, self.spec = services, build, spec
-        self.row = StageRow(services, build, stage)
+        self.row = StageRow(services, build, stage, spec.role)
         self.previous, self.rank, self.heirs, self.gate = previous, rank, heirs, gate
-        self.kind: StageKind = KINDS[spec.kind]
+        self._kind = KINDS[spec.kind]
         self._belongings = belongings or Belongings(services.leases, build)
         self._store_id = ""
         self._ours = False  # the job of this very attempt is known to be there
@@ -83,6 +84,12 @@ class StageRun:
     def stage(self) -> Stage:
         return self.row.stage
 
+    @property
+    def kind(self) -> StageKind:
+        """That of a stage with a job."""
+        assert not isinstance(self._kind, Direct)
+        return self._kind
+
     async def run(self, *, pause_s: float = 0) -> Stage:
         """The attempt's final row; begun `pause_s` after the last one's end. StoreError: run it again from the top."""
         begun = self.stage.job_id is not None
@@ -90,11 +97,14 @@ class StageRun:
         while True:
             held: tuple[Lease, ...] = ()
             try:
-                if not begun:
-                    await self._before(pause_s)
-                    begun = True
-                held = await self._place()
-                verdict, reason, end = await self._attempt()
+                if isinstance(self._kind, Direct):
+                    verdict, reason, end = await self._direct(self._kind, pause_s)
+                else:
+                    if not begun:
+                        await self._before(pause_s)
+                        begun = True
+                    held = await self._place()
+                    verdict, reason, end = await self._attempt()
             except StoreError:
                 raise
             except _Elsewhere as elsewhere:
@@ -116,11 +126,11 @@ class StageRun:
                 place = f"{self.services.config.logs_dir}/worker.log"
                 verdict = Verdict(result="fail", summary=f"internal error ({type(error).__name__}): see {place}")
                 reason, end = "internal", None
-            await self.row.end(held, verdict, reason, end)
+            await self.row.end(held, verdict, str(verdict.details.get("reason") or reason), end)
             if held:
                 await self.services.leases.release(held, self.gate, heirs=self.heirs)
-            if verdict.result == "pass" and isinstance(self.kind, LooksBack):
-                self.services.later(self._look_back(self.kind, verdict))
+            if verdict.result == "pass" and isinstance(self._kind, LooksBack):
+                self.services.later(self._look_back(self._kind, verdict))
             return self.stage
 
     async def _look_back(self, kind: LooksBack, verdict: Verdict) -> None:
@@ -141,9 +151,16 @@ class StageRun:
         await self._pause(pause_s)
         await self._in_time(self.kind.ready(self._context()))
 
-    async def _in_time(self, work: Awaitable[None]) -> None:
+    async def _direct(self, kind: Direct, pause_s: float) -> tuple[Verdict, str, None]:
+        """The work of a stage without a job."""
+        self.row.change(host=self.services.hosts.resolve(self.spec.host)[0])
+        await self._pause(pause_s)
+        await self.row.begin()
+        return await self._in_time(kind.run(self._context())), "exit", None
+
+    async def _in_time(self, work: Awaitable[T]) -> T:
         try:
-            await (self.services.clock.within(self.spec.timeout_s, work) if self.spec.timeout_s else work)
+            return await (self.services.clock.within(self.spec.timeout_s, work) if self.spec.timeout_s else work)
         except TimeoutError:
             what_for = self.stage.progress.message if self.stage.progress else "waiting"
             raise _TooLate(f"timed out {what_for}") from None
@@ -353,6 +370,7 @@ class StageRun:
             store_id=self._store_id,
             hold=self._hold,
             built=self._built,
+            history=StoredHistory(services.store, self.build),
         )
 
 

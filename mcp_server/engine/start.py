@@ -12,6 +12,7 @@ from pathlib import Path
 from mcp_server import __version__
 from mcp_server.engine.signals import WAKE, write_signal
 from mcp_server.errors import StoreError, WorkerFailed
+from mcp_server.store.callbacks import next_time
 from mcp_server.store.database import Store
 from mcp_server.store.tables import SCHEMA_VERSION
 
@@ -48,7 +49,16 @@ def poke(home: Path, store: Store) -> None:
 
 
 def make_ready(home: Path, store: Store) -> None:
-    """Return once the schema is this version's. A worker of an older version is asked to leave first. Blocks."""
+    """Return once the schema is this version's. A worker of an older version is asked to leave first. Blocks.
+
+    Whoever is to be called back still is: a worker is woken or started for that.
+    """
+    _bring_up_to_date(home, store)
+    if store.look(next_time) is not None:
+        poke(home, store)
+
+
+def _bring_up_to_date(home: Path, store: Store) -> None:
     deadline = time.monotonic() + HANDOVER_S
     while store.schema_version() < SCHEMA_VERSION:
         with _lock(home) as lock:
@@ -122,7 +132,7 @@ def _start_worker(home: Path, lock: int) -> None:
     log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
         # -P and cwd: a project's own folder named mcp_server must not be imported in place of ours
-        argv = [sys.executable, "-P", "-m", "mcp_server.engine.worker", "--lock-fd", str(lock)]
+        argv = [sys.executable, "-P", "-m", "mcp_server", "worker", "--lock-fd", str(lock)]
         environment = {**os.environ, "BUILD_ORCHESTRATOR_HOME": str(home)}
         null = subprocess.DEVNULL
         child = subprocess.Popen(

@@ -23,6 +23,7 @@ from mcp_server.engine.transfer import clear_staging
 from mcp_server.errors import OrchestratorError, StoreError
 from mcp_server.hosts.registry import Hosts
 from mcp_server.store import builds, leases
+from mcp_server.store.callbacks import next_time
 from mcp_server.store.database import Store
 
 log = logging.getLogger(__name__)
@@ -46,23 +47,28 @@ class Worker:
         wake = Signal(open_fifo(make_wake(self.config.home)))
         dispatch: Dispatch = Local(services, wake.set)
         self._leave_on_signals(wake)
-        house: asyncio.Task[None] | None = None
+        house: list[asyncio.Task[None]] = []
         try:
             now = self.clock.now()
             await services.store.write(lambda c: leases.release_ended(c, now))
-            house = asyncio.create_task(keep_house(services))
-            await self._serve(dispatch, wake)
+            house = [asyncio.create_task(keep_house(services)), asyncio.create_task(services.callbacks.run())]
+            await self._serve(dispatch, wake, services)
         finally:
-            if house is not None:
-                house.cancel()
-                await asyncio.wait({house})
+            for task in house:
+                task.cancel()
+            if house:
+                await asyncio.wait(house)
             await dispatch.aclose()
             await services.aclose()
             wake.close()
 
-    async def _serve(self, dispatch: Dispatch, wake: Signal) -> None:
+    async def _serve(self, dispatch: Dispatch, wake: Signal, services: Services) -> None:
         idle_since = self.clock.monotonic()
-        while not self.leaving and self.clock.monotonic() - idle_since < IDLE_S:
+        while not self.leaving:
+            if self.clock.monotonic() - idle_since >= IDLE_S:
+                if not await services.callbacks.waiting():
+                    break
+                idle_since = self.clock.monotonic()  # for a day at most: then they are given up
             try:
                 rows = await self.store.read(builds.open_builds)
             except StoreError as error:
@@ -121,7 +127,7 @@ def run(handed_down: int | None = None) -> int:
     finally:
         os.close(lock)
     # A row that came while this worker was leaving saw the lock held; nobody else would look at it.
-    if not worker.replaced and not worker.told_to_leave and store.look(builds.open_builds):
+    if not worker.replaced and not worker.told_to_leave and (store.look(builds.open_builds) or store.look(next_time)):
         poke(config.home, store)
     store.engine.dispose()
     return 0

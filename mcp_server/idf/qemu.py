@@ -76,6 +76,17 @@ class FlashImage:
     notes: tuple[str, ...] = field(default=())
 
 
+def why_not(installation: Installation, target: str, path: str) -> str:
+    """Why firmware for this chip cannot be run here, with what mends that; "" where it can be. Reads the disk."""
+    if target == "linux":
+        return ""
+    try:
+        locate(qemu_way(installation).emulator(target), installation, path)
+    except (BadInput, EnvironmentMissing) as error:
+        return str(error)
+    return ""
+
+
 # -- the installation's table --------------------------------------------------------------------------------------
 
 

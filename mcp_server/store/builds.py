@@ -8,11 +8,25 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from mcp_server.model import Build, BuildStatus, Plan, Project, Stage, StageStatus
+from mcp_server.errors import Conflict
+from mcp_server.model import Build, BuildStatus, Plan, Project, Stage, StageStatus, task_of_key
 from mcp_server.store.events import append
 from mcp_server.store.tables import BUILDS, PROJECTS, STAGES
 
 MOST_DIAGNOSTIC_EVENTS = 10  # the rest is in the stage's verdict
+
+_PHASES = {
+    "setup": "setup",
+    "template": "setup",
+    "idf.run": "test",
+    "idf.qemu": "test",
+    "idf.flash": "test",
+    "idf.boot": "test",
+    "doctor": "validation",
+    "qa": "validation",
+    "qa.remarks": "validation",
+    "agent.fix": "feedback",
+}
 
 OPEN = (BuildStatus.PENDING, BuildStatus.RUNNING)
 
@@ -72,25 +86,33 @@ def insert_build(
     triggered_by: str = "manual",
     priority: int = 10,
     retry_of: int | None = None,
+    idempotency_key: str | None = None,
 ) -> tuple[Build, bool]:
     """A new pending build and False; or the one pending already for the same directory and arguments, and True.
 
-    Retries of two builds are two: each goes on from what its own one left.
+    Retries of two builds are two: each goes on from what its own one left. The build of an `idempotency_key` is the
+    same one whatever became of it. Conflict: the key was used for something else.
     """
+    task_id = str(uuid.uuid4()) if idempotency_key is None else task_of_key(idempotency_key)
+    if idempotency_key is not None and (known := find_build(c, task_id)) is not None:
+        if known.args_key != args_key:
+            raise Conflict(f"idempotency_key: build {known.id} was ordered by this key, and was another order")
+        return known, True
     same = sa.select(BUILDS).where(
         BUILDS.c.args_key == args_key,
         BUILDS.c.retry_of.is_not_distinct_from(retry_of),
         BUILDS.c.status == BuildStatus.PENDING,
         BUILDS.c.cancel_requested.is_(False),
     )
-    if (row := c.execute(same.order_by(BUILDS.c.id)).mappings().first()) is not None:
+    row = c.execute(same.order_by(BUILDS.c.id)).mappings().first()
+    if row is not None and idempotency_key is None:
         return _build(row), True
     values = {
         "project_id": project.id,
         "triggered_by": triggered_by,
         "status": BuildStatus.PENDING,
         "created_at": now,
-        "task_id": str(uuid.uuid4()),
+        "task_id": task_id,
         "name": name,
         "target": target,
         "plan": plan.model_dump(mode="json"),
@@ -156,6 +178,14 @@ def recent_durations(c: sa.Connection, args_key: str, limit: int = 5) -> list[fl
     return [seconds for seconds in c.scalars(query.order_by(BUILDS.c.id.desc()).limit(limit)) if seconds is not None]
 
 
+def last_good(c: sa.Connection, build: Build) -> Build | None:
+    """The newest successful build of the same project and target before this one; None where there is none."""
+    same = sa.and_(BUILDS.c.project_id == build.project_id, BUILDS.c.target.is_not_distinct_from(build.target))
+    query = sa.select(BUILDS).where(same, BUILDS.c.id < build.id, BUILDS.c.status == BuildStatus.SUCCESS)
+    row = c.execute(query.order_by(BUILDS.c.id.desc()).limit(1)).mappings().first()
+    return None if row is None else _build(row)
+
+
 def last_baud(c: sa.Connection, host: str, key: str) -> int | None:
     """The rate at which the port was last opened by who knew it: not as nobody had said one."""
     query = sa.select(STAGES.c.resolved).where(
@@ -182,6 +212,12 @@ def set_running(c: sa.Connection, build_id: int, now: datetime) -> bool:
 def set_facts(c: sa.Connection, build_id: int, **facts: str | int | None) -> None:
     """Fill columns of an open build that say what is built: commit, branch, round."""
     _change(c, build_id, OPEN, **facts)
+
+
+def set_plan(c: sa.Connection, build_id: int, plan: Plan, now: datetime) -> None:
+    """More stages for an open build, once it is known what they are."""
+    if _change(c, build_id, OPEN, plan=plan.model_dump(mode="json")):
+        append(c, "build.plan", build_id, now, {"stages": [stage.name for stage in plan.stages]})
 
 
 def end_build(c: sa.Connection, build_id: int, status: BuildStatus, reason: str, now: datetime, **columns: Any) -> bool:
@@ -267,8 +303,7 @@ def close_open_stages(c: sa.Connection, build_id: int, reason: str, now: datetim
 
 def phase_of(kind: str) -> str:
     """The seeds' phase (setup, build, test, validation, feedback) that a kind of stage belongs to."""
-    phases = {"idf.build": "build", "command": "build", "idf.run": "test", "agent.patch": "feedback"}
-    return phases.get(kind, "build")
+    return _PHASES.get(kind, "build")
 
 
 def _key(stage: Stage) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 metadata = sa.MetaData()
 
@@ -129,6 +129,24 @@ ARTIFACTS = sa.Table(
     sa.Column("offset", sa.String),
 )
 
+CALLBACKS = sa.Table(
+    "callbacks",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("task_id", sa.String, nullable=False),
+    sa.Column("event", sa.String, nullable=False),
+    sa.Column("build", sa.Integer, sa.ForeignKey("builds.id"), nullable=False),
+    sa.Column("url", sa.Text, nullable=False),
+    sa.Column("body", sa.Text, nullable=False),
+    sa.Column("status", sa.String, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("created_at", UtcTime, nullable=False),
+    sa.Column("next_at", UtcTime),
+    sa.Column("last_error", sa.Text),
+    sa.UniqueConstraint("task_id", "event"),
+    sa.Index("ix_callbacks_next_at", "next_at"),
+)
+
 AUDIT_VIEW = """
 CREATE VIEW build_audit AS
 SELECT b.task_id AS task, b.project_id AS project, b.plan AS spec, b.status AS status,
@@ -136,7 +154,17 @@ SELECT b.task_id AS task, b.project_id AS project, b.plan AS spec, b.status AS s
 FROM builds b JOIN events e ON e.build = b.id
 """
 
-MIGRATIONS = {2: ("ALTER TABLE stages ADD COLUMN unreachable_since DATETIME",)}
+MIGRATIONS = {
+    2: ("ALTER TABLE stages ADD COLUMN unreachable_since DATETIME",),
+    3: (
+        """CREATE TABLE callbacks (
+           id INTEGER NOT NULL PRIMARY KEY, task_id VARCHAR NOT NULL, event VARCHAR NOT NULL,
+           build INTEGER NOT NULL REFERENCES builds (id), url TEXT NOT NULL, body TEXT NOT NULL,
+           status VARCHAR NOT NULL, attempts INTEGER NOT NULL, created_at DATETIME NOT NULL, next_at DATETIME,
+           last_error TEXT, UNIQUE (task_id, event))""",
+        "CREATE INDEX ix_callbacks_next_at ON callbacks (next_at)",
+    ),
+}
 """What brings a database to the schema of that number from the one before it."""
 
 # Events are facts: only the last progress of a stage is ever replaced.

@@ -1,6 +1,7 @@
-"""A person's yes before a board is overwritten: asked through the client, by whichever tool would do it."""
+"""A person's yes before a board is overwritten or commits are pushed: asked through the client, by any tool."""
 
 from collections.abc import Awaitable
+from typing import NamedTuple
 
 from mcp.server.mcpserver import AcceptedElicitation, CancelledElicitation, Elicit, ElicitationResult
 from mcp_types import CallToolResult
@@ -15,10 +16,23 @@ from mcp_server.tools.arguments import Ctx
 class Yes(BaseModel):
     """What a person answers."""
 
-    ok: bool = Field(description="Overwrite the board's flash?")
+    ok: bool = Field(description="Go on?")
 
 
 Agreed = ElicitationResult[Yes]
+
+
+class Deed(NamedTuple):
+    """What is asked about, in the words of a refusal."""
+
+    doing: str
+    done: str
+    whether: str
+
+
+FLASH = Deed("flashing", "flashed", "whether the board may be overwritten")
+RUN = Deed("flashing or pushing", "started", "whether the board may be overwritten, or the branch pushed")
+PUSH = Deed("pushing", "started", "whether it may be pushed")
 
 
 def _can_ask(ctx: Ctx) -> bool:
@@ -41,7 +55,7 @@ async def ask(ctx: Ctx, plan: Awaitable[Plan], *, confirm: bool = False) -> Yes 
     return Elicit(question, Yes) if _can_ask(ctx) else Yes(ok=False)
 
 
-def refusal(ctx: Ctx, agreed: Agreed, mend: str, argument: str) -> CallToolResult | None:
+def refusal(ctx: Ctx, agreed: Agreed, mend: str, argument: str, deed: Deed = FLASH) -> CallToolResult | None:
     """What the tool answers without a yes; None: there was one. BadInput: this client cannot ask; `mend`: what to do.
 
     `argument` names what the refusal is about.
@@ -49,9 +63,9 @@ def refusal(ctx: Ctx, agreed: Agreed, mend: str, argument: str) -> CallToolResul
     if isinstance(agreed, AcceptedElicitation) and agreed.data.ok:
         return None
     if not _can_ask(ctx):
-        raise BadInput(argument, f"flashing asks a person first, and this client cannot: {mend}")
+        raise BadInput(argument, f"{deed.doing} asks a person first, and this client cannot: {mend}")
     if isinstance(agreed, CancelledElicitation):  # a client that nobody sits at dismisses every question
-        why = f"nobody answered the question. Ask whether the board may be overwritten; after a yes {mend}"
+        why = f"nobody answered the question. Ask {deed.whether}; after a yes {mend}"
     else:
         why = "the person who was asked said no"
-    return answer(f"nothing was flashed: {why}", is_error=True)
+    return answer(f"nothing was {deed.done}: {why}", is_error=True)

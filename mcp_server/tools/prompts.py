@@ -1,6 +1,7 @@
-"""Prompts for people to pick: the developer's instructions with one failed build, the way to a pipeline with a goal."""
+"""Prompts for people to pick: the roles, a failed build for the developer, the workflow, the way to a pipeline."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from mcp.server.mcpserver import MCPServer, UserMessage
@@ -8,7 +9,7 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import INVALID_PARAMS
 
 from mcp_server.errors import OrchestratorError
-from mcp_server.tools.answers import Opener, orchestrator_of
+from mcp_server.tools.answers import Opener, orchestrator_of, project_path
 from mcp_server.tools.arguments import Ctx
 
 MOST_GOAL = 4000  # characters
@@ -20,10 +21,45 @@ ROLES = (_PACKAGE / "_data" / "prompts", _PACKAGE.parent / "prompts")
 GUIDES = (_PACKAGE / "_data" / "skills", _PACKAGE.parent / "skills")
 
 
+NAMES = {
+    "project_manager": "Can it be built here, for what, on what?",
+    "builder": "Build, and report the verdict.",
+    "tester": "Flash or emulate what was built.",
+    "doctor": "Is the machine to blame?",
+    "qa": "Judge a round: issues with file and line.",
+    "developer": "Mend what failed, proved by a build.",
+}
+"""The roles, each a prompt, with what a list of prompts says of it."""
+
+
 def register(server: MCPServer[Opener]) -> None:
-    """Add the prompts `fix_build(build)` and `write_pipeline(goal)`."""
+    """Add the prompts `fix_build(build)`, `run_workflow(project)`, `write_pipeline(goal)` and one a role."""
     server.prompt(name="fix_build", description="Mend a failed build, proved by building again.")(fix_build)
     server.prompt(name="write_pipeline", description="Write a pipeline for a goal, shown by a dry run.")(write_pipeline)
+    server.prompt(name="run_workflow", description="Build, test and mend a project in rounds.")(run_workflow)
+    for name, description in NAMES.items():
+        server.prompt(name=name, description=description)(_role(name))
+
+
+def _role(name: str) -> Callable[[str], Awaitable[UserMessage]]:
+    async def role(task: str = "") -> UserMessage:
+        text = await asyncio.to_thread(role_text, name)
+        return UserMessage(f"{text}\n\n# The task\n\n{task[:MOST_GOAL]}\n" if task else f"{text}\n")
+
+    return role
+
+
+async def run_workflow(ctx: Ctx, project: str = ".") -> UserMessage:
+    from mcp_server import report_tables  # noqa: PLC0415  (first use: the server starts without it)
+
+    orchestrator = await orchestrator_of(ctx)
+    try:
+        checks = await orchestrator.doctor(await project_path(orchestrator, project or ".", None))
+    except OrchestratorError as error:
+        raise MCPError(INVALID_PARAMS, str(error)) from error
+    guide = await asyncio.to_thread(_guide, "workflow")
+    here = report_tables.doctor_report(checks)
+    return UserMessage(f"{guide}\n\n# The project\n\n{project[:MOST_GOAL]}\n\n# What is here\n\n{here}\n")
 
 
 async def fix_build(build: str, ctx: Ctx) -> UserMessage:

@@ -13,7 +13,10 @@ GROUND = {  # what everything stands on; it stands on nothing but itself
     "clock": {"clock"},
     "errors": {"errors"},
     "model": {"model"},
-    "config": {"config", "config_file", "config_rules", "durations", "home", "yaml_document", "yaml_model"},
+    "config": {
+        *("config", "config_agents", "config_file", "config_rules"),
+        *("durations", "home", "yaml_document", "yaml_model"),
+    },
 }
 DATA = ("_data", "demo/idf")  # the second is a simulated ESP-IDF, run as one and never imported
 KNOW_ROWS = ("orchestrator", "views", "product_lookup", "serial_sessions", "engine", "store")

@@ -108,7 +108,9 @@ def test_base_install_stays_light() -> None:
 
 def test_base_install_brings_no_tool_of_an_extra() -> None:
     """Ours. What only tests or the demo need is not in it, nor a library with a licence that binds its users."""
-    assert not {"pytest", "ninja", "pyright", "ruff", "esptool"} & set(base_packages())
+    assert not {"pytest", "ninja", "pyright", "ruff", "esptool", "copier", "jinja2-ansible-filters"} & set(
+        base_packages()
+    )
 
 
 def test_versions_agree() -> None:
@@ -185,5 +187,5 @@ def test_skill_and_roles_speak_of_tools_that_exist() -> None:
         ours = [tool for tool in re.split(r",\s*", front_matter(ROOT / role)["tools"]) if tool.startswith("mcp__")]
         assert {tool.removeprefix(prefix) for tool in ours} <= there
     for text in [path.read_text() for folder in ("skills", "prompts") for path in (ROOT / folder).rglob("*.md")]:
-        spoken = set(re.findall(r"`((?:idf|build|qemu|serial|remote|pipeline|workflow|project)_\w+)\(?", text))
-        assert spoken - {"idf_component_register", "idf_component"} <= there
+        spoken = set(re.findall(r"`((?:idf|build|qemu|serial|remote|pipeline|workflow|project|create)_\w+)\(?", text))
+        assert spoken - {"idf_component_register", "idf_component", *(Path(role).stem for role in roles())} <= there

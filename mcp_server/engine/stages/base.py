@@ -14,6 +14,22 @@ from mcp_server.model import Artifact, Build, Progress, Stage, StageSpec, Verdic
 from mcp_server.secret_store import Secrets
 
 
+class History(Protocol):
+    """What is recorded of a build and of those before it, as attempts in the order they began."""
+
+    async def rows(self) -> Sequence[Stage]:
+        """Of this build so far."""
+        ...
+
+    async def retried(self) -> Sequence[Stage]:
+        """Of the build that this one is a retry of; () where it is none."""
+        ...
+
+    async def last_good(self) -> Sequence[Stage]:
+        """Of the newest successful build of the same project and target before this one."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class StageContext:
     """What a kind may know of the attempt it works for. `previous` are this stage's earlier attempts in this round.
@@ -37,6 +53,7 @@ class StageContext:
     store_id: str
     hold: Callable[[str, str], Awaitable[None]]
     built: Callable[[str], Awaitable[tuple[int, Sequence[Artifact]] | None]]
+    history: History
     previous: Sequence[Stage] = ()
 
     @property
@@ -106,6 +123,18 @@ class StageKind(Protocol):
 
     async def finish(self, context: StageContext, end: Exit, observer: Observer) -> Verdict:
         """Judge the end. `details["again"]` true asks for one more attempt at once, as `prepare` knows a better way."""
+        ...
+
+
+@runtime_checkable
+class Direct(Protocol):
+    """A kind without a job: its work is done by the worker itself, in moments, and takes no slot of a host.
+
+    A worker that takes over does it from the start, so that it must be such that doing it twice is doing it once.
+    """
+
+    async def run(self, context: StageContext) -> Verdict:
+        """Raises OrchestratorError as `prepare` does. `details["reason"]` names why, where "exit" says too little."""
         ...
 
 

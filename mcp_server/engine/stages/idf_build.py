@@ -1,6 +1,7 @@
 """`idf.build`: builds an ESP-IDF project by idf.py or, where nothing else could matter, by ninja."""
 
 import asyncio
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from mcp_server.idf.activation import activate, missing_compiler
 from mcp_server.idf.build import BuildCommand, after_build, disk_is_full, plan_build
 from mcp_server.idf.diagnostics import Diagnoser
 from mcp_server.idf.environment import job_environment
-from mcp_server.idf.installation import Installation
+from mcp_server.idf.installation import Installation, read_text
 from mcp_server.idf.products import BuildProducts, collect
 from mcp_server.idf.project import DEFAULT_TARGET, inspect_project
 from mcp_server.idf.size import measure
@@ -144,6 +145,8 @@ def _details(resolved: Any, installation: Installation, project: Path) -> dict[s
         details["ccache"] = found
     if "locked" in resolved and (found := dependencies.changes(resolved["locked"], dependencies.read_lock(project))):
         details["dependencies"] = found
+    if (sdkconfig := read_text(Path(str(resolved.get("memo", {}).get("sdkconfig") or "/")))) is not None:
+        details["sdkconfig_sha256"] = hashlib.sha256(sdkconfig.encode("utf-8", "surrogateescape")).hexdigest()
     if is_simulated(installation.path):
         details["simulated"] = SIMULATED
     return details

@@ -11,13 +11,12 @@ from mcp_server.cli.loop import check_tools
 from mcp_server.cli.screen import Screen
 from mcp_server.cli.story import Story, conclusion, timeline, went_the_whole_way
 from mcp_server.config import load_config
-from mcp_server.demo.place import fix_patch
 from mcp_server.errors import EnvironmentMissing
 from mcp_server.model import Plan, Stage, Verdict
 from mcp_server.views import BuildView
 from tests.unit.cli.builders import NOW, build, failed_stage, spec, stage, view
 
-PLAN = Plan(stages=(spec("build"), spec("run", "idf.run", "build")), fix=spec("fix", "agent.patch"), max_rounds=2)
+PLAN = Plan(stages=(spec("build"), spec("qemu", "idf.run", "build")), fix=spec("fix", "agent.fix"), max_rounds=2)
 PASSED = Verdict(result="pass", summary="SELF TEST PASSED")
 
 
@@ -25,9 +24,9 @@ def rows() -> dict[str, Stage]:
     """The four rows of a loop that closed, a second each."""
     made = {
         "red": failed_stage(),
-        "fix": stage("fix", "success", kind="agent.patch", verdict=Verdict(result="pass", summary="changed")),
+        "fix": stage("fix", "success", kind="agent.fix", verdict=Verdict(result="pass", summary="changed")),
         "green": stage("build", "success", round=2, verdict=Verdict(result="pass")),
-        "run": stage("run", "success", round=2, kind="idf.run", verdict=PASSED),
+        "run": stage("qemu", "success", round=2, kind="idf.run", verdict=PASSED),
     }
     times = {name: NOW + timedelta(seconds=number) for number, name in enumerate(made)}
     return {
@@ -61,7 +60,7 @@ def test_the_loop_is_closed_where_all_four_rows_say_so() -> None:
         whole(fix=stage("fix", "failed")),
         whole(green=None),
         whole(run=None),
-        whole(run=stage("run", "failed", round=2)),
+        whole(run=stage("qemu", "failed", round=2)),
         whole(status="failed"),
     ],
     ids=[
@@ -82,12 +81,12 @@ def test_anything_less_is_said_to_be_less(broken: BuildView) -> None:
 
 async def test_each_row_is_told_once_and_each_simulated_one_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     target, file = screen(monkeypatch)
-    story = Story(target, load_config(), fix_patch(), simulated=True)
-    for shown in (whole(run=stage("run", "running", round=2)), whole(), whole()):
+    story = Story(target, load_config(), None, simulated=True)
+    for shown in (whole(run=stage("qemu", "running", round=2)), whole(), whole()):
         await story.update(shown)
 
     told = [line for line in file.getvalue().splitlines() if line.startswith(("✓", "✗", "ok", "X"))]
-    assert [line.split()[3] for line in told] == ["build", "fix", "build", "run"]
+    assert [line.split()[3] for line in told] == ["build", "fix", "build", "qemu"]
     assert all("simulated" in line for line in told)
 
 
@@ -108,7 +107,7 @@ def test_the_timeline_fits_and_its_bars_follow_each_other(monkeypatch: pytest.Mo
 
 async def test_with_a_real_esp_idf_only_board_and_developer_are_simulated(monkeypatch: pytest.MonkeyPatch) -> None:
     target, file = screen(monkeypatch)
-    story = Story(target, load_config(), fix_patch(), simulated=False)
+    story = Story(target, load_config(), None, simulated=False)
     story.begin(Path("/p"), "5.4.1")
     await story.update(whole())
 

@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
@@ -43,7 +43,6 @@ def test_no_line_is_wider_than_the_terminal_and_all_end_in_one_column(name: str,
     assert all(letter.isprintable() for line in lines for letter in line)
 
 
-@settings(max_examples=50, deadline=None)
 @given(st.text(max_size=60), st.integers(20, 130), st.integers(0, 10**6), st.integers(0, 10**6))
 def test_any_text_and_any_progress_keep_the_frame_whole(text: str, width: int, done: int, total: int) -> None:
     running = stage(progress=Progress(done=done, total=total, message=text))
@@ -79,7 +78,7 @@ def test_a_failed_stage_shows_its_counts() -> None:
 
 
 def test_a_fix_has_a_line_once_it_was_begun_and_the_title_counts_rounds() -> None:
-    plan = Plan(stages=(spec("build"),), fix=spec("fix", "agent.patch"), max_rounds=2)
+    plan = Plan(stages=(spec("build"),), fix=spec("fix", "agent.fix"), max_rounds=2)
     before = framed(view(build(plan=plan), failed_stage()), NOW, Style(80))
     after = framed(view(build(plan=plan), failed_stage(), stage("fix", "running", progress=None)), NOW, Style(80))
 
@@ -89,7 +88,7 @@ def test_a_fix_has_a_line_once_it_was_begun_and_the_title_counts_rounds() -> Non
 
 
 def test_the_round_under_way_is_shown_and_not_the_one_before() -> None:
-    plan = Plan(stages=(spec("build"),), fix=spec("fix", "agent.patch"), max_rounds=2)
+    plan = Plan(stages=(spec("build"),), fix=spec("fix", "agent.fix"), max_rounds=2)
     lines = framed(view(build(plan=plan, round=2), failed_stage(), stage("build", "running", round=2)), NOW, Style(80))
 
     assert "[running]" in lines[1].plain

@@ -1,0 +1,30 @@
+"""Parts of the orchestrator that most processes never need, each made when it is first asked for.
+
+May import: devices, workflows. Never: anything else of ours.
+"""
+
+from functools import cached_property
+from typing import TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from mcp_server.devices import Devices
+    from mcp_server.orchestrator import Orchestrator
+    from mcp_server.workflows import Workflows
+
+
+class Facets:
+    """What an orchestrator can do with boards, and with agents."""
+
+    @cached_property
+    def devices(self) -> "Devices":
+        """What is done with boards and emulators."""
+        from mcp_server.devices import Devices  # noqa: PLC0415 - most processes never touch a board
+
+        return Devices(cast("Orchestrator", self))
+
+    @cached_property
+    def workflows(self) -> "Workflows":
+        """What is done by several roles, and what agents mend and make."""
+        from mcp_server.workflows import Workflows  # noqa: PLC0415 - as above
+
+        return Workflows(cast("Orchestrator", self))

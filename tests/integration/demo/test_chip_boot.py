@@ -8,7 +8,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-from serial import SerialException
 
 from mcp_server.demo.chip import image
 from mcp_server.demo.chip.models import MODELS
@@ -218,7 +217,7 @@ async def test_pulled_cable_takes_the_power(tmp_path: Path) -> None:
         async with listening(str(link)) as listener:
             await listener.until("app: started")
             await board.vanish(back_after_s=0.05)
-            with pytest.raises(SerialException):
+            with pytest.raises(OSError):  # SerialException is one; whoever asks for the count first has a bare one
                 await listener.until("never")
         await board.wait_for("port", 2)
         async with listening(str(link)) as listener:

@@ -90,7 +90,9 @@ async def test_a_running_flood_is_cut_with_nobody_connected(
     await client.start(replace(sh("a", text, 3000, go.path), log_cap_bytes=CAP))
     await client.aclose()
     go.open()
-    await until(lambda: used(jobs_dir) <= CAP and next(jobs_dir.glob("*/a/log")).stat().st_size == 3000 * 1024)
+    job = next(jobs_dir.glob("*/a"))
+    await until(lambda: (job / "log").stat().st_size == 3000 * 1024 and (job / "hole").exists())
+    await until(lambda: used(jobs_dir) <= CAP)
     assert await host.log_hole("a")
     async with asyncio.timeout(8):
         assert await anext(aiter(host.follow("a", 2999 * 1024))) == line(2999)

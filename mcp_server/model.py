@@ -298,6 +298,17 @@ class Lease(Model):
     taken_at: datetime
 
 
+class Token(Model):
+    """What lets somebody use the service: `scope` is what it may do at most. Its text is shown once and not kept."""
+
+    id: str
+    name: str
+    scope: Literal["read", "build", "flash", "admin"]
+    created_at: datetime
+    expires_at: datetime | None = None
+    used_at: datetime | None = None
+
+
 _KEYS = uuid.UUID("6ff7a0c1-7c1e-4f0e-9d52-0c6a6f0f8f5b")  # the name space of a bot's own keys for its orders
 
 

@@ -5,9 +5,9 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mcp_server.bot_result import bot_result
 from mcp_server.build_spec import BuildResult
 from mcp_server.engine import results
-from mcp_server.engine.bot_result import bot_result
 from mcp_server.engine.expand import expanded
 from mcp_server.engine.services import Services
 from mcp_server.engine.source import read_commit

@@ -74,6 +74,14 @@ def find_projects(c: sa.Connection, text: str) -> list[Project]:
     return [Project(**row) for row in c.execute(sa.select(PROJECTS).where(known)).mappings()]
 
 
+def list_projects(c: sa.Connection, *, limit: int, after: str | None = None) -> list[Project]:
+    """Projects by name, then id, those of the same name or an earlier one as project `after` and that itself not."""
+    query = sa.select(PROJECTS).order_by(PROJECTS.c.name, PROJECTS.c.id).limit(limit)
+    if after is not None and (last := c.execute(sa.select(PROJECTS).where(PROJECTS.c.id == after)).first()):
+        query = query.where(sa.tuple_(PROJECTS.c.name, PROJECTS.c.id) > (last.name, last.id))
+    return [Project(**row) for row in c.execute(query).mappings()]
+
+
 def insert_build(
     c: sa.Connection,
     project: Project,
@@ -145,14 +153,21 @@ def status_of(c: sa.Connection, build_id: int) -> BuildStatus:
 
 
 def list_builds(
-    c: sa.Connection, *, project_id: str | None = None, status: str | None = None, limit: int = 10
+    c: sa.Connection,
+    *,
+    project_id: str | None = None,
+    status: str | None = None,
+    limit: int = 10,
+    below: int | None = None,
 ) -> list[Build]:
-    """The newest builds first."""
+    """The newest builds first, of those with a smaller number than `below`."""
     query = sa.select(BUILDS).order_by(BUILDS.c.id.desc()).limit(limit)
     if project_id is not None:
         query = query.where(BUILDS.c.project_id == project_id)
     if status is not None:
         query = query.where(BUILDS.c.status == status)
+    if below is not None:
+        query = query.where(BUILDS.c.id < below)
     return [_build(row) for row in c.execute(query).mappings()]
 
 

@@ -1,4 +1,7 @@
-"""Builds as JSON: the model's own keys, times in ISO 8601 with their zone, durations in seconds."""
+"""Builds as JSON: the model's own keys, times in ISO 8601 with their zone, durations in seconds.
+
+May import: model, views. Never: store, engine, a front.
+"""
 
 import dataclasses
 from collections.abc import Mapping, Sequence

@@ -55,13 +55,13 @@ class Buckets:
         self._clock, self._rate, self._burst = clock, rate, burst
         self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
-    def wait_s(self, client: str, cost: float = 1) -> float:
-        """Take `cost`; seconds until it could be had, 0 where it was."""
+    def wait_s(self, client: str, *, take: bool = True) -> float:
+        """Seconds until one could be had; 0 where it can be now, and then it is taken, unless not `take`."""
         now = self._clock.monotonic()
         left, then = self._left.pop(client, (self._burst, now))
         left = min(self._burst, left + (now - then) * self._rate)
-        wait = max(0.0, (cost - left) / self._rate)
-        self._left[client] = (left if wait else left - cost, now)
+        wait = max(0.0, (1 - left) / self._rate)
+        self._left[client] = (left - 1 if take and not wait else left, now)
         while len(self._left) > MOST_CLIENTS:
             self._left.popitem(last=False)
         return wait
@@ -123,7 +123,7 @@ class Guard:
             if not is_loopback(_name_of(headers.get("host", ""))):
                 return problem(421, "Host should be localhost or 127.0.0.1 while there is no token")
             return Who("local", "admin")
-        if (wait := self._wrong.wait_s(client, 0)) > 0:
+        if (wait := self._wrong.wait_s(client, take=False)) > 0:
             return _slow_down(wait)
         kind, _, text = given.partition(" ")
         token = await self._tokens.of(text.strip()) if kind.lower() == "bearer" else None

@@ -132,6 +132,7 @@ class Order(BuildSpec):
     model_config = ConfigDict(
         extra="forbid",
         frozen=True,
+        defer_build=False,  # unlike its base: FastAPI takes it apart at once
         json_schema_extra={
             "examples": [
                 {

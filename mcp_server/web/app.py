@@ -2,12 +2,12 @@
 
 import contextlib
 from collections.abc import AsyncGenerator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from fastapi import FastAPI
 
 from mcp_server import __version__
-from mcp_server.web import bots, builds, live, machines, metrics, problems, projects
+from mcp_server.web import bots, builds, docs, live, machines, metrics, problems, projects
 from mcp_server.web.feed import Feed
 from mcp_server.web.guard import App, Guard
 
@@ -18,7 +18,15 @@ DESCRIPTION = (
     "Builds, their logs, verdicts and files. Send `Authorization: Bearer TOKEN`; "
     "`build-orchestrator tokens create NAME` makes one. Every error is problem+json with one sentence in `detail`."
 )
-ROUTERS = (builds.router, projects.router, bots.router, machines.router, live.router, metrics.router)
+ROUTERS = (
+    builds.router,
+    projects.router,
+    bots.router,
+    machines.router,
+    live.router,
+    metrics.router,
+    docs.router,
+)
 
 
 def make_routes(orchestrator: "Orchestrator") -> FastAPI:
@@ -49,6 +57,7 @@ def make_routes(orchestrator: "Orchestrator") -> FastAPI:
     return app
 
 
-def make_app(orchestrator: "Orchestrator") -> App:
+def guarded(routes: FastAPI) -> App:
     """What a server runs."""
-    return Guard(make_routes(orchestrator), orchestrator.tokens, orchestrator.clock)
+    orchestrator = cast("Orchestrator", routes.state.orchestrator)
+    return Guard(routes, orchestrator.tokens, orchestrator.clock)

@@ -5,18 +5,12 @@ from typing import TYPE_CHECKING, Annotated, cast
 from fastapi import Depends, Request
 from starlette.requests import HTTPConnection
 
-from mcp_server.errors import OrchestratorError
+from mcp_server.errors import Forbidden
 from mcp_server.tokens import Scope
 from mcp_server.web.guard import Who
 
 if TYPE_CHECKING:
     from mcp_server.orchestrator import Orchestrator
-
-
-class NotAllowed(OrchestratorError):
-    """The token is good, and may not do this."""
-
-    reason = "forbidden"
 
 
 def orchestrator_of(connection: HTTPConnection) -> "Orchestrator":
@@ -34,10 +28,10 @@ def _orchestrator(request: Request) -> object:
 
 
 def need(request: HTTPConnection, scope: Scope) -> None:
-    """NotAllowed: the token may not do what needs `scope`."""
+    """Forbidden: the token may not do what needs `scope`."""
     who = who_of(request)
     if not who.may(scope):
-        raise NotAllowed(f"token {who.name} may {who.scope}: this needs {scope}")
+        raise Forbidden(f"token {who.name} may {who.scope}: this needs {scope}")
 
 
 Service = Annotated["Orchestrator", Depends(_orchestrator)]

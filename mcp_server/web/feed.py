@@ -46,6 +46,7 @@ class Feed:
         self._told: deque[Told] = deque(maxlen=KEPT)
         self._last = 0
         self._more = asyncio.Event()
+        self._ended = False
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -53,8 +54,14 @@ class Feed:
         self._last = await self._orchestrator.last_event()
         self._task = asyncio.create_task(self._follow(), name="event feed")
 
+    def end(self) -> None:
+        """Let all readers go; a service that stops waits for them."""
+        self._ended = True
+        self._more.set()
+
     async def aclose(self) -> None:
         """Stop following."""
+        self.end()
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait({self._task})
@@ -95,8 +102,10 @@ class Feed:
             for told in found:
                 if build in (None, told.build):
                     yield told
-            if cursor >= self._last:
+            if cursor >= self._last and not self._ended:
                 await more.wait()
+            if self._ended:
+                return
 
     @property
     def _floor(self) -> int:

@@ -94,6 +94,8 @@ async def _stream(feed: Feed, clock: Clock, cursor: int, build: int | None) -> A
                 except TimeoutError:
                     yield ": still here\n\n"
                     continue
+                except StopAsyncIteration:
+                    return
                 yield f"id: {told.id}\ndata: {told.text}\n\n"
                 coming = asyncio.ensure_future(anext(events))
         finally:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from mcp_server.errors import BadInput, Conflict
-from mcp_server.web.app import make_app
+from mcp_server.web.app import guarded, make_routes
+from mcp_server.web.feed import Feed
 from mcp_server.web.guard import is_loopback
 
 if TYPE_CHECKING:
@@ -35,14 +36,15 @@ async def serve(orchestrator: "Orchestrator", host: str, port: int, say: "Callab
     """Serve until SIGINT or SIGTERM. BadInput: it would be open to others without a token; the port is taken."""
     await orchestrator.store()
     orchestrator.tokens.check_fixed()
-    guarded = await orchestrator.tokens.any()
-    if not guarded and not is_loopback(host):
+    closed = await orchestrator.tokens.any()
+    if not closed and not is_loopback(host):
         raise BadInput("host", f"{host[:60]} is open to others: first `build-orchestrator tokens create NAME`")
     listening = _listen(host, port)
     at = listening.getsockname()
     name = f"[{at[0]}]" if ":" in at[0] else at[0]
+    routes = make_routes(orchestrator)
     config = uvicorn.Config(
-        make_app(orchestrator),
+        guarded(routes),
         lifespan="on",
         log_config=None,
         access_log=False,
@@ -53,10 +55,10 @@ async def serve(orchestrator: "Orchestrator", host: str, port: int, say: "Callab
         ws="websockets-sansio",
     )
     server = _Server(config)
-    open_to = "whoever has a token" if guarded else "every user of this machine, as there is no token"
+    open_to = "whoever has a token" if closed else "every user of this machine, as there is no token"
     say(f"http://{name}:{at[1]} is open to {open_to}; API: /api/docs")
     with contextlib.closing(listening):
-        await _until_signal(server, listening)
+        await _until_signal(server, listening, routes.state.feed)
     return 0
 
 
@@ -72,11 +74,12 @@ def _listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-async def _until_signal(server: uvicorn.Server, listening: socket.socket) -> None:
+async def _until_signal(server: uvicorn.Server, listening: socket.socket, feed: Feed) -> None:
     loop = asyncio.get_running_loop()
 
     def end() -> None:
         server.should_exit = True
+        feed.end()
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, end)

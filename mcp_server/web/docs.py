@@ -65,25 +65,42 @@ def _sections(spec: Json) -> dict[str, list[str]]:
 def _operation(spec: Json, method: str, path: str, operation: Json) -> Iterator[str]:
     yield f"<article><h3><b>{method.upper()}</b> <code>{escape(path)}</code></h3>"
     yield f"<p>{_prose(operation.get('description', ''))}</p>"
-    rows = [_parameter(one) for one in cast("Sequence[Json]", operation.get("parameters", ()))]
+    rows = [_parameter(spec, one) for one in cast("Sequence[Json]", operation.get("parameters", ()))]
     body = _resolved(spec, _content(operation.get("requestBody", {})))
     rows += [_property(spec, name, one, name in body.get("required", ())) for name, one in _properties(body)]
     if rows:
         yield f"<table><tr><th>name<th>where<th>what{''.join(rows)}</table>"
+    yield _answer(spec, operation)
     example = next(iter(body.get("examples", ())), None)
     yield f"<pre>{escape(_curl(method, path, example, has_body=bool(body)))}</pre></article>"
 
 
-def _parameter(one: Json) -> str:
-    needed = " (needed)" if one.get("required") else ""
-    said = str(one.get("description") or one["schema"].get("description", ""))
-    return _row(one["name"], one["in"], f"{_type(one['schema'])}{needed}", said)
+def _parameter(spec: Json, one: Json) -> str:
+    schema = cast("Json", one["schema"])
+    needed = " (needed)" if one.get("required") else _default(schema)
+    return _row(one["name"], one["in"], f"{_type(spec, schema)}{needed}", str(one.get("description", "")))
+
+
+def _default(schema: Json) -> str:
+    return f" · default {json.dumps(schema['default'])}" if schema.get("default") is not None else ""
 
 
 def _property(spec: Json, name: str, one: Json, needed: bool) -> str:
-    kind = _type(_resolved(spec, one)) + (" (needed)" if needed else "")
-    default = f" · default {json.dumps(one['default'])}" if one.get("default") is not None else ""
-    return _row(name, "body", kind + default, str(one.get("description", "")))
+    kind = _type(spec, one) + (" (needed)" if needed else _default(one))
+    return _row(name, "body", kind, str(one.get("description", "")))
+
+
+def _answer(spec: Json, operation: Json) -> str:
+    """What comes back where all is well: the keys of its object, or that it is a list of them."""
+    for status, one in sorted(cast("Mapping[str, Json]", operation.get("responses", {})).items()):
+        if not status.startswith("2"):
+            continue
+        schema = _content(one)
+        listed = schema.get("type") == "array"
+        keys = ", ".join(name for name, _ in _properties(_resolved(spec, schema.get("items", schema))))
+        inside = ("[{…}]" if listed else "") if not keys else (f"[{{{keys}}}]" if listed else f"{{{keys}}}")
+        return f"<p>answers {escape(status)} <code>{escape(inside)}</code></p>" if inside else ""
+    return ""
 
 
 def _row(name: str, where: str, kind: str, said: str) -> str:
@@ -91,16 +108,17 @@ def _row(name: str, where: str, kind: str, said: str) -> str:
     return f"<tr><td><code>{escape(name)}</code><td>{escape(where)}<td>{told}"
 
 
-def _type(schema: Json) -> str:
-    """`string or null`, `one of a, b`."""
+def _type(spec: Json, schema: Json) -> str:
+    """`string`, `one of a, b`, `list of string`; that something may be left out goes without saying."""
     if choices := schema.get("enum"):
         return "one of " + ", ".join(map(str, choices))
     if several := schema.get("anyOf"):
-        return " or ".join(dict.fromkeys(_type(one) for one in several))
+        return " or ".join(dict.fromkeys(_type(spec, one) for one in several if one.get("type") != "null"))
     if schema.get("$ref"):
-        return str(schema["$ref"]).rsplit("/", 1)[-1]
+        whole = _resolved(spec, schema)
+        return _type(spec, whole) if "enum" in whole else str(schema["$ref"]).rsplit("/", 1)[-1]
     if schema.get("type") == "array":
-        return f"list of {_type(schema.get('items', {}))}"
+        return f"list of {_type(spec, schema.get('items', {}))}"
     return str(schema.get("type", "anything"))
 
 

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import AsyncGenerator
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 
@@ -10,6 +10,7 @@ from mcp_server import __version__
 from mcp_server.web import bots, builds, docs, live, machines, metrics, problems, projects
 from mcp_server.web.feed import Feed
 from mcp_server.web.guard import App, Guard
+from mcp_server.web.mcp import McpOverHttp
 
 if TYPE_CHECKING:
     from mcp_server.orchestrator import Orchestrator
@@ -29,15 +30,23 @@ ROUTERS = (
 )
 
 
+def make_app(orchestrator: "Orchestrator") -> tuple[App, FastAPI]:
+    """What a server runs, and the routes behind its guard, whose state has the feed."""
+    routes = make_routes(orchestrator)
+    tools: McpOverHttp = routes.state.tools
+    return Guard(tools, orchestrator.tokens, orchestrator.clock), routes
+
+
 def make_routes(orchestrator: "Orchestrator") -> FastAPI:
-    """The app without its guard."""
+    """The routes without guard and tools."""
     feed = Feed(orchestrator)
 
     @contextlib.asynccontextmanager
     async def running(app: FastAPI) -> AsyncGenerator[None]:
         await feed.start()
         try:
-            yield
+            async with tools.running():
+                yield
         finally:
             await feed.aclose()
 
@@ -50,14 +59,9 @@ def make_routes(orchestrator: "Orchestrator") -> FastAPI:
         openapi_url="/api/openapi.json",
         lifespan=running,
     )
-    app.state.orchestrator, app.state.feed = orchestrator, feed
+    tools = McpOverHttp(app, orchestrator)
+    app.state.orchestrator, app.state.feed, app.state.tools = orchestrator, feed, tools
     for router in ROUTERS:
         app.include_router(router)
     problems.register(app)
     return app
-
-
-def guarded(routes: FastAPI) -> App:
-    """What a server runs."""
-    orchestrator = cast("Orchestrator", routes.state.orchestrator)
-    return Guard(routes, orchestrator.tokens, orchestrator.clock)

@@ -24,6 +24,8 @@ App = Callable[[Message, Receive, Send], Awaitable[None]]
 PUBLIC = frozenset({"/healthz", "/api/docs", "/api/openapi.json"})
 """What says nothing of this home."""
 
+MCP = "/mcp"
+
 SIGNED = "/webhooks/"
 """Whoever comes there proves himself by a signature of the body."""
 
@@ -106,7 +108,8 @@ class Guard:
             return problem(403, f"Origin {origin[:100]!r} is another site's: its pages may not use this service")
         if not isinstance(who, Who):
             return who
-        wanted: Scope = "read" if scope["type"] == "websocket" or scope["method"] in READING else "build"
+        looks = path == MCP or scope["type"] == "websocket" or scope["method"] in READING  # each tool asks by itself
+        wanted: Scope = "read" if looks else "build"
         if not who.may(wanted):
             return problem(403, f"token {who.name} may {who.scope}: this needs {wanted}")
         if who.name == "local" and (refusal := _not_json(scope, headers)) is not None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from mcp_server.errors import BadInput, Conflict
-from mcp_server.web.app import guarded, make_routes
+from mcp_server.web.app import make_app
 from mcp_server.web.feed import Feed
 from mcp_server.web.guard import is_loopback
 
@@ -42,9 +42,9 @@ async def serve(orchestrator: "Orchestrator", host: str, port: int, say: "Callab
     listening = _listen(host, port)
     at = listening.getsockname()
     name = f"[{at[0]}]" if ":" in at[0] else at[0]
-    routes = make_routes(orchestrator)
+    app, routes = make_app(orchestrator)
     config = uvicorn.Config(
-        guarded(routes),
+        app,
         lifespan="on",
         log_config=None,
         access_log=False,

@@ -1,5 +1,6 @@
 """The service without a socket: requests go straight into the app, from whatever address a test says."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ import httpx2
 from mcp_server.clock import Clock
 from mcp_server.config import load_config
 from mcp_server.orchestrator import Orchestrator
-from mcp_server.web.app import make_routes
+from mcp_server.web.app import make_app
 from mcp_server.web.guard import Guard
 
 LOOPBACK = "127.0.0.1"
@@ -48,9 +49,20 @@ class Service:
 async def web_service(clock: Clock | None = None, **environment: str) -> AsyncGenerator[Service]:
     """A service over this test's home."""
     orchestrator = Orchestrator(load_config(), clock=clock, environment=environment)
-    routes = make_routes(orchestrator)
-    try:
+    app, routes = make_app(orchestrator)
+    assert isinstance(app, Guard)
+    ready, over = asyncio.Event(), asyncio.Event()
+
+    async def run() -> None:  # a task of its own: a fixture's beginning and end are two
         async with routes.router.lifespan_context(routes):
-            yield Service(orchestrator, routes, Guard(routes, orchestrator.tokens, orchestrator.clock))
+            ready.set()
+            await over.wait()
+
+    running = asyncio.create_task(run())
+    try:
+        await ready.wait()
+        yield Service(orchestrator, routes, app)
     finally:
+        over.set()
+        await running
         await orchestrator.aclose()

@@ -59,7 +59,7 @@ class PipelineError(BadInput):
 
 
 class NotAgreed(OrchestratorError):
-    """A board would be overwritten, and nobody has said yes to it. `question` is what a person is to be asked."""
+    """A board would be overwritten or a branch pushed, and nobody said yes. `question`: what to ask a person."""
 
     reason = "not_agreed"
 

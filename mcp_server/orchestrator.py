@@ -125,6 +125,8 @@ class Orchestrator(Facets):
         BadInput, EnvironmentMissing: of its `uses`. NotAgreed, Conflict: as `start_plan`.
         """
         order = await asyncio.to_thread(self.orders.pipeline, pipeline, folder)
+        if order.plan.fix is not None:
+            await self.workflows.check_agent(order.plan.fix)
         return await self.start(order, triggered_by, agreed=agreed)
 
     async def start(
@@ -387,8 +389,6 @@ class Orchestrator(Facets):
         found = await self.find_project(project) if project is not None else None
         now, number = self.clock.now(), found and found.id
         return await (await self.store()).read(lambda c: stats.build_stats(c, now, number))
-
-    # -- inside ------------------------------------------------------------------------------------------------------
 
     async def _build(self, reference: int | str) -> Build:
         number = references.build_number(reference)

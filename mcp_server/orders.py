@@ -1,17 +1,18 @@
 """What a front asks for, turned into plans: checked at the door, before a row is written.
 
-May import: model, config, errors, plans, idf_stages, references, durations, hosts, idf, demo, pipelines, secret_store.
-Never: store, engine, a front.
+May import: model, config, errors, plans, idf_stages, pipeline_uses, references, durations, hosts, idf, demo, pipelines,
+secret_store. Never: store, engine, a front.
 """
 
 import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mcp_server import plans, references
+from mcp_server import pipeline_uses, plans, references
 from mcp_server.config import Config
 from mcp_server.config_rules import LOCAL
 from mcp_server.demo.place import is_demo_project, simulated_installation
@@ -162,6 +163,7 @@ class Orders:
             params=params,
             defaults=self._config.defaults,
             known_hosts=self._hosts.resolve,
+            known_agent=partial(pipeline_uses.known_agent, self._config.agents),
         )
 
     def pipeline(self, pipeline: Pipeline, folder: Path) -> Order:
@@ -169,15 +171,20 @@ class Orders:
         folder = Path(references.real_path(str(folder)))
         self._check(pipeline)
         stages = IdfStages(pipeline, folder, self._build_stage, self._known)
-        plan = plans.of_pipeline(pipeline, folder, stages.stage)
+
+        def made(stage: PipelineStage) -> StageSpec:
+            return pipeline_uses.here(stage, folder, self._config) or stages.stage(stage)
+
+        plan = pipeline_uses.with_remarks(plans.of_pipeline(pipeline, folder, made), pipeline, folder)
+        plan = pipeline_uses.with_fix(plan, pipeline, folder)
         return Order(str(folder), plan, pipeline.name, folder.name)
 
     def _check(self, pipeline: Pipeline) -> None:
         """What only this home's configuration can tell: PipelineError with everything that a stage would fail for."""
         secrets, mistakes = Secrets(self._config, self._environment), list[str]()
         for stage in pipeline.stages:
-            if stage.uses == "idf.flash" and self._config.security.allow_flash == "never" and not stage.skip:
-                mistakes.append(f"stage '{stage.name}': {NEVER_FLASH}")
+            if (never := self._forbidden(stage)) and not stage.skip:
+                mistakes.append(f"stage '{stage.name}': {never}")
             if stage.skip or stage.uses is not None:
                 continue
             hosts = [name for server in stage.servers for name in self._hosts.resolve(server)]
@@ -193,6 +200,12 @@ class Orders:
                     mistakes.append(f"stage '{stage.name}': {error}")
         if mistakes:
             raise PipelineError(pipeline.source, [f"{pipeline.source}: {mistake}" for mistake in mistakes])
+
+    def _forbidden(self, stage: PipelineStage) -> str:
+        security = self._config.security
+        if stage.uses == plans.FLASH and security.allow_flash == "never":
+            return NEVER_FLASH
+        return NEVER_PUSH if stage.uses == plans.PUSH and security.allow_push == "never" else ""
 
     def _build_stage(self, stage: PipelineStage, project: Path, place: str) -> tuple[StageSpec, str | None]:
         target, clean = stage.with_.get("target"), bool(stage.with_.get("clean"))

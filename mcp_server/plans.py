@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from mcp_server.continued import begin_of
 from mcp_server.errors import Conflict
 from mcp_server.idf.installation import Installation
 from mcp_server.model import Build, BuildStatus, Plan, Stage, StageSpec, StageStatus, Sync
@@ -141,17 +142,13 @@ def _of_pipeline_stage(stage: PipelineStage, folder: Path, uses: MakeUses) -> St
     )
 
 
-def patch(project: Path, diff: Path, *, timeout_s: float = 60) -> StageSpec:
-    """The stage `fix`: a diff from a file, applied to the project."""
-    params = {"patch": str(diff), "project": str(project)}
-    return StageSpec(name="fix", kind="agent.patch", params=params, timeout_s=timeout_s)
-
-
 def again(build: Build, stages: Sequence[Stage], *, failed_only: bool) -> Plan:
     """What a retry of a build runs. Conflict: it is not over, or it passed."""
     if build.status not in (BuildStatus.FAILED, BuildStatus.CANCELLED):
         raise Conflict(f"build {build.id} is {build.status}: only a failed or cancelled build can be retried")
     plan = unfinished(build.plan, stages, build.round) if failed_only else build.plan
+    begin = begin_of(build, stages) if build.plan.expand is None else None
+    plan = begin.put_in(plan) if begin else plan
     return plan.model_copy(update={"order": None})
 
 
@@ -173,12 +170,19 @@ def flashes(plan: Plan) -> list[str]:
 
 def pushes(plan: Plan) -> list[str]:
     """Each branch that this plan pushes, in words; also one that it pushes only once it knows how to build."""
-    stages = (stage for stage in plan.stages if stage.kind == PUSH and not stage.skip)
-    found = [(stage.params.get("branch"), stage.params.get("remote")) for stage in stages]
+    made = [stage for stage in plan.stages if stage.kind == PUSH and not stage.params.get("only_look")]
+    found = [
+        (stage.params.get("branch"), plan.workspace or str(stage.params.get("project")), stage.params.get("remote"))
+        for stage in made
+        if not stage.skip
+    ]
     if plan.expand is not None and plan.expand.push:
-        found.append((plan.expand.branch, plan.expand.remote))
-    project = Path(plan.workspace or next((str(stage.params.get("project")) for stage in plan.stages), "")).name
-    return [f"Push branch {branch or OWN_BRANCH} of {project} to {remote or 'origin'}" for branch, remote in found]
+        first = next((str(stage.params.get("project")) for stage in plan.stages), "")
+        found.append((plan.expand.branch, plan.workspace or first, plan.expand.remote))
+    return [
+        f"Push branch {branch or OWN_BRANCH} of {Path(project).name} to {remote or 'origin'}"
+        for branch, project, remote in found
+    ]
 
 
 def _flash_words(stage: StageSpec) -> str:

@@ -50,7 +50,8 @@ def of_builds(builds: Sequence[Build], projects: Mapping[str, Project]) -> list[
 def deciding(view: "BuildView") -> Stage | None:
     """The stage whose verdict is the build's: the first of its round that did not pass, else the last one.
 
-    A fix is not a stage of the graph: it explains nothing about what is wrong.
+    A fix is not a stage of the graph: it explains nothing about what is wrong, unless it was to come first and ended
+    the build.
     """
     names = {stage.name for stage in view.build.plan.stages}
     rows = [
@@ -61,7 +62,11 @@ def deciding(view: "BuildView") -> Stage | None:
     ended = sorted(
         bad or newest.values(), key=lambda row: (row.ended_at is None, row.ended_at or view.build.created_at)
     )
-    return (ended[0] if bad else ended[-1]) if ended else None
+    if not ended:
+        fix = view.build.plan.fix
+        fixes = [row for row in view.stages if fix and row.stage == fix.name and not row.status.is_open]
+        return fixes[-1] if fixes and not view.build.status.is_open else None
+    return ended[0] if bad else ended[-1]
 
 
 def of_host(view: "HostView") -> dict[str, Any]:

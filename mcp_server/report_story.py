@@ -22,7 +22,7 @@ SAID_BYTES = 160
 NOBODY_MENDS = 'nobody mends here: you do, then workflow_run again; or workflow_run(agent="default")'
 WHY = {
     "no_progress": "the same first cause came back after it was mended",
-    "budget": "what the agent may spend is spent",
+    "budget": "the agent's budget is used up",
     "outside": "the agent changed what it may not, and all of that was taken back",
     "no_change": "the agent changed nothing",
     "agent": "the agent did not come to its end",
@@ -46,8 +46,9 @@ def worked(view: "BuildView") -> Sequence[Stage]:
 def agent_lines(view: "BuildView") -> Sequence[str]:
     """What agents changed, what that cost, why they stopped, and how it comes into the project; none: no agent was."""
     rows = [row for row in worked(view) if row.resolved and "branch" in row.resolved]
+    kept = _kept(view)
     if not rows:
-        return []
+        return kept
     called = (str((row.resolved or {}).get("agent", "")) for row in rows)
     names = list(dict.fromkeys("patch" if name.startswith("patch:") else name for name in called))
     changed = _files(rows)
@@ -62,7 +63,15 @@ def agent_lines(view: "BuildView") -> Sequence[str]:
         lines.append(f"the project itself is untouched: {mend}")
     elif why := WHY.get(view.build.reason or ""):
         lines.append(f"stopped: {why}")
-    return lines
+    return [*lines, *kept]
+
+
+def _kept(view: "BuildView") -> Sequence[str]:
+    """Where a new project is whose build did not come to its end: the next order takes it by its folder."""
+    made = [row for row in view.stages if row.kind == "template" and row.status is StageStatus.SUCCESS]
+    if not made or view.build.status not in (BuildStatus.FAILED, BuildStatus.CANCELLED):
+        return []
+    return [f"the new project {one_line(view.project.path, 160)} is kept as its template made it"]
 
 
 def _files(rows: Sequence[Stage]) -> Sequence[str]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import importlib
 import logging
 import os
@@ -20,6 +21,7 @@ from pydantic import ValidationError
 
 from mcp_server import __version__
 from mcp_server.errors import Forbidden, OrchestratorError
+from mcp_server.loading import all_is_loaded
 from mcp_server.tools import builds, device, hosts, idf, pipelines, prompts, resources, workflows
 from mcp_server.tools.answers import Opener, answer
 from mcp_server.tools.arguments import (
@@ -167,7 +169,9 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Python's own way would first wait for the thread that reads stdin
     _configure_logging(os.environ)
     try:
-        make_server().run("stdio")
+        server = make_server()
+        all_is_loaded()
+        server.run("stdio")
     except Exception as error:
         if _client_left(error):
             return 0
@@ -193,10 +197,17 @@ def _load() -> "Orchestrator":
 
 
 def _import_all() -> None:
-    """Import what the first call needs: 0.2 s that the client's first question must not wait for."""
-    importlib.import_module("mcp_server.orchestrator")
-    importlib.import_module("mcp_server.report")
-    importlib.import_module("mcp_server.report_tables")
+    """Import what the first call needs: 0.2 s that the client's first question must not wait for.
+
+    Nothing is collected meanwhile, as while the program starts.
+    """
+    gc.disable()
+    try:
+        importlib.import_module("mcp_server.orchestrator")
+        importlib.import_module("mcp_server.report")
+        importlib.import_module("mcp_server.report_tables")
+    finally:
+        gc.enable()
 
 
 def _warm() -> None:

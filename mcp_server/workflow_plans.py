@@ -1,6 +1,6 @@
 """The plans of a workflow: setup, build, flash beside emulator, doctor beside quality, then the developer's fix.
 
-May import: model, device_plans. Never: anything else of ours.
+May import: model, continued, device_plans, pipelines. Never: anything else of ours.
 """
 
 from collections.abc import Mapping, Sequence
@@ -8,17 +8,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mcp_server import device_plans
+from mcp_server.continued import Begin
 from mcp_server.device_plans import Firmware, Watching
 from mcp_server.model import Expansion, Plan, Retry, StageSpec
+from mcp_server.pipelines.stage import FIX_S
 
 PROJECT_MANAGER, BUILDER, TESTER = "PROJECT_MANAGER", "BUILDER", "TESTER"
 DOCTOR, QA, DEVELOPER = "DOCTOR", "QA", "DEVELOPER"
 ROLES = (PROJECT_MANAGER, BUILDER, TESTER, DOCTOR, QA, DEVELOPER)
 
 FIX = "fix"
-FIX_S = 1800.0  # of one session of an agent
 DIRECT_S = 120.0  # of a stage without a job
-MAX_ROUNDS = 20
 AUTHOR = "build-orchestrator <build-orchestrator@localhost>"  # of a new project's first commit
 LOST = Retry(times=1, on=("lost",))
 """An agent whose job was killed begins its round again, in the session it had where it can."""
@@ -131,10 +131,20 @@ def with_tests(plan: Plan, tests: Sequence[StageSpec]) -> Plan:
     return plan.model_copy(update={"stages": tuple(stages)})
 
 
-def mended(plan: Plan, project: str, developer: Developer, rounds: int) -> Plan:
-    """The plan of a failed build, begun with a fix of what it failed of, then run in the copy that was mended."""
-    return plan.model_copy(
+def mended(plan: Plan, project: str, developer: Developer, rounds: int, begin: Begin | None = None) -> Plan:
+    """The plan of a failed build, begun with a fix of what it failed of, then run in the copy that was mended.
+
+    `begin`: what it failed of was itself made in a copy, and is not made again.
+    """
+    over = {stage.name for stage in plan.stages if stage.once}
+    stages = [
+        stage.model_copy(update={"depends_on": tuple(name for name in stage.depends_on if name not in over)})
+        for stage in plan.stages
+        if not stage.once
+    ]
+    made = plan.model_copy(
         update={
+            "stages": tuple(stages),
             "fix": developer.stage(project),
             "fix_first": True,
             "max_rounds": rounds + 1,  # the failed build's own is the first
@@ -143,6 +153,7 @@ def mended(plan: Plan, project: str, developer: Developer, rounds: int) -> Plan:
             "order": None,
         }
     )
+    return begin.put_in(made) if begin else made
 
 
 def created(

@@ -1,7 +1,7 @@
 """What several roles do together, and what code agents mend and make: as every front asks for it.
 
-May import: model, config, errors, agents, build_spec, device_plans, devices, workflow_plans, hosts, idf, orders,
-references, plans, views. Never: engine, a front.
+May import: model, config, errors, agents, build_spec, continued, device_plans, devices, workflow_plans, hosts, idf,
+orders, pipelines, references, plans, views. Never: engine, a front.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ from mcp_server.agents.apply_to import apply_to
 from mcp_server.agents.registry import AgentView, Registry
 from mcp_server.build_spec import BuildSpec
 from mcp_server.config_rules import LOCAL
+from mcp_server.continued import begin_of
 from mcp_server.device_plans import Firmware
 from mcp_server.devices import EMULATED_S, watched
 from mcp_server.errors import BadInput, Conflict, NotFound
@@ -24,16 +25,18 @@ from mcp_server.hosts.ports import find_port
 from mcp_server.idf.installation import Installation
 from mcp_server.idf.project import DEFAULT_TARGET
 from mcp_server.idf.qemu import why_not
-from mcp_server.model import Build, BuildStatus, Expansion, Plan, StageSpec, task_of_key
+from mcp_server.model import BuildStatus, Expansion, Plan, StageSpec, StageStatus, task_of_key
 from mcp_server.orders import NEVER_FLASH, Order
+from mcp_server.pipelines.stage import MAX_ROUNDS
 from mcp_server.plans import args_key
-from mcp_server.views import Started
+from mcp_server.views import BuildView, Started
 from mcp_server.workflow_plans import Board, Developer, Tests
 
 if TYPE_CHECKING:
     from mcp_server.orchestrator import Orchestrator
 
 CREATE = "create_and_build"
+DELIVERS = ("git.commit", "git.push", "git.deliver", "ci.wait")  # kinds of what comes after all was built and tested
 RESOLVE_S = 0.05  # whoever orders a build waits no longer for a name
 
 
@@ -72,6 +75,10 @@ class Workflows:
         """The developer of a plan. BadInput: no such agent. EnvironmentMissing: it cannot be used, or none can."""
         chosen = await self._registry().usable(None if agent in (None, "default") else agent)
         return Developer(agent=chosen.name, **more)  # pyright: ignore[reportArgumentType]
+
+    async def check_agent(self, fix: StageSpec) -> None:
+        """BadInput, EnvironmentMissing: as `developer`, before anything is built that nobody could mend."""
+        await self.developer(fix.params.get("agent"))
 
     # -- the workflow ------------------------------------------------------------------------------------------------
 
@@ -145,13 +152,23 @@ class Workflows:
         """
         orchestrator = self._orchestrator
         await orchestrator.refresh()
-        view = await orchestrator.get(build)
+        view = await self._that_failed(build)
         _rounds(max_rounds)
-        _mendable(view.build, view.project.path)
-        developer = await self.developer(agent, budget=dict(budget or {}))
-        plan = workflow_plans.mended(view.build.plan, view.project.path, developer, max_rounds)
+        _mendable(view, view.project.path)
+        begin = begin_of(view.build, view.stages)
+        developer = await self.developer(agent, budget=dict(budget or {}), prompt=_wish(view.build.plan))
+        plan = workflow_plans.mended(view.build.plan, view.project.path, developer, max_rounds, begin)
         order = Order(view.project.path, plan, "fix", view.project.name, view.build.target, retry_of=view.build.id)
         return await orchestrator.start(order, triggered_by, agreed=agreed)
+
+    async def _that_failed(self, build: int | str) -> BuildView:
+        """A build; where it was itself to mend one and came to no build of its own, that one."""
+        view = await self._orchestrator.get(build)
+        while view.build.plan.fix_first and view.build.retry_of is not None and view.build.status is BuildStatus.FAILED:
+            if not all(row.kind.startswith("agent.") for row in view.stages):
+                break
+            view = await self._orchestrator.get(view.build.retry_of)
+        return view
 
     async def apply(self, build: int | str) -> Sequence[str]:
         """Bring what an agent changed, and what was proved by that build, into the project itself: the files' names.
@@ -167,7 +184,9 @@ class Workflows:
         place, branch = worked[-1]["place"], worked[-1]["branch"]
         space = await workspace.open_(Path(str(place)))
         if space is None:
-            raise Conflict(f"{place} is gone; branch {branch} has the changes")
+            raise Conflict(
+                f"{place} is gone, as what is older than artifacts.keep is; in Git, branch {branch} has the change"
+            )
         return await apply_to(space, Path(view.project.path))
 
     # -- making ------------------------------------------------------------------------------------------------------
@@ -253,17 +272,25 @@ def _title(prompt: str) -> str:
 
 
 def _rounds(count: int) -> None:
-    if not 1 <= count <= workflow_plans.MAX_ROUNDS:
-        raise BadInput("max_rounds", f"{count} is not between 1 and {workflow_plans.MAX_ROUNDS}")
+    if not 1 <= count <= MAX_ROUNDS:
+        raise BadInput("max_rounds", f"{count} is not between 1 and {MAX_ROUNDS}")
 
 
-def _mendable(build: Build, project: str) -> None:
+def _wish(plan: Plan) -> str:
+    """What the project was to become, where an agent was told so."""
+    said = (stage.params.get("prompt") for stage in (*plan.stages, *([plan.fix] if plan.fix else [])))
+    return next((str(prompt) for prompt in said if prompt), "")
+
+
+def _mendable(view: BuildView, project: str) -> None:
+    build = view.build
     if build.status is not BuildStatus.FAILED:
         raise Conflict(f"build {build.id} is {build.status}: only a failed build can be mended")
     if not project.startswith("/"):
         raise Conflict(f"the sources of build {build.id} are in {project}, and agents work on this machine")
-    if any(stage.once for stage in build.plan.stages):
-        raise Conflict(f"build {build.id} made its project itself, in a copy: order it again")
+    for row in view.stages:
+        if row.round == build.round and row.status is StageStatus.FAILED and row.kind in DELIVERS:
+            raise Conflict(f"build {build.id} failed in {row.stage}, which no change mends: build_retry({build.id})")
     far = [
         stage for stage in build.plan.stages if stage.host != LOCAL and stage.sync is None and stage.kind == "command"
     ]

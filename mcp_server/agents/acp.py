@@ -13,12 +13,17 @@ import shutil
 import signal
 from collections.abc import Mapping
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
-from mcp_server.agents.base import AgentRequest, AgentResult, Availability, Capabilities, Tell
+from mcp_server.agents.base import AgentRequest, AgentResult, Availability, Capabilities, Tell, Update
+from mcp_server.agents.opencode_rules import OWN_FILES, RULES
+from mcp_server.agents.own_files import OwnFiles
 from mcp_server.agents.permission import Policy
 from mcp_server.agents.task import AgentSettings
 from mcp_server.text import one_line
+
+if TYPE_CHECKING:
+    from mcp_server.agents import acp_session
 
 EXTRA = "pip install 'build-orchestrator[agents]'"
 VERSION_S = 1.8
@@ -37,13 +42,6 @@ _INSTALL = {
     "opencode": "npm install -g opencode-ai",
     "claude-agent-acp": "npm install -g @agentclientprotocol/claude-agent-acp",
 }
-OPENCODE_RULES: Mapping[str, str] = {
-    # OpenCode asks nothing by itself. Looking inside the folder needs no question; these have none to answer: `task`
-    # starts a second agent, `question` asks a person.
-    **dict.fromkeys(("*", "edit", "bash", "external_directory", "doom_loop", "skill"), "ask"),
-    **dict.fromkeys(("read", "glob", "grep", "list", "lsp", "todowrite", "todoread"), "allow"),
-    **dict.fromkeys(("webfetch", "websearch", "codesearch", "task", "question"), "deny"),
-}
 
 
 class AcpAgent:
@@ -54,6 +52,7 @@ class AcpAgent:
     def __init__(self, settings: AgentSettings) -> None:
         self.name, self._command = settings.name, settings.acp
         self._program = Path(settings.acp[0]).name if settings.acp else ""
+        self._is_opencode = any("opencode" in word for word in settings.acp)  # also by `npx opencode-ai acp`
         self.wants: tuple[str, ...] = next(
             (names for program, names in _LOGINS.items() if any(program in word for word in settings.acp)), ()
         )
@@ -71,12 +70,29 @@ class AcpAgent:
     async def run(self, request: AgentRequest, environment: Mapping[str, str], tell: Tell) -> AgentResult:
         from mcp_server.agents import acp_session  # noqa: PLC0415  # the SDK takes half a second
 
-        policy = Policy(Path(request.folder), request.commands)
-        client = acp_session.Client(policy, tell)
+        own = OwnFiles(Path(request.folder), OWN_FILES if self._is_opencode else ())
+        client = acp_session.Client(Policy.of(request), tell, own)
         try:
             process = await self._started(request.folder, environment)
         except OSError as error:
             return AgentResult(stopped="error", text=f"{self._command[0]} cannot be run: {error.strerror or error}")
+        try:
+            return await self._talk(request, environment, process, client, tell)
+        finally:
+            await _end(process)
+            if (sentence := own.put_back()) is not None:
+                tell(Update(kind="note", text=sentence))
+
+    async def _talk(
+        self,
+        request: AgentRequest,
+        environment: Mapping[str, str],
+        process: asyncio.subprocess.Process,
+        client: "acp_session.Client",
+        tell: Tell,
+    ) -> AgentResult:
+        from mcp_server.agents import acp_session  # noqa: PLC0415  # the SDK takes half a second
+
         assert process.stdin is not None and process.stdout is not None and process.stderr is not None
         said = asyncio.ensure_future(_last_of(process.stderr))
         pipe = acp_session.Pipe(process.stdout, process.stdin)
@@ -89,11 +105,10 @@ class AcpAgent:
             why = self._why(error, pipe.trouble, last, process.returncode, environment)
             return AgentResult(stopped="error", text=why, usage=client.usage, denied=client.denied)
         finally:
-            await _end(process)
             said.cancel()
 
     async def _started(self, folder: str, environment: Mapping[str, str]) -> asyncio.subprocess.Process:
-        own: Mapping[str, str] = _for_opencode(environment) if self._program == "opencode" else dict[str, str]()
+        own: Mapping[str, str] = _for_opencode(environment) if self._is_opencode else dict[str, str]()
         return await asyncio.create_subprocess_exec(
             *self._command,
             cwd=folder,
@@ -140,7 +155,7 @@ def _for_opencode(environment: Mapping[str, str]) -> Mapping[str, str]:
     settings["experimental"] = {"continue_loop_on_deny": True}
     return {
         "OPENCODE_CONFIG_CONTENT": json.dumps(settings),
-        "OPENCODE_PERMISSION": json.dumps(OPENCODE_RULES),
+        "OPENCODE_PERMISSION": json.dumps(dict(RULES)),
         "OPENCODE_DISABLE_AUTOUPDATE": "1",
     }
 

@@ -10,6 +10,7 @@ from acp import schema
 from acp.client.connection import ClientSideConnection
 
 from mcp_server.agents.base import AgentRequest, AgentResult, Tell, Update, Usage
+from mcp_server.agents.own_files import OwnFiles
 from mcp_server.agents.permission import Policy
 from mcp_server.agents.pieces import Pieces
 from mcp_server.agents.tool_request import ToolRequest
@@ -55,8 +56,8 @@ class Pipe:
 class Client:
     """Our side: answers what the agent asks, and tells what it does. Files it reads and writes by itself."""
 
-    def __init__(self, policy: Policy, tell: Tell) -> None:
-        self._policy, self._tell = policy, tell
+    def __init__(self, policy: Policy, tell: Tell, own: OwnFiles) -> None:
+        self._policy, self._tell, self._own = policy, tell, own
         self._pieces = Pieces(tell)
         self._calls: dict[str, ToolRequest] = {}
         self.usage = Usage()
@@ -76,6 +77,7 @@ class Client:
         self._pieces.end()
         why = call.refused(self._policy)
         if why is None:
+            self._own.edited(call.changes)
             self._say(call)
         else:
             self.denied += 1

@@ -17,16 +17,23 @@ _NAMED = re.compile(r"^error: (?:patch failed: )?(.+?)(?::\d+$|: .*$)", re.M)
 
 
 async def apply_to(
-    workspace: Workspace, project: Path | None = None, environment: Mapping[str, str] | None = None
+    workspace: Workspace,
+    project: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    *,
+    commit: str | None = None,
 ) -> tuple[str, ...]:
     """Apply what differs from the workspace's beginning to the user's files, not to the index; the files' paths.
+
+    Of the workspace's files as they are, or of a `commit` in it.
 
     What was applied before is left as it is. Conflict: a file is not any more what the change was made from; none was
     changed then. BadInput: a submodule was changed, or the change is over 64 MB.
     """
     project = project or workspace.project
-    async with now(workspace, environment) as (git, variables, tree, left_out):
-        if left_out:
+    async with now(workspace, environment) as (git, variables, files, left_out):
+        tree = commit or files
+        if left_out and commit is None:
             raise BadInput("project", f"{left_out[0]}: nothing was applied")
         raw = await git.run(*DIFF, "-z", "--raw", workspace.base, tree, variables=variables)
         words = (*DIFF, "-p", "--binary", "--full-index", workspace.base, tree)

@@ -22,6 +22,7 @@ CANCEL_S = 5.0  # an agent that was told to stop has so long before it is killed
 class AgentRequest(Model):
     """One task. `folder` is absolute and the only place where files may change; `commands` are those it may run.
 
+    `closed` are folders below it in which nothing may be changed but by those commands: what builds make.
     `session` continues an earlier one where the agent can. Budgets that an agent cannot keep itself are kept for it by
     whoever reads its updates; None means none.
     """
@@ -29,6 +30,7 @@ class AgentRequest(Model):
     prompt: str
     folder: str
     commands: tuple[str, ...] = ()
+    closed: tuple[str, ...] = ()
     session: str | None = None
     model: str | None = None
     timeout_s: float = 1800.0

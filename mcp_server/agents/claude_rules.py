@@ -47,9 +47,9 @@ class Rules:
             case "Bash":
                 return self._command(given)
             case "Edit" | "Write" | "MultiEdit":
-                return self.policy.may_touch(_text(given, "file_path"))
+                return self.policy.may_change(_text(given, "file_path"))
             case "NotebookEdit":
-                return self.policy.may_touch(_text(given, "notebook_path"))
+                return self.policy.may_change(_text(given, "notebook_path"))
             case "Read":
                 return self._reads(_text(given, "file_path"))
             case "Glob" | "Grep" | "LS":

@@ -3,14 +3,15 @@
 import asyncio
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mcp_server.agents.changes import DIFF
-from mcp_server.agents.git import Git, repository
-from mcp_server.agents.snapshot import commit_tree, identity, snapshot, temporary_index
-from mcp_server.agents.workspace import Workspace, open_
+from mcp_server.agents.git import Git, real_path, repository
+from mcp_server.agents.push import DEFAULTS
+from mcp_server.agents.snapshot import ALL, Selection, commit_tree, identity, snapshot, temporary_index, update
+from mcp_server.agents.workspace import IGNORED, Workspace, open_
 from mcp_server.errors import BadInput, Conflict
 
 MAX_MESSAGE = 64 << 10  # bytes; a message is no log
@@ -50,11 +51,14 @@ async def commit_folder(
     author: str | None = None,
     *,
     branch: str | None = None,
+    paths: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
 ) -> Committed | None:
     """The same in any work tree, also one that is not ours; None where nothing was changed.
 
-    A `branch` that is not there yet begins at HEAD. A folder that is in no repository becomes one.
+    A `branch` that is not there yet begins at HEAD. A folder that is in no repository becomes one. `paths` are globs
+    below `folder` of what is committed: what else is changed or staged stays so. What a build made there is left out
+    where Git does not know it.
     """
     git = await repository(folder, environment)
     if git is None:
@@ -63,7 +67,9 @@ async def commit_folder(
     if (workspace := await open_(git.top)) is not None:
         git, index = await workspace.git(environment), workspace.state / "index"
     await _switch(git, branch)
-    sha = await _commit(git, index, message, author)
+    below = real_path(folder).relative_to(git.top).as_posix()
+    selection = Selection("" if below == "." else f"{below}/", tuple(paths), IGNORED)
+    sha = await _commit(git, index, message, author, selection)
     return await described(git, sha) if sha else None
 
 
@@ -82,7 +88,7 @@ async def with_trailer(git: Git, trailer: str) -> str | None:
     return head if raw.text.rstrip().endswith("\n" + trailer) else None
 
 
-async def _commit(git: Git, index: Path, message: str, author: str | None) -> str | None:
+async def _commit(git: Git, index: Path, message: str, author: str | None, selection: Selection = ALL) -> str | None:
     message = message.strip()
     if not message or "\0" in message or len(message.encode("utf-8", "surrogatepass")) > MAX_MESSAGE:
         raise BadInput("message", f"must have 1 to {MAX_MESSAGE:,} bytes and no NUL")
@@ -91,8 +97,11 @@ async def _commit(git: Git, index: Path, message: str, author: str | None) -> st
     if unmerged := await git.text("ls-files", "--unmerged"):
         raise Conflict(f"{git.top}: {unmerged.splitlines()[0].split(chr(9), 1)[-1]} is not merged yet")
     head = await git.head()
-    async with temporary_index(git, index) as variables:
-        taken = await snapshot(git, variables, refuse=True)
+    # With paths what was staged of other files is not committed, so it begins with what HEAD has.
+    async with temporary_index(git, Path(os.devnull) if selection.paths else index) as variables:
+        if selection.paths and head:
+            await git.run("read-tree", head, variables=variables)
+        taken = await snapshot(git, variables, refuse=True, selection=selection)
         empty = await git.text("hash-object", "-t", "tree", "/dev/null")
         before = await git.text("rev-parse", f"{head}^{{tree}}") if head else empty
         if taken.tree == before:
@@ -101,8 +110,19 @@ async def _commit(git: Git, index: Path, message: str, author: str | None) -> st
         sha = await commit_tree(git, taken.tree, [head] if head else [], message + "\n", author)
         await git.run("update-ref", "-m", "commit: build-orchestrator", "HEAD", sha, head or "0" * len(sha))
         # From here on it is done; the index follows, with the times that it has of the files.
-        await asyncio.to_thread(_put, Path(variables["GIT_INDEX_FILE"]), real)
+        if not selection.paths:
+            await asyncio.to_thread(_put, Path(variables["GIT_INDEX_FILE"]), real)
+    if selection.paths:
+        async with temporary_index(git, real) as variables:
+            await update(git, variables, [path for path in taken.paths if not path.endswith("/")])
+            await asyncio.to_thread(_put, Path(variables["GIT_INDEX_FILE"]), real)
     return sha
+
+
+async def default_branches(git: Git) -> Sequence[str]:
+    """The default branch as its remote told it when it was cloned; names that it usually has where none did."""
+    known = await git.text("symbolic-ref", "--quiet", "--short", "refs/remotes/origin/HEAD", check=False)
+    return (known.removeprefix("origin/"),) if known else DEFAULTS
 
 
 async def _refuse_markers(git: Git, before: str | None, tree: str) -> None:

@@ -57,7 +57,7 @@ class ConfinedFiles:
         data = text.encode("utf-8", "surrogateescape")
         if len(data) > MAX_FILE_BYTES:
             raise Refused(f"{path[:200]} would have {len(data):,} bytes: at most {MAX_FILE_BYTES:,} are written")
-        folder, name = self._opened(path, make=new)
+        folder, name = self._opened(path, make=new, change=True)
         try:
             if new:
                 _create(folder, name, data, path)
@@ -94,14 +94,14 @@ class ConfinedFiles:
                         yield Path(entry.path).relative_to(root).as_posix()
             level = deeper
 
-    def _real(self, path: str) -> Path:
-        if why := self.policy.may_touch(path):
+    def _real(self, path: str, *, change: bool = False) -> Path:
+        if why := (self.policy.may_change if change else self.policy.may_touch)(path):
             raise Refused(why, denied=True)
         return Path(os.path.realpath(os.path.join(self.policy.folder, path)))  # noqa: PTH118  # the same as may_touch
 
-    def _opened(self, path: str, *, make: bool = False) -> tuple[int, str]:
+    def _opened(self, path: str, *, make: bool = False, change: bool = False) -> tuple[int, str]:
         """The folder that a path's file is in, opened, and the file's name in it."""
-        real = self._real(path)
+        real = self._real(path, change=change)
         root = Path(os.path.realpath(self.policy.folder))
         parts = PurePosixPath(real.relative_to(root)).parts
         if not parts:

@@ -6,6 +6,7 @@ from mcp_server.agents.commit import Committed, described
 from mcp_server.agents.git import Git
 from mcp_server.agents.snapshot import commit_tree
 from mcp_server.agents.workspace import Workspace
+from mcp_server.errors import BadInput
 
 
 async def begun_clean(space: Workspace, environment: Mapping[str, str] | None = None) -> bool:
@@ -41,6 +42,25 @@ async def as_one(
     sha = await commit_tree(git, tree, [parent], f"{message.strip()}\n\n{trailer}\n", author)
     await git.run("update-ref", "-m", "commit: build-orchestrator", "HEAD", sha, head)
     return await described(git, sha)
+
+
+async def lead(git: Git, branch: str, sha: str) -> str:
+    """Let a branch of the repository that a workspace is of end at a commit; "", or why it was left where it is.
+
+    BadInput: no name of a branch.
+    """
+    ref = f"refs/heads/{branch}"
+    if branch.startswith("-") or (await git.run("check-ref-format", ref, check=False)).code:
+        raise BadInput("branch", f"{branch[:120]!r} is no name of a branch")
+    known = await git.text("rev-parse", "--verify", "--quiet", ref, check=False)
+    if known == sha:
+        return ""
+    if known and (await git.run("merge-base", "--is-ancestor", known, sha, check=False)).code:
+        return f"branch {branch} is there already, with commits that this one does not come after"
+    if f"branch {ref}" in (await git.text("worktree", "list", "--porcelain")).splitlines():
+        return f"branch {branch} is checked out, and was left as it is"
+    await git.run("update-ref", "-m", "branch: build-orchestrator", ref, sha, known or "0" * len(sha))
+    return ""
 
 
 async def _tree(git: Git, commit: str) -> str:

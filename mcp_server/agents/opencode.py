@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mcp_server.agents.base import AgentRequest, AgentResult, Availability, Capabilities, Tell
+from mcp_server.agents.base import AgentRequest, AgentResult, Availability, Capabilities, Tell, Update
+from mcp_server.agents.opencode_rules import OWN_FILES, PASSWORD, USERNAME
+from mcp_server.agents.own_files import OwnFiles
 from mcp_server.agents.permission import Policy
 from mcp_server.agents.task import AgentSettings
 from mcp_server.text import one_line
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
 
     from mcp_server.agents.opencode_session import Session
 
-USERNAME, PASSWORD = "OPENCODE_SERVER_USERNAME", "OPENCODE_SERVER_PASSWORD"  # names, OpenCode's own
 ANSWER_S = 30.0
 ABORT_S = 1.5
 
@@ -53,13 +54,17 @@ class OpenCodeAgent:
             timeout=ANSWER_S,
             trust_env=False,  # a proxy would see the password
         ) as http:
-            session = Session(http, Policy(Path(request.folder), request.commands), tell)
+            own = OwnFiles(Path(request.folder), OWN_FILES)
+            session = Session(http, Policy.of(request), tell, own)
             try:
                 return await self._talk(session, request)
             except Trouble as error:
                 why = str(error)
             except (httpx2.HTTPError, httpx2.InvalidURL) as error:
                 why = self._why(error)
+            finally:
+                if (sentence := own.put_back()) is not None:
+                    tell(Update(kind="note", text=sentence))
             return AgentResult(
                 stopped="error", text=why, session=session.id, usage=session.usage, denied=session.denied
             )

@@ -9,6 +9,8 @@ from typing import Any, cast
 import httpx2
 
 from mcp_server.agents.base import AgentRequest, AgentResult, Tell, Update, Usage
+from mcp_server.agents.opencode_rules import RULES
+from mcp_server.agents.own_files import OwnFiles
 from mcp_server.agents.permission import Policy
 from mcp_server.agents.pieces import Pieces
 from mcp_server.agents.tool_request import ToolRequest
@@ -23,15 +25,7 @@ _KINDS = {
     **dict.fromkeys(("glob", "grep", "list"), "search"),
     **dict.fromkeys(("todowrite", "todoread"), "think"),
 }
-RULES = [
-    {"permission": name, "pattern": "*", "action": action}
-    for action, names in (
-        ("ask", ("*", "edit", "bash", "external_directory", "doom_loop", "skill")),
-        ("allow", ("read", "glob", "grep", "list", "lsp", "todowrite", "todoread")),
-        ("deny", ("webfetch", "websearch", "codesearch", "task", "question")),
-    )
-    for name in names
-]
+_RULES = [{"permission": name, "pattern": "*", "action": action} for name, action in RULES.items()]
 
 
 class Trouble(Exception):
@@ -41,8 +35,8 @@ class Trouble(Exception):
 class Session:
     """A session on the server. `busy`: it may be working, so that it must be told to stop."""
 
-    def __init__(self, http: httpx2.AsyncClient, policy: Policy, tell: Tell) -> None:
-        self._http, self._policy, self._tell, self._silent_s = http, policy, tell, SILENT_S
+    def __init__(self, http: httpx2.AsyncClient, policy: Policy, tell: Tell, own: OwnFiles) -> None:
+        self._http, self._policy, self._tell, self._own, self._silent_s = http, policy, tell, own, SILENT_S
         self._pieces = Pieces(tell)
         self._events: asyncio.Queue[Data | None] = asyncio.Queue(KEPT)
         self._open = asyncio.Event()
@@ -89,11 +83,11 @@ class Session:
             if self.id is None:
                 self._tell(Update(kind="note", text=f"session {request.session} is not there: a new one begins"))
             else:
-                patch = await self._http.patch(f"/session/{self.id}", json={"permission": RULES})
+                patch = await self._http.patch(f"/session/{self.id}", json={"permission": _RULES})
                 patch.raise_for_status()
                 await self._note_messages(before=True)
         if self.id is None:
-            made = await self._post("/session", {"title": "build-orchestrator", "permission": RULES})
+            made = await self._post("/session", {"title": "build-orchestrator", "permission": _RULES})
             self.id = str(made["id"])
         self._tell(Update(kind="session", text=self.id))
 
@@ -201,6 +195,8 @@ class Session:
             self.denied += 1
             self._tell(Update(kind="denied", text=f"{call}: {why}"))
             body = {"reply": "reject", "message": why}  # with a message the model goes on, without one all ends
+        else:
+            self._own.edited(call.changes)
         answer = await self._http.post(f"/permission/{asked.get('id')}/reply", json=body)
         if answer.status_code != 404:  # answered meanwhile
             answer.raise_for_status()

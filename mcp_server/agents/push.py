@@ -23,7 +23,7 @@ from mcp_server.errors import BadInput
 
 PUSH_S = 120.0
 PROTOCOLS = ("https", "http", "ssh", "git")
-_DEFAULTS = ("main", "master")  # taken for the default branch where the remote does not tell its own
+DEFAULTS = ("main", "master")  # taken for the default branch where the remote does not tell its own
 _KEPT = ("HOME", "XDG_CONFIG_HOME", "SSH_AUTH_SOCK", "USER", "LOGNAME", "GIT_SSH_COMMAND", "GIT_SSH_VARIANT",
          "http_proxy", "https_proxy", "HTTPS_PROXY", "no_proxy", "NO_PROXY", "ALL_PROXY", "SSL_CERT_FILE",
          "SSL_CERT_DIR", "DBUS_SESSION_BUS_ADDRESS", "XDG_RUNTIME_DIR")  # fmt: skip
@@ -144,7 +144,7 @@ class _Sender:
         if done.code:
             return _judged(known, done)
         named = re.search(r"^ref: refs/heads/(\S+)\tHEAD$", done.text, re.M)
-        if known.branch not in ((named[1],) if named else _DEFAULTS):
+        if known.branch not in ((named[1],) if named else DEFAULTS):
             return None
         which = f"is the default branch of {known.url}" if named else "may be the default branch"
         return _as(known, "default_branch", f"{known.branch} {which}: name another one, or allow it by allow_default")

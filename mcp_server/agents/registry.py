@@ -10,6 +10,7 @@ from typing import cast
 from pydantic import SecretStr
 
 from mcp_server.agents.base import Agent, Availability, Capabilities
+from mcp_server.agents.opencode_rules import PASSWORD
 from mcp_server.agents.task import AgentSettings, Provider
 from mcp_server.config import Agent as Configured
 from mcp_server.config import Agents
@@ -141,9 +142,6 @@ class Registry:
             return Availability(False, f"gave no answer within {AVAILABLE_S:g} s")
         except Exception as error:
             return Availability(False, f"cannot be looked at: {type(error).__name__}")
-
-
-PASSWORD = "OPENCODE_SERVER_PASSWORD"  # noqa: S105  # the variable's name, OpenCode's own
 
 
 def _settings(name: str, configured: Configured | None) -> AgentSettings:

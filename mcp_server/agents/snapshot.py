@@ -12,6 +12,7 @@ from pathlib import Path
 
 from mcp_server.agents.git import Git, GitFailed
 from mcp_server.errors import BadInput
+from mcp_server.hosts.globs import matcher
 
 MAX_FILE_BYTES = 64 << 20  # of one file that is taken; a greater one is a core dump or an image, and no source
 MAX_TREE_BYTES = 2 << 30  # of all files that are taken anew
@@ -42,13 +43,40 @@ async def temporary_index(git: Git, begin: Path) -> AsyncGenerator[dict[str, str
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
 
-async def snapshot(git: Git, variables: dict[str, str], *, refuse: bool = False) -> Snapshot:
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What of a work tree is taken: what `paths` name; without any all but what a build `made` and Git does
+    not know.
+
+    Both are globs below the folder `prefix` ("" or with "/" at its end).
+    """
+
+    prefix: str = ""
+    paths: tuple[str, ...] = ()
+    made: tuple[str, ...] = ()
+
+    def of(self, names: Iterable[str], *, known: bool) -> list[str]:
+        """Those of `names` that are taken; `known`: Git has them already."""
+        if not self.paths and known:
+            return list(names)
+        named = matcher(self.paths or self.made)
+        below = ((name, name.removeprefix(self.prefix).rstrip("/")) for name in names)
+        return [name for name, path in below if (name.startswith(self.prefix) and named(path)) == bool(self.paths)]
+
+
+ALL = Selection()
+
+
+async def snapshot(
+    git: Git, variables: dict[str, str], *, refuse: bool = False, selection: Selection = ALL
+) -> Snapshot:
     """Bring the index of `variables` to what the files are: changed, staged, deleted, new but not ignored.
 
     Not taken are files over 64 MB and those that go through a filter (LFS, git-crypt), which is not run: their content
     would be stored as it must not be. With `refuse` one such file is BadInput. BadInput: over 2 GB or 200,000 files.
     """
-    found = sorted({*await _names(git, variables, "diff-files"), *await _names(git, variables, "ls-files")})
+    changed = selection.of(await _names(git, variables, "diff-files"), known=True)
+    found = sorted({*changed, *selection.of(await _names(git, variables, "ls-files"), known=False)})
     nested = [path for path in found if path.endswith("/")]
     plain = [path for path in found if not path.endswith("/")]
     filtered = await _filtered(git, variables, plain)

@@ -45,6 +45,11 @@ class ToolRequest:
         if len(self.paths) < _MOST:
             self.paths[path] = None
 
+    @property
+    def changes(self) -> list[str]:
+        """The files that it changes."""
+        return list(self.paths) if self.kind in CHANGES else []
+
     def refused(self, policy: Policy) -> str | None:
         """Why it may not be done; None: it may. What is not known is not done."""
         if len(self.paths) >= _MOST or len(self.commands) >= _MOST:
@@ -59,7 +64,8 @@ class ToolRequest:
             return "no file is named"
         if self.kind == "execute" and (why := next(filter(None, map(policy.may_run, self.commands)), None)):
             return why
-        return next(filter(None, map(policy.may_touch, self._looked_at(policy))), None)
+        may = policy.may_change if self.kind in CHANGES else policy.may_touch
+        return next(filter(None, map(may, self._looked_at(policy))), None)
 
     def _looked_at(self, policy: Policy) -> list[str]:
         return [path for path in self.paths if not (self.kind == "execute" and path == str(policy.folder))]

@@ -144,6 +144,15 @@ async def remove(
     await asyncio.to_thread(shutil.rmtree, workspace.state, ignore_errors=True)
 
 
+async def discard(place: Path, *, environment: Mapping[str, str] | None = None) -> None:
+    """Delete what lies at `place`, completed or not, and what Git knows of it. Its branch stays. May be repeated."""
+    state = await asyncio.to_thread(_read, place)
+    in_git = state is not None and not state.get("is_copy")
+    git = await _repository_or_none(Path(state["project"]), environment) if state and in_git else None
+    await _remove_worktree(git, place)
+    await asyncio.to_thread(shutil.rmtree, state_of(place), ignore_errors=True)
+
+
 async def _repository_or_none(project: Path, environment: Mapping[str, str] | None) -> Git | None:
     try:
         return await repository(project, environment)

@@ -44,7 +44,7 @@ COMMANDS = {
     "stats": ("statistics", "Show counts, success rate, durations and why builds fail."),
     "hosts": ("machines", "Show each host: reachable, load, disk, slots, jobs, other builds."),
     "tokens": ("tokens", "Make, list or take away tokens for the service."),
-    "secrets": ("secrets", "Set, list or delete secrets; no value is ever shown."),
+    "secrets": ("secrets", "Set, list or take away secrets; no value is ever shown."),
     "diagnose": ("diagnose", "Print the verdict on any saved build log."),
     "doctor": ("doctor", "Show what is here, what is missing, and the command that mends it."),
     "serve": ("serve", "Serve builds to a team, its bots and its browser until Ctrl-C."),

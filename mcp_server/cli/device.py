@@ -150,5 +150,5 @@ async def agreed_to(start: "Callable[[bool], Awaitable[Started]]", *, yes: bool)
     err.ask(f"{question} [y/N] ")
     if sys.stdin.readline().strip().lower() in ("y", "yes"):
         return await start(True)
-    err.say("nothing was flashed")
+    err.say("nothing was started")
     return None

@@ -62,8 +62,8 @@ def run(
 
     The verdict goes to stdout, everything else to stderr. With both --qemu and --flash the two go on at once. With
     --agent an agent mends what fails, in a copy, and it is built again; `fix BUILD --apply` brings the change in.
-    Flashing asks first. Ctrl-C asks: detach or cancel; a build that you detach from goes on. Exits 0 only on success,
-    1 if the build failed or was cancelled, 2 if it was refused, 128 + the signal's number if you detached.
+    Flashing and pushing ask first. Ctrl-C asks: detach or cancel; a build that you detach from goes on. Exits 0 only
+    on success, 1 if the build failed or was cancelled, 2 if it was refused, 128 + the signal's number if you detached.
     """
     of_project = {"--target": target, "--clean": clean or None, "--host": host}
     of_agent = {"--max-rounds": max_rounds, "--agent": agent}

@@ -10,13 +10,13 @@ import typer
 from mcp_server.cli.options import Json
 from mcp_server.errors import BadInput
 
-Action = Annotated[str, typer.Argument(metavar="ACTION", help="set, list or delete.")]
+Action = Annotated[str, typer.Argument(metavar="ACTION", help="set, list or rm.")]
 Name = Annotated[str | None, typer.Argument(metavar="NAME", help="The secret's name: ${secret:NAME} means it.")]
 MOST_BYTES = 65_537  # one more than a secret may have, so that a longer one is refused and not cut
 
 
 def secrets(action: Action, name: Name = None, json: Json = False) -> int:
-    """Set, list or delete secrets; no value is ever shown.
+    """Set, list or take away secrets; no value is ever shown.
 
     `set` asks for the value, or reads it from stdin where that is no terminal: it is never an argument, which others
     could see. Kept in HOME/secrets, readable by you alone.
@@ -38,8 +38,8 @@ def secrets(action: Action, name: Name = None, json: Json = False) -> int:
             if not found:
                 screen.err().say("no secrets are set")
         return 0
-    if action not in ("set", "delete"):
-        raise BadInput("ACTION", f"{action[:40]!r} is none of set, list, delete")
+    if action not in ("set", "rm"):
+        raise BadInput("ACTION", f"{action[:40]!r} is none of set, list, rm")
     if name is None:
         raise BadInput("NAME", f"which one? secrets {action} NAME")
     if action == "set":
@@ -47,7 +47,7 @@ def secrets(action: Action, name: Name = None, json: Json = False) -> int:
         secret_store.set_secret(folder, name, _value(name))
     else:
         secret_store.delete_secret(folder, name)
-    done = {"name": name, "state": "set" if action == "set" else "deleted"}
+    done = {"name": name, "state": "set" if action == "set" else "removed"}
     if json:
         screen.print_json(done)
     else:

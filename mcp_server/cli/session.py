@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
+from mcp_server.loading import all_is_loaded
+
 if TYPE_CHECKING:
     from mcp_server.orchestrator import Orchestrator
 
@@ -23,6 +25,7 @@ def with_orchestrator(work: "Callable[[Orchestrator], Awaitable[int]]") -> int:
     async def whole() -> int:
         orchestrator = make_orchestrator()
         try:
+            all_is_loaded()
             return await work(orchestrator)
         finally:
             await orchestrator.aclose()

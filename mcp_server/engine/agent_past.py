@@ -10,6 +10,7 @@ from mcp_server.engine.rounds import AGENTS, evidence
 from mcp_server.engine.stages.base import StageContext
 from mcp_server.errors import OverBudget
 from mcp_server.model import Stage, StageStatus
+from mcp_server.text import duration
 
 
 async def rounds_of(context: StageContext) -> Sequence[Round]:
@@ -17,7 +18,8 @@ async def rounds_of(context: StageContext) -> Sequence[Round]:
     rows, name = await context.history.rows(), context.spec.name
     found: list[Round] = []
     if context.build.plan.fix_first and (before := await context.history.retried()):
-        found.append(Round(1, evidence(before), _fix_of(rows, name, 1)))
+        told = evidence(before, continued="begin" in context.params)
+        found.append(Round(1, told, _fix_of(rows, name, 1)))
     for number in sorted({row.round for row in rows if row.stage != name}):
         attempts = [row for row in last_attempts(rows, number) if row.stage != name]
         found.append(Round(number, attempts, _fix_of(rows, name, number)))
@@ -53,22 +55,21 @@ def left_of(context: StageContext, rows: Sequence[Stage]) -> dict[str, Any]:
     budget: Mapping[str, Any] = context.params.get("budget") or {}
     worked = [row for row in rows if row.kind in AGENTS and row.ended_at is not None]
     spent, left = _spent(worked), dict[str, Any]()
+    used_up: list[str] = []
     if (tokens := budget.get("tokens")) is not None:
-        left["max_tokens"] = int(tokens) - spent.input_tokens - spent.output_tokens
+        used = spent.input_tokens + spent.output_tokens
+        left["max_tokens"] = int(tokens) - used
+        used_up += [f"{used:,} tokens of {tokens:,.0f}"] if used >= int(tokens) else []
     if (cost := budget.get("cost_usd")) is not None:
         left["max_cost_usd"] = round(float(cost) - (spent.cost_usd or 0), 6)
+        used_up += [f"${spent.cost_usd or 0:.4g} of ${cost:.4g}"] if left["max_cost_usd"] <= 0 else []
     if (seconds := budget.get("timeout_s")) is not None:
-        left["timeout_s"] = float(seconds) - sum(_seconds(row) for row in worked)
-    for name, value in left.items():
-        if value <= 0:
-            what = name.removeprefix("max_")
-            raise OverBudget(f"the agent's budget of this build is used up: {what} of {budget_words(budget)}")
+        took = sum(_seconds(row) for row in worked)
+        left["timeout_s"] = float(seconds) - took
+        used_up += [f"{duration(took)} of {duration(float(seconds))}"] if left["timeout_s"] <= 0 else []
+    if used_up:
+        raise OverBudget(f"the agent's budget of this build is used up: {', '.join(used_up)}")
     return left
-
-
-def budget_words(budget: Mapping[str, Any]) -> str:
-    """`tokens 5000, cost_usd 2`."""
-    return ", ".join(f"{name} {value:g}" for name, value in budget.items() if isinstance(value, int | float))
 
 
 def _seconds(row: Stage) -> float:

@@ -9,12 +9,14 @@ from mcp_server.bot_result import bot_result
 from mcp_server.build_spec import BuildResult
 from mcp_server.engine import results
 from mcp_server.engine.expand import expanded
+from mcp_server.engine.rounds import AGENTS
 from mcp_server.engine.services import Services
 from mcp_server.engine.source import read_commit
 from mcp_server.engine.stage_run import StageRun
 from mcp_server.engine.stages.kinds import SAYS_WHAT_IS_LEFT
 from mcp_server.engine.walk import Key, Walk
 from mcp_server.engine.watch import GRACE_S
+from mcp_server.engine.worktrees import forget_tasks
 from mcp_server.errors import BadInput, HostUnreachable, NotFound, OrchestratorError, StoreError
 from mcp_server.model import Build, BuildStatus, Stage
 from mcp_server.notify.callback import make_payload
@@ -133,6 +135,8 @@ class BuildRun:
         for row in jobs:
             if row.kind in SAYS_WHAT_IS_LEFT and not out_of_reach:
                 await self._last_words(build, row)
+        if any(row.kind in AGENTS for row in jobs):
+            await forget_tasks(self.services, build.id)
         now = self.services.clock.now()
         await self.services.store.write(lambda c: builds.close_open_stages(c, build.id, "cancelled", now))
         await self._end(BuildStatus.CANCELLED, "cancelled", jobs[-1] if jobs else None, out_of_reach)

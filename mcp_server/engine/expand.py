@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
-from mcp_server import plans, workflow_plans
+from mcp_server import workflow_plans
 from mcp_server.device_plans import Firmware, Watching
 from mcp_server.engine.rounds import AGENTS
 from mcp_server.engine.services import Services
@@ -39,14 +39,15 @@ def _folder(rows: Sequence[Stage]) -> Path:
 def _expanded(services: Services, plan: Plan, wish: Expansion, folder: Path) -> Plan:
     orders = Orders(services.config, services.hosts, services.environment)
     more = _more(orders, services, wish, folder)
-    if (asked := plans.flashes(more)) and orders.question(more) is not None:
-        raise Conflict(f"the project's own pipeline would do what nobody was asked for: {asked[0]}")
+    if (asked := orders.question(more)) is not None:
+        raise Conflict(f"the project's own pipeline would do what nobody was asked for: {asked.removesuffix('?')}")
     taken = {stage.name for stage in (*plan.stages, *([plan.fix] if plan.fix else []))}
     if twice := taken & {stage.name for stage in more.stages}:
         names = ", ".join(sorted(taken))
         raise BadInput("stage", f"the project's own pipeline names a stage {min(twice)}: {names} are taken here")
     first = tuple(stage.name for stage in plan.stages)
-    stages = [*plan.stages, *(_after(stage, first) for stage in more.stages)]
+    # Agents of its own are left out: whoever ordered this has named the one that works, and what it may cost.
+    stages = [*plan.stages, *(_after(stage, first) for stage in more.stages if stage.kind != "qa.remarks")]
     stages += workflow_plans.delivered(str(folder), wish, [stage.name for stage in stages])
     kept = {name: getattr(more, name) for name in ("parallel_limit", "on_failure", "on_success")}
     return plan.model_copy(update={"stages": tuple(stages), "expand": None, **kept})

@@ -1,7 +1,8 @@
-"""Old jobs and artifacts: removed where their time is over, so that no disk fills up with what nobody reads."""
+"""Old jobs, artifacts and agents' copies: removed where their time is over, so that no disk fills up with them."""
 
 import logging
 
+from mcp_server.engine import worktrees
 from mcp_server.engine.services import Services
 from mcp_server.errors import OrchestratorError
 from mcp_server.store import builds
@@ -26,11 +27,12 @@ async def keep_house(services: Services) -> None:
 
 
 async def clean(services: Services) -> None:
-    """Remove artifacts and jobs older than `artifacts.keep`; nothing of an open build."""
+    """Remove artifacts, agents' copies and jobs older than `artifacts.keep`; nothing of an open build."""
     keep_s = services.config.artifacts.keep
     needed = await services.store.read(builds.needed_by_open)
     swept = await services.archive.sweep(keep_s, services.clock.now(), spare=needed)
     log.info("clean-up: %s", swept)
+    log.info("clean-up: %d agents' copies removed", await worktrees.clear(services))
     store = await services.store.uuid()
     spare = [f"{store}-{number}-" for number in needed]
     for name, host in services.hosts.opened().items():

@@ -16,7 +16,8 @@ TESTS = ("idf.run", "idf.qemu", "idf.boot")
 class Issue(Model):
     """One thing to mend or to know. `error` is what makes the round fail; `evidence` is a line of a log or a figure.
 
-    `kind`: compile, test, panic, flash, run, stage, size, warning, dependency or untested.
+    `kind`: compile, test, panic, flash, run, stage, size, warning, dependency, untested or remark. `by` is "agent" of
+    what a model added, which decides nothing.
     """
 
     severity: Literal["error", "warning", "info"]
@@ -26,6 +27,7 @@ class Issue(Model):
     file: str | None = None
     line: int | None = None
     evidence: str = ""
+    by: str = ""
 
 
 def examine(rows: Sequence[Stage], good: Sequence[Stage], sizes: Mapping[str, Any] | None = None) -> Sequence[Issue]:

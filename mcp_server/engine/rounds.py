@@ -13,7 +13,7 @@ AGENTS: Final = ("agent.fix", "agent.work")
 STOPS: Final = ("budget", "outside", "no_change", "agent", "no_progress")
 """Reasons of a fix that ended a build: they say more than that its stage failed."""
 
-FINAL: Final = ("git.commit", "git.push", "git.deliver", "ci.wait")
+FINAL: Final = ("doctor", "git.commit", "git.push", "git.deliver", "ci.wait")
 """Kinds of stages whose failure no change of the sources would mend."""
 
 _BEFORE, _BEHIND = r"(?<![^\s\"'=:;,(])", r"(?=$|[/\s\"':;,)])"  # what a path in a command stands between
@@ -29,11 +29,14 @@ def first_cause(stage: Stage) -> str:
     return f"{stage.stage}|{stage.reason}|{_NUMBER.sub('0', verdict.summary if verdict else '')}"
 
 
-def evidence(rows: Sequence[Stage]) -> Sequence[Stage]:
-    """The attempts of a build that tell what is wrong with the project itself, not with a copy that was mended."""
+def evidence(rows: Sequence[Stage], *, continued: bool = False) -> Sequence[Stage]:
+    """The attempts of a build that tell what is wrong with the project itself, not with a copy that was mended.
+
+    With the copy, where a fix is `continued` there.
+    """
     mended = any(row.kind in AGENTS and row.status is StageStatus.SUCCESS for row in rows)
     numbers = [row.round for row in rows if row.kind not in AGENTS]
-    wanted = (min if mended else max)(numbers, default=1)
+    wanted = (min if mended and not continued else max)(numbers, default=1)
     return [row for row in last_attempts(rows, wanted) if row.kind not in AGENTS]
 
 

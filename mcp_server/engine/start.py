@@ -132,7 +132,7 @@ def _start_worker(home: Path, lock: int) -> None:
     log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
         # -P and cwd: a project's own folder named mcp_server must not be imported in place of ours
-        argv = [sys.executable, "-P", "-m", "mcp_server.engine.worker", "--lock-fd", str(lock)]
+        argv = [sys.executable, "-P", "-m", "mcp_server", "worker", "--lock-fd", str(lock)]
         environment = {**os.environ, "BUILD_ORCHESTRATOR_HOME": str(home)}
         null = subprocess.DEVNULL
         child = subprocess.Popen(

@@ -11,9 +11,10 @@ from mcp_server.engine.rounds import AGENTS, FINAL, STOPS, evidence, first_cause
 from mcp_server.engine.services import Services
 from mcp_server.engine.stage_row import StageRow
 from mcp_server.engine.stage_run import StageRun
-from mcp_server.model import Build, BuildStatus, Stage, StageSpec, StageStatus
+from mcp_server.model import Build, BuildStatus, Lease, Stage, StageSpec, StageStatus
 from mcp_server.pipelines.graph import ranks
 from mcp_server.store import builds, stats
+from mcp_server.store import leases as table
 
 MOST_AGAIN = 3  # attempts that a kind may ask for because it knows a better way
 USUAL_S = 60.0  # of a stage that never ran: only the order of stages depends on it
@@ -31,6 +32,7 @@ class Walk:
         self._gate = Gate(build.plan.parallel_limit)
         self._belongings = Belongings(services.leases, build)
         self._ranks: Mapping[str, float] = {}
+        self._directories: dict[str, Lease] = {}
         self._needed = {need for stage in self.plan.stages for need in stage.depends_on}
         self.why: str | None = None
 
@@ -66,6 +68,7 @@ class Walk:
                 self.why = "no_progress"
                 return BuildStatus.FAILED, deciding
             causes.add(cause)
+            await self._let_go()
             fix = await self._attempts(self.plan.fix, round_)
             if fix.status is not StageStatus.SUCCESS:
                 self.why = fix.reason if fix.reason in STOPS else None
@@ -76,15 +79,39 @@ class Walk:
         """What the build failed of that this one is to mend."""
         number = self.build.retry_of
         rows = [] if number is None else await self.services.store.read(lambda c: builds.stages_of(c, number))
-        last = {row.stage: row for row in evidence(rows)}
+        continued = self.plan.fix is not None and "begin" in self.plan.fix.params
+        last = {row.stage: row for row in evidence(rows, continued=continued)}
         results = [last[spec.name] for spec in self.plan.stages if spec.name in last]
         return {first_cause(_deciding(results, self._passed))} if results else set()
 
     async def _take_directories(self) -> None:
         """Lease every build directory of the plan; in one order for all builds, so that no two wait for each other."""
         stages = [*self.plan.stages, *([self.plan.fix] if self.plan.fix else [])]
-        for resource in sorted({f"dir:{stage.host}:{stage.directory}" for stage in stages if stage.directory}):
-            await self.services.leases.acquire_one(resource, build=self.build)
+        mended = self.plan.fix_first or any(row.kind in AGENTS for row in self._past.values())
+        for resource in sorted({_lease_of(stage) for stage in stages if stage.directory}):
+            if mended and resource in self._left_for_copy():
+                continue
+            self._directories[resource] = await self.services.leases.acquire_one(resource, build=self.build)
+
+    def _left_for_copy(self) -> set[str]:
+        """The build directories of the project itself: from the first fix on, all is built in the agent's copy."""
+        top = self.plan.workspace
+        stages = [stage for stage in self.plan.stages if stage.directory and not stage.once]
+        return {_lease_of(stage) for stage in stages if top and moved(stage, top, "").directory != stage.directory}
+
+    async def _let_go(self) -> None:
+        """Give those back: whoever works on the project meanwhile may build it."""
+        leases = [self._directories.pop(name) for name in self._left_for_copy() & self._directories.keys()]
+        if not leases:
+            return
+        now = self.services.clock.now()
+
+        def statements(c: builds.sa.Connection) -> None:
+            for lease in leases:
+                table.release(c, lease, now)
+
+        await self.services.store.write(statements)
+        await self.services.leases.release(leases)
 
     async def _rank(self) -> Mapping[str, float]:
         """Seconds from each stage's start to the build's end, from earlier builds: the longest way goes first."""
@@ -211,6 +238,10 @@ class Walk:
         names = [other.name for other in self.plan.stages]
         if spec.name in names:  # a fix is told by the stage that it mends
             self.services.notifier.stage_ended(self.build, stage, names.index(spec.name) + 1, len(names))
+
+
+def _lease_of(stage: StageSpec) -> str:
+    return f"dir:{stage.host}:{stage.directory}"
 
 
 def _ended(stage: Stage) -> tuple[BuildStatus, Stage]:

@@ -164,7 +164,8 @@ def _time_over(log: FirmwareLog, ran: Ran, watched_s: float | None, baud: int | 
         return "timeout", f"not printed{during}: {wanted}; {last}"
     if log.started:
         again = f"; it restarted {log.resets - 1} times" if log.resets > 1 else ""
-        return "pass", f"app_main was reached, and nothing failed{during}{again}"
+        sooner = "" if log.expect or not during else " (nothing was expected: an `expect` ends it sooner)"
+        return "pass", f"app_main was reached, and nothing failed{during}{again}{sooner}"
     return "unknown", f"nothing failed{during}, but no line says that app_main was reached: expect one of its; {last}"
 
 

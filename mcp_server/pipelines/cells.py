@@ -10,16 +10,20 @@ from pydantic import BaseModel
 from mcp_server.config import Defaults
 from mcp_server.errors import BadInput
 from mcp_server.model import Retry, Sync
+from mcp_server.pipelines.keys import misplaced
 from mcp_server.pipelines.matrix import Cell, Matrix, cell_names
 from mcp_server.pipelines.params import ReferenceMistake, Scope
 from mcp_server.pipelines.pipeline import PipelineStage
-from mcp_server.pipelines.stage import PLANNED, WITH, StageEntry
+from mcp_server.pipelines.stage import FIX, FIX_S, HERE_ONLY, RUNNABLE, WITH, StageEntry
 from mcp_server.pipelines.when import Condition, Value, Values, WhenError, parse
 from mcp_server.yaml_document import Document, Loc, Mistake
 from mcp_server.yaml_model import check_part, nearest, sound_part
 
 KnownHosts = Callable[[str], Sequence[str]]
 """The hosts that a reference stands for; raises BadInput where there is none."""
+
+KnownAgent = Callable[[str], object]
+"""Raises BadInput where no agent has this name."""
 
 _PRIVATE = frozenset({"env", "with"})
 _NAMELESS = "stage"  # stands for a name that cannot be used, so that the rest of its entry is judged
@@ -46,9 +50,10 @@ class StageReader:
         defaults: Defaults,
         uses: Collection[str],
         known_hosts: KnownHosts | None,
+        known_agent: KnownAgent | None,
     ) -> None:
         self._document, self._params, self._defaults = document, params, defaults
-        self._uses, self._known_hosts = uses, known_hosts
+        self._uses, self._known_hosts, self._known_agent = uses, known_hosts, known_agent
         self._hosts: dict[str, str] = {}  # reference → what is wrong with it
         self._found: dict[Mistake, None] = {}
         self.broken: set[str] = set()
@@ -124,13 +129,17 @@ class StageReader:
             return None
 
     def _check_uses(self, at: Loc, entry: StageEntry) -> None:
-        if entry.uses is None or entry.uses in self._uses:
+        if entry.uses is None:
+            return
+        if entry.uses in self._uses:
+            for key, sentence in misplaced(entry):
+                self.wrong((*at, key), sentence, at_key=key != "uses")
             return
         known = ", ".join(self._uses)
-        if entry.uses in PLANNED:
-            sentence = f"'{entry.uses}' cannot be run by this version; it runs {known}"
+        if entry.uses in RUNNABLE:
+            sentence = f"'{entry.uses}' cannot be run here; what can is {known}"
         else:
-            sentence = f"there is no '{entry.uses[:60]}'{nearest(entry.uses, [*self._uses, *PLANNED])}"
+            sentence = f"there is no '{entry.uses[:60]}'{nearest(entry.uses, list(self._uses))}"
         self.wrong((*at, "uses"), f"uses: {sentence}")
 
     def check_host(self, at: Loc, reference: str) -> None:
@@ -154,7 +163,17 @@ class StageReader:
             return given
         made, mistakes = check_part(self._document, at, dict(given), model, private=frozenset())
         self._found.update(dict.fromkeys(mistakes))
+        if made and (agent := getattr(made, "agent", None)) is not None:
+            self._check_agent((*at, "agent"), agent)
         return _plain(made) if made else {}
+
+    def _check_agent(self, at: Loc, name: str) -> None:
+        """Note a mistake if no agent has this name."""
+        try:
+            if self._known_agent is not None:
+                self._known_agent(name)
+        except BadInput as error:
+            self.wrong(at, str(error))
 
     @property
     def defaults(self) -> Defaults:
@@ -188,7 +207,7 @@ class _CellMaker:
             uses=entry.uses,
             with_=with_,
             workdir=self._one(("workdir",), entry.workdir, scope.text) if entry.workdir else None,
-            timeout_s=defaults.timeout if entry.timeout is None else entry.timeout,
+            timeout_s=_timeout(entry, defaults),
             retry=_retry(entry, defaults),
             skip=self._skip(scope.values),
             env=self._environment(scope),
@@ -266,9 +285,15 @@ class _CellMaker:
             return ""
 
 
+def _timeout(entry: StageEntry, defaults: Defaults) -> float:
+    if entry.timeout is not None:
+        return entry.timeout
+    return FIX_S if entry.uses == FIX else defaults.timeout
+
+
 def _retry(entry: StageEntry, defaults: Defaults) -> Retry:
     if entry.retry is None:
-        return Retry(times=defaults.retry)
+        return Retry(times=0 if entry.uses in HERE_ONLY else defaults.retry)
     return Retry(times=entry.retry.times, on=entry.retry.on, backoff_s=entry.retry.backoff)
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from mcp_server.pipelines.cells import Draft
 from mcp_server.pipelines.graph import find_cycle, order
 from mcp_server.pipelines.pipeline import PipelineStage
+from mcp_server.pipelines.stage import FIX
 from mcp_server.yaml_document import Document, Loc, Mistake
 from mcp_server.yaml_model import nearest
 
@@ -29,8 +30,11 @@ class Linker:
     """
 
     def __init__(self, document: Document, drafts: Sequence[Draft], broken: Collection[str]) -> None:
-        self._document, self._drafts, self._broken = document, drafts, broken
+        self._document, self._broken = document, broken
         self._mistakes: dict[Mistake, None] = {}
+        self._fixes = [draft for draft in drafts if draft.stage.uses == FIX]
+        self._drafts = [draft for draft in drafts if draft.stage.uses != FIX]
+        drafts = self._drafts
         self._by_name = {draft.stage.name: draft for draft in reversed(drafts)}
         self._cells: dict[str, list[str]] = {}
         for draft in drafts:
@@ -42,9 +46,15 @@ class Linker:
     def mistakes(self) -> list[Mistake]:
         return list(self._mistakes)
 
+    @property
+    def fix(self) -> PipelineStage | None:
+        """What comes between two rounds, and is no part of the graph."""
+        return self._fixes[0].stage if self._fixes else None
+
     def stages(self) -> tuple[PipelineStage, ...]:
         """Every stage, its dependencies as stages' names; none where there are mistakes."""
         self._duplicates()
+        self._check_fixes()
         links: dict[str, _Links] = {}
         for draft in self._drafts:
             links.setdefault(draft.stage.name, self._links(draft))
@@ -60,7 +70,7 @@ class Linker:
 
     def _duplicates(self) -> None:
         first: dict[str, Draft] = {}
-        for draft in self._drafts:
+        for draft in (*self._drafts, *self._fixes[:1]):
             earlier = first.setdefault(draft.stage.name, draft)
             if earlier is not draft:
                 line, column = self._document.values.get((*earlier.at, "name"), (1, 1))
@@ -68,6 +78,13 @@ class Linker:
                 if earlier.stage.base != draft.stage.base:
                     sentence += ", as a cell of a matrix" if earlier.stage.matrix else ""
                 self._wrong((*draft.at, "name"), f"{sentence}; choose another name")
+
+    def _check_fixes(self) -> None:
+        for draft in self._fixes[1:]:
+            line, column = self._document.values.get((*self._fixes[0].at, "uses"), (1, 1))
+            self._wrong((*draft.at, "uses"), f"a pipeline has one {FIX}, which is in line {line}:{column}")
+        if self._fixes and not self._drafts and not self._broken:
+            self._wrong(self._fixes[0].at, f"{FIX} mends what other stages fail of, and there are none")
 
     def _links(self, draft: Draft) -> _Links:
         depends_on: dict[str, Loc] = {}
@@ -94,7 +111,9 @@ class Linker:
             return (name,)
         if name in self._cells:
             return self._cells[name]
-        if not any(name == base or name.startswith(f"{base}.") for base in self._broken):
+        if any(name == draft.stage.name for draft in self._fixes):
+            self._wrong(at, f"{key}: '{name[:64]}' comes between two rounds of all stages; no stage waits for it")
+        elif not any(name == base or name.startswith(f"{base}.") for base in self._broken):
             near = nearest(name[:64], self._known) if len(self._mistakes) < _MAX_NEAREST else ""
             self._wrong(at, f"{key}: there is no stage '{name[:64]}'{near}")
         return ()

@@ -39,12 +39,16 @@ class PipelineStage(Model):
 
 
 class Pipeline(Model):
-    """A pipeline file, worked out. `params` are texts as they go into commands; `source` is where it was read."""
+    """A pipeline file, worked out. `params` are texts as they go into commands; `source` is where it was read.
+
+    `fix` is what comes between two rounds of the stages.
+    """
 
     name: str
     source: str
     params: Mapping[str, str] = Field(default_factory=dict[str, str])
     stages: tuple[PipelineStage, ...]
+    fix: PipelineStage | None = None
     parallel_limit: int
     on_failure: Ending = Ending()
     on_success: Ending = Ending()

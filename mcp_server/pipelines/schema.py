@@ -31,11 +31,13 @@ def pipeline_schema() -> dict[str, Any]:
 def _with(uses: str, definitions: dict[str, Any]) -> dict[str, Any]:
     """`with` as `uses` takes it."""
     model = WITH[uses]
-    definitions[model.__name__] = model.model_json_schema()
-    return {
-        "if": {"properties": {"uses": {"const": uses}}, "required": ["uses"]},
-        "then": {"properties": {"with": {"$ref": f"#/$defs/{model.__name__}"}}},
-    }
+    made = model.model_json_schema()
+    definitions.update(made.pop("$defs", {}))
+    definitions[model.__name__] = made
+    then: dict[str, Any] = {"properties": {"with": {"$ref": f"#/$defs/{model.__name__}"}}}
+    if made.get("required"):
+        then["required"] = ["with"]
+    return {"if": {"properties": {"uses": {"const": uses}}, "required": ["uses"]}, "then": then}
 
 
 def schema_text() -> str:

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from mcp_server.config import Defaults
 from mcp_server.errors import PipelineError
-from mcp_server.pipelines.cells import Draft, KnownHosts, StageReader
+from mcp_server.pipelines.cells import Draft, KnownAgent, KnownHosts, StageReader
 from mcp_server.pipelines.links import Linker
 from mcp_server.pipelines.params import resolve
 from mcp_server.pipelines.pipeline import Pipeline, PipelineStage
@@ -31,19 +31,20 @@ def load(
     params: Mapping[str, Any] | None = None,
     defaults: Defaults,
     known_hosts: KnownHosts | None = None,
+    known_agent: KnownAgent | None = None,
     uses: Collection[str] = RUNNABLE,
 ) -> Pipeline:
     """The pipeline in `text`, with `params` in place of its own. `name` is the file's, for mistakes.
 
-    `uses` are the built-in stages that can be run, `known_hosts` finds the hosts of a reference. PipelineError has
-    every mistake, each with its place.
+    `uses` are the built-in stages that can be run, `known_hosts` finds the hosts of a reference, `known_agent` refuses
+    the name of no agent. PipelineError has every mistake, each with its place.
     """
     content = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
     try:
         document = read(content)
     except YamlError as error:
         raise PipelineError(name, [_placed(name, mistake) for mistake in error.mistakes]) from None
-    loading = _Loading(document, name, defaults, uses, known_hosts)
+    loading = _Loading(document, name, defaults, uses, known_hosts, known_agent)
     pipeline = loading.pipeline(params or {})
     if pipeline is None:
         raise PipelineError(name, [_placed(name, mistake) for mistake in sorted(loading.mistakes)])
@@ -65,9 +66,10 @@ class _Loading:
         defaults: Defaults,
         uses: Collection[str],
         known_hosts: KnownHosts | None,
+        known_agent: KnownAgent | None,
     ) -> None:
         self._document, self._source, self._defaults = document, source, defaults
-        self._uses, self._known_hosts = uses, known_hosts
+        self._uses, self._known_hosts, self._known_agent = uses, known_hosts, known_agent
         self.mistakes: set[Mistake] = set()
 
     def pipeline(self, given: Mapping[str, Any]) -> Pipeline | None:
@@ -77,7 +79,7 @@ class _Loading:
         params, mistakes = resolve(self._document, ("pipeline", "params"), entries(block, "params"), given)
         self.mistakes.update(mistakes)
         raw = block.get("stages")
-        reader = StageReader(self._document, params, self._defaults, self._uses, self._known_hosts)
+        reader = StageReader(self._document, params, self._defaults, self._uses, self._known_hosts, self._known_agent)
         drafts = self._drafts(reader, cast("list[Any]", raw) if isinstance(raw, list) else [])
         linker = Linker(self._document, drafts, reader.broken)
         stages = linker.stages()
@@ -90,6 +92,7 @@ class _Loading:
             source=self._source,
             params={name: value.text for name, value in params.items()},
             stages=stages,
+            fix=linker.fix,
             parallel_limit=own.parallel_limit or self._defaults.parallel_limit,
             on_failure=ending(own.on_failure or file.on_failure),
             on_success=ending(own.on_success or file.on_success),

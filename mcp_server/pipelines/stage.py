@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from pathlib import PurePosixPath
 from typing import Annotated, Any, cast
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
@@ -11,12 +12,19 @@ from mcp_server.durations import Duration
 from mcp_server.model import Ending
 from mcp_server.yaml_model import YamlModel, nearest
 
-RUNNABLE = ("idf.build", "idf.run", "idf.qemu", "idf.flash", "idf.boot")
-PLANNED = ("doctor", "qa", "agent.fix", "git.commit")
+FIX = "agent.fix"
+HERE_ONLY = ("doctor", "qa", FIX, "git.commit", "git.push")
+"""Built-in stages that are done by this machine itself."""
+
+RUNNABLE = ("idf.build", "idf.run", "idf.qemu", "idf.flash", "idf.boot", *HERE_ONLY)
+ROUNDS, MAX_ROUNDS = 3, 20
+FIX_S = 1800.0  # of one session of an agent
 CAUSES = ("lost", "timeout", "unreachable", "disk_full", "exit", "compile")
 SKIP_KEYS = "x-"  # keys of the file that begin so are a place for anchors, and are not read
 
 _STAGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+_NO_BRANCH = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|^/|/$|\.$|(^|/)\.|\.lock(/|$)")  # Git's own rules
 
 _TEXT: dict[str, Any] = {"type": ["string", "number", "boolean"]}
 _TEXTS: dict[str, Any] = {"type": "array", "items": _TEXT}
@@ -67,6 +75,25 @@ def _cause(value: str) -> str:
     return value
 
 
+def _inside(value: str) -> str:
+    path = PurePosixPath(value)
+    if path.is_absolute() or ".." in path.parts or value.startswith("~"):
+        raise ValueError(f"'{value[:60]}' leads out of the project; write a path below it, e.g. main/**")
+    return value
+
+
+def _branch(value: str) -> str:
+    if value.startswith("-") or value == "@" or _NO_BRANCH.search(value):
+        raise ValueError(f"'{value[:60]}' is no name of a branch; write e.g. nightly/esp32")
+    return value
+
+
+def _author(value: str) -> str:
+    if not re.fullmatch(r"[^<>\s][^<>\n\r\0]*<[^<>\s]+>", value):
+        raise ValueError(f"'{value[:60]}' is no author; write Name <mail@example.org>")
+    return value
+
+
 def _retry(value: object) -> object:
     return {"times": value} if isinstance(value, str) else value
 
@@ -90,6 +117,14 @@ Plain = Annotated[Text, WithJsonSchema(_TEXT | {"minLength": 1})]
 Names = Annotated[tuple[Text, ...], BeforeValidator(_one_or_more), WithJsonSchema({"anyOf": [_TEXTS, _TEXT]})]
 """A list of texts; one text stands for a list of one."""
 
+Paths = Annotated[
+    tuple[Annotated[Text, AfterValidator(_inside)], ...],
+    BeforeValidator(_one_or_more),
+    WithJsonSchema({"anyOf": [_TEXTS, _TEXT]}),
+]
+"""Globs below a project."""
+
+Branch = Annotated[Text, AfterValidator(_branch)]
 Time = Annotated[
     Duration,
     WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": "^[0-9]"}]}),
@@ -215,12 +250,69 @@ class IdfBootWith(IdfRunWith):
     port: Text | None = None
 
 
+class DoctorWith(YamlModel):
+    """`with` of `uses: doctor`: the project that the installation is looked at for."""
+
+    project: Text | None = None
+
+
+class QaWith(YamlModel):
+    """`with` of `uses: qa`, which judges the stages that it comes after by itself."""
+
+    agent: Text | None = Field(None, description="adds remarks, which decide nothing: a name of config.yaml's agents")
+
+
+class Budget(YamlModel):
+    """What a pipeline's agent may use up at most, in all its rounds together."""
+
+    tokens: Annotated[int, Field(gt=0)] | None = None
+    cost_usd: Annotated[float, Field(gt=0)] | None = None
+    time: Annotated[Time, Field(gt=0)] | None = None
+
+
+class AgentFixWith(YamlModel):
+    """`with` of `uses: agent.fix`: who mends what failed, in which project, how often, and which of its files."""
+
+    project: Text | None = None
+    agent: Text | None = Field(None, description="a name of config.yaml's agents; else the default one")
+    max_rounds: Annotated[int, Field(ge=2, le=MAX_ROUNDS)] = Field(
+        ROUNDS, description="rounds of stages, the first too"
+    )
+    allow: Paths = Field((), description="globs of what it may change; else all of the project")
+    commands: Names = Field((), description="what it may run, e.g. idf.py build; else nothing")
+    budget: Budget | None = None
+    prompt: Text | None = Field(None, description="what it should know beside the failure")
+
+
+class GitCommitWith(YamlModel):
+    """`with` of `uses: git.commit`. Without `branch` it is the one that is checked out."""
+
+    message: Text
+    branch: Branch | None = None
+    paths: Paths = Field((), description="globs of what is committed; else all that was changed")
+    author: Annotated[Text, AfterValidator(_author)] | None = None
+    project: Text | None = None
+
+
+class GitPushWith(YamlModel):
+    """`with` of `uses: git.push`: the branch that the commit is pushed to."""
+
+    branch: Branch
+    remote: Text | None = Field(None, description="a remote's name or URL; else origin")
+    project: Text | None = None
+
+
 WITH: Mapping[str, type[YamlModel]] = {
     "idf.build": IdfBuildWith,
     "idf.run": IdfRunWith,
     "idf.qemu": IdfRunWith,
     "idf.flash": IdfFlashWith,
     "idf.boot": IdfBootWith,
+    "doctor": DoctorWith,
+    "qa": QaWith,
+    FIX: AgentFixWith,
+    "git.commit": GitCommitWith,
+    "git.push": GitPushWith,
 }
 
 

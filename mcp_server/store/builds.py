@@ -24,7 +24,7 @@ _PHASES = {
     "idf.boot": "test",
     "doctor": "validation",
     "qa": "validation",
-    "agent.patch": "feedback",
+    "qa.remarks": "validation",
     "agent.fix": "feedback",
 }
 

@@ -98,11 +98,11 @@ async def build_cancel(ctx: Ctx, build: Build) -> CallToolResult:
     return answer(report.build_report(view))
 
 
-MEND = "run `build-orchestrator retry BUILD --yes`, or set security.allow_flash: always in config.yaml"
+MEND = "run `build-orchestrator retry BUILD --yes`, or allow it by security.allow_flash or allow_push in config.yaml"
 
 
 async def ask_to_flash(build: Any, failed_only: bool, ctx: Ctx) -> Yes | Elicit[Yes]:
-    """The question, where the retried build overwrites a board."""
+    """The question, where the retried build overwrites a board or pushes."""
 
     async def plan() -> Plan:
         orchestrator = await orchestrator_of(ctx)
@@ -119,7 +119,7 @@ async def build_retry(
     ctx: Ctx, agreed: Agreed, build: Build, failed_only: bool = True, wait_s: WaitS = 45
 ) -> CallToolResult:
     """Repeat a failed or cancelled build as a new one, without the stages that passed."""
-    if (refused := consent.refusal(ctx, agreed, MEND, "build")) is not None:
+    if (refused := consent.refusal(ctx, agreed, MEND, "build", consent.RUN)) is not None:
         return refused
     orchestrator = await orchestrator_of(ctx)
     started = await to_the_end(orchestrator.retry(build, failed_only=failed_only, agreed=True))

@@ -31,6 +31,7 @@ class Deed(NamedTuple):
 
 
 FLASH = Deed("flashing", "flashed", "whether the board may be overwritten")
+RUN = Deed("flashing or pushing", "started", "whether the board may be overwritten, or the branch pushed")
 PUSH = Deed("pushing", "started", "whether it may be pushed")
 
 

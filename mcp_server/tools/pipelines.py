@@ -25,13 +25,15 @@ File = Annotated[str, BeforeValidator(none_is_empty), Field(description="a pipel
 Yaml = Annotated[str, BeforeValidator(none_is_empty), Field(description="or its text")]
 
 
-MEND = "run it with `build-orchestrator run FILE --yes`, or set security.allow_flash: always in config.yaml"
+MEND = (
+    "run it with `build-orchestrator run FILE --yes`, or allow it by security.allow_flash or allow_push in config.yaml"
+)
 
 
 async def ask_to_flash(
     path: str, yaml: str, params: Any, dry_run: bool, roots: PathRoots, ctx: Ctx
 ) -> Yes | Elicit[Yes]:
-    """The question that names each board and what is written to it."""
+    """The question that names each board and what is written to it, and each branch that is pushed."""
     if dry_run:
         return Yes(ok=True)
     orchestrator = await orchestrator_of(ctx)
@@ -66,7 +68,7 @@ async def pipeline_run(
 
         usual = await orchestrator.projects.usual_durations(folder, pipeline.name)
         return answer(report_plan.plan_report(pipeline, orchestrator.machines.hosts, usual, orchestrator.config))
-    if (refused := consent.refusal(ctx, agreed, MEND, "path")) is not None:
+    if (refused := consent.refusal(ctx, agreed, MEND, "path", consent.RUN)) is not None:
         return refused
     started = await to_the_end(orchestrator.start_pipeline(pipeline, folder, triggered_by="mcp", agreed=True))
     return await follow(ctx, started.build.id, wait_s, joined=started.joined, place=True)

@@ -2,5 +2,5 @@
 
 May import: model, config, clock, errors, build_spec, durations, record, references, report, project_file, tokens,
 orchestrator, workflows, views, orders, text, bot_result, build_statistics, artifact_files, report_plan, server.
-Never: store, engine, hosts, another front.
+Never: store, engine, hosts, cli.
 """

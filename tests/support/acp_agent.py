@@ -77,6 +77,10 @@ def do(what: str, given: Any) -> str | None:  # noqa: PLR0912  # a step each
             say("sleeping\n")
             assert receive()["method"] == "session/cancel"
             return "cancelled"
+        case "wait to be cancelled":  # and go on all the same
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            say("sleeping\n")
+            assert receive()["method"] == "session/cancel"
         case "stop":
             return given
         case "exit":

@@ -1,10 +1,12 @@
 """The real `claude` client, headless, with a home of its own and no way to any network but loopback."""
 
+import contextlib
 import json
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,11 +33,32 @@ class Conversation:
         return next(event for event in self.events if (event["type"], event.get("subtype")) == (kind, subtype))
 
 
+class Talk:
+    """A running client that is given one prompt after the other."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    def say(self, prompt: str) -> Conversation:
+        """One turn to its end."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        message = {"type": "user", "message": {"role": "user", "content": prompt}}
+        self._process.stdin.write(json.dumps(message) + "\n")
+        self._process.stdin.flush()
+        events: list[dict[str, Any]] = []
+        while not events or events[-1]["type"] != "result":
+            line = self._process.stdout.readline()
+            assert line, f"the client ended: {events}"
+            events.append(json.loads(line))
+        return Conversation(events)
+
+
 class ClaudeClient:
     """One user's client: its home, its configuration, the plugin's data in it."""
 
-    def __init__(self, folder: Path, plugin: Path = REPOSITORY) -> None:
+    def __init__(self, folder: Path, plugin: Path = REPOSITORY, home: Path | None = None) -> None:
         self.home, self.plugin = folder / "claude", plugin
+        self.orchestrator_home = str(home) if home else os.environ["BUILD_ORCHESTRATOR_HOME"]
         self.data = self.home / ".claude" / "plugins" / "data" / "build-orchestrator-inline"
         self.data.mkdir(parents=True)
 
@@ -53,15 +76,8 @@ class ClaudeClient:
 
     def run(self, api: MessagesApi, prompt: str, project: Path, *allowed: str, **environ: str) -> Conversation:
         """One prompt to its end. Tools beside the plugin's are used only if `allowed`."""
-        command = [
-            *(CLAUDE, "-p", prompt),
-            *("--output-format", "stream-json", "--verbose"),
-            *("--plugin-dir", str(self.plugin)),
-            *("--permission-mode", "dontAsk", "--allowedTools", ",".join([TOOLS, *allowed])),
-            *("--debug-file", str(self.home / "debug.log")),
-        ]
         done = subprocess.run(
-            command,
+            self._command(allowed, prompt),
             cwd=project,
             env={**self._environ(api), **environ},
             stdin=subprocess.DEVNULL,
@@ -72,6 +88,34 @@ class ClaudeClient:
         )
         assert done.returncode == 0, done.stderr + done.stdout[-2000:]
         return Conversation([json.loads(line) for line in done.stdout.splitlines()])
+
+    @contextlib.contextmanager
+    def talking(self, api: MessagesApi, project: Path) -> Generator[Talk]:
+        """The client in a conversation of several prompts: one start instead of one each, which costs seconds."""
+        with (self.home / "stderr").open("wb") as errors:
+            process = subprocess.Popen(
+                self._command((), "--input-format", "stream-json"),
+                cwd=project,
+                env=self._environ(api),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+            )
+        try:
+            yield Talk(process)
+        finally:
+            process.kill()
+            process.communicate()
+
+    def _command(self, allowed: Sequence[str], *more: str) -> list[str]:
+        return [
+            *(CLAUDE, "-p", *more),
+            *("--output-format", "stream-json", "--verbose"),
+            *("--plugin-dir", str(self.plugin)),
+            *("--permission-mode", "dontAsk", "--allowedTools", ",".join([TOOLS, *allowed])),
+            *("--debug-file", str(self.home / "debug.log")),
+        ]
 
     def log_of_server(self) -> str:
         """What the client noted about our server."""
@@ -86,7 +130,7 @@ class ClaudeClient:
         return kept | {
             "HOME": str(self.home),
             "CLAUDE_CONFIG_DIR": str(self.home / ".claude"),
-            "BUILD_ORCHESTRATOR_HOME": os.environ["BUILD_ORCHESTRATOR_HOME"],
+            "BUILD_ORCHESTRATOR_HOME": self.orchestrator_home,
             "ANTHROPIC_BASE_URL": api.url,
             "ANTHROPIC_API_KEY": "no-key",
             "HTTP_PROXY": NOWHERE,

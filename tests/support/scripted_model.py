@@ -130,6 +130,8 @@ class ScriptedModel:
         match move:
             case Use():
                 return move.tool, move.input
+            case Read() | Edit() | Run() if "edit" in offered:
+                return self._use_opencode(move)
             case Run() if "Bash" in offered:
                 return "Bash", {"command": move.command, "description": "run"}
             case Run():
@@ -144,6 +146,15 @@ class ScriptedModel:
             case Edit():
                 given = {"old_str": move.old, "new_str": move.new}
                 return "str_replace_based_edit_tool", {"command": "str_replace", "path": move.path, **given}
+
+    def _use_opencode(self, move: Read | Edit | Run) -> tuple[str, dict[str, Any]]:
+        match move:
+            case Run():
+                return "bash", {"command": move.command, "description": "run"}
+            case Read():
+                return "read", {"filePath": self._at(move.path)}
+            case Edit():
+                return "edit", {"filePath": self._at(move.path), "oldString": move.old, "newString": move.new}
 
     def _at(self, path: str) -> str:
         return path if path.startswith("/") else f"{self.folder}/{path}"

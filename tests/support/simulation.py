@@ -243,14 +243,15 @@ async def simulation(
     outcome: Callable[[str, str, int], Outcome] = succeed,
 ) -> AsyncGenerator[Simulation]:
     """A worker's services over simulated `servers`. Threads are not used, but for the notifier's own."""
-    config = load_config({"BUILD_ORCHESTRATOR_HOME": str(home), "HOME": str(home)})
+    environment = {"BUILD_ORCHESTRATOR_HOME": str(home), "HOME": str(home), "PATH": "/usr/bin:/bin"}
+    config = load_config(environment)
     config.make_home()
     store = Store(config.database_url, config.home)
     event.listen(store.engine, "connect", _without_the_disk)
     store.migrate()
     clock = IdleClock()
     hosts = {name: SimulatedHost(name, clock, outcome) for name in servers}
-    services = Services(config, store, clock, cast(Hosts, SimulatedHosts(hosts, servers)), {"PATH": "/usr/bin:/bin"})
+    services = Services(config, store, clock, cast(Hosts, SimulatedHosts(hosts, servers)), environment)
     inline, original = _inline, asyncio.to_thread
     asyncio.to_thread = inline
     driver = asyncio.create_task(clock.drive())

@@ -247,7 +247,7 @@ def test_what_a_simulated_idf_built_is_called_so() -> None:
 
 def test_the_round_that_counts_is_the_last_and_a_failed_fix_is_named() -> None:
     """Design: rounds; the stage that failed in an earlier one is history."""
-    plan = Plan(stages=a_build().plan.stages, fix=StageSpec(name="fix", kind="agent.patch"), max_rounds=3)
+    plan = Plan(stages=a_build().plan.stages, fix=StageSpec(name="fix", kind="agent.fix"), max_rounds=3)
     old = a_stage(StageStatus.FAILED, verdict=Verdict(result="fail", summary="old"), round=1)
     last = a_stage(StageStatus.FAILED, verdict=Verdict(result="fail", diagnosis=TWO_ERRORS), round=2, attempt=2)
     fix = a_stage(StageStatus.FAILED, "fix", verdict=Verdict(result="fail", summary="hunk 1 does not apply"), round=2)

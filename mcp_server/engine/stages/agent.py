@@ -13,6 +13,7 @@ from mcp_server.agents import workspace
 from mcp_server.agents.base import CANCEL_S, AgentRequest
 from mcp_server.agents.changes import Changes, FileChange, changes, outside, removed_tests
 from mcp_server.agents.commit import commit
+from mcp_server.agents.continued import continue_from
 from mcp_server.agents.registry import Registry
 from mcp_server.agents.restore import KeptInputs, restore, sha256_of
 from mcp_server.agents.sentinel import sentinel, unchanged
@@ -30,14 +31,16 @@ from mcp_server.model import Stage, Verdict
 PROTECTED = (".git/**", "managed_components/**", ".build-orchestrator.yaml", ".woodpecker.yaml", ".github/**")
 """Never changed by an agent, whatever it was asked: what decides how its own work is judged."""
 
+BUILD = "build"
 DIFF_CHARS = 20_000  # of a round's diff in its verdict; the whole is a commit of the branch
 SUMMARY_CHARS = 400
 DEFAULT_S = 1800.0  # of an agent without a limit
+TASKS = "tasks"  # the folder beside the copies in which the tasks are, each until its job has ended
 
 
 class AgentFix:
     """Params: `project`, `agent` (None: the default one), `allowed` (globs), `commands`, `prompt`, `budget`
-    (`tokens`, `cost_usd`, `timeout_s` of the whole build), `branch`."""
+    (`tokens`, `cost_usd`, `timeout_s` of the whole build), `branch`, `begin` (`place`, `commit`: go on from there)."""
 
     live = True
 
@@ -48,9 +51,9 @@ class AgentFix:
         registry = Registry(context.config.agents, context.environment)
         agent = await registry.usable(context.params.get("agent"))
         rows = await context.history.rows()
-        left = _bounds(context, left_of(context, rows))
+        left = bounds(context, left_of(context, rows))
         space = await self._workspace(context)
-        since = trusted_commit(rows) or space.base
+        since = trusted_commit(rows) or await self._begun(context, space)
         await restore(space, since, context.environment)  # what an attempt that was cut off left half done
         await _kept(context, space).keep(context.environment)
         await self._check(context, space)
@@ -58,6 +61,7 @@ class AgentFix:
             prompt=await self._prompt(context, space),
             folder=str(space.folder),
             commands=tuple(context.params.get("commands", ())),
+            closed=await _closed(context, space),
             session=session_of(rows, context.spec.name),
             **left,
         ).checked()
@@ -75,7 +79,7 @@ class AgentFix:
             "left_out": list(space.left_out),
         }
         return Prepared(
-            argv=[sys.executable, "-P", "-m", "mcp_server.agents.run", str(await _written(context, task))],
+            argv=[sys.executable, "-P", "-m", "mcp_server.agents.run", str(await written(context, task))],
             cwd=str(space.folder),
             env=environment,
             resolved=resolved,
@@ -99,6 +103,13 @@ class AgentFix:
             # Another home counts its builds from 1, too.
             other = f"{wanted}-{context.store_id}"
             return await workspace.make(project, place, other, inputs=inputs, environment=context.environment)
+
+    async def _begun(self, context: StageContext, space: Workspace) -> str:
+        """The commit that nobody has worked on yet: the project as it was, or what an earlier build had made of it."""
+        if (begin := context.params.get("begin")) is None:
+            return space.base
+        message = f"What build {context.build.retry_of} had made"
+        return await continue_from(space, Path(begin["place"]), begin["commit"], message, context.environment)
 
     def _branch(self, context: StageContext) -> str:
         build = context.build
@@ -134,13 +145,14 @@ class AgentFix:
     async def finish(self, context: StageContext, end: Exit, observer: Observer) -> Verdict:
         assert isinstance(observer, Transcript)
         observer.close()
+        await asyncio.to_thread(task_file(context).unlink, missing_ok=True)  # a prompt may hold anything
         resolved = context.stage.resolved or {}
         space = await workspace.open_(Path(resolved["place"]))
-        details: dict[str, Any] = {"agent": resolved["agent"], "branch": resolved["branch"], **_cost(observer)}
+        details: dict[str, Any] = {"agent": resolved["agent"], "branch": resolved["branch"], **cost(observer)}
         if space is None:
             return _failed(f"{resolved['place']} is gone", "agent", details)
         notes = await self._notes(context, space)
-        bad = _bad_end(end, observer)
+        bad = bad_end(end, observer)
         found = await changes(space, resolved["since"], context.environment)
         if bad is not None and found.files:
             notes.append(f"{resolved['agent']} did not come to its end: {bad.summary}")
@@ -197,10 +209,21 @@ then, and if it fails you are told of what. Nothing that you say counts, only th
 {wish}"""
 
 
+async def _closed(context: StageContext, space: Workspace) -> tuple[str, ...]:
+    """Where the plan's stages build, below the project's folder; `build` by habit, unless files in it are committed."""
+    project = Path(context.params["project"])
+    told = [Path(str(one.params["build_dir"])) for one in context.build.plan.stages if one.params.get("build_dir")]
+    found = {str(place.relative_to(project)) for place in told if place.is_relative_to(project) and place != project}
+    git = await space.git(context.environment)
+    if not await git.text("ls-files", "--", str(space.folder / BUILD), check=False):
+        found.add(BUILD)
+    return tuple(sorted(found))
+
+
 # -- what it left ----------------------------------------------------------------------------------------------------
 
 
-def _bounds(context: StageContext, left: Mapping[str, Any]) -> dict[str, Any]:
+def bounds(context: StageContext, left: Mapping[str, Any]) -> dict[str, Any]:
     """Budgets and time of a task: it ends by itself, with a result, before the job's limit ends it without one."""
     limit = context.spec.timeout_s or DEFAULT_S
     own = max(limit / 2, limit - 2 * CANCEL_S)
@@ -240,7 +263,7 @@ def _last_words(log: Transcript) -> str:
     return next((line for line in reversed(said) if line), "")[:200]
 
 
-def _bad_end(end: Exit, log: Transcript) -> Verdict | None:
+def bad_end(end: Exit, log: Transcript) -> Verdict | None:
     """Why an agent did not come to its own end; None: it did."""
     if end.reason is not ExitReason.EXIT:
         verdict = result_of(end)
@@ -258,7 +281,7 @@ def _bad_end(end: Exit, log: Transcript) -> Verdict | None:
     return Verdict(result="fail", summary=log.result.text[:SUMMARY_CHARS], details={"reason": reason})
 
 
-def _cost(log: Transcript) -> dict[str, Any]:
+def cost(log: Transcript) -> dict[str, Any]:
     usage = log.result.usage if log.result else log.usage
     found: dict[str, Any] = {"usage": usage.model_dump(mode="json", exclude_none=True)}
     if log.session:
@@ -279,16 +302,27 @@ def _summary(agent: str, changes: Changes) -> str:
     return f"{agent} changed {files}{more}"[:SUMMARY_CHARS]
 
 
-async def _written(context: StageContext, task: AgentTask) -> Path:
-    """The task in a file beside the workspaces, which only this user can read."""
+def task_name(store: str, build: int, rest: str = "*") -> str:
+    """The name of the file of a task; as it is, the pattern of all of one build."""
+    return f"{store}-{build}-{rest}.json"
+
+
+async def written(context: StageContext, task: AgentTask) -> Path:
+    """The task in its file."""
+    path = task_file(context)
+    await asyncio.to_thread(_write, path, task.model_dump_json())
+    return path
+
+
+def task_file(context: StageContext) -> Path:
+    """Where the task of an attempt is, beside the workspaces."""
     stage = context.stage
-    name = f"{context.store_id}-{stage.build}-{stage.stage}-{stage.round}-{stage.attempt}.json"
-    return await asyncio.to_thread(_write, context.config.worktrees_dir / "tasks", name, task.model_dump_json())
+    name = task_name(context.store_id, stage.build, f"{stage.stage}-{stage.round}-{stage.attempt}")
+    return context.config.worktrees_dir / TASKS / name
 
 
-def _write(folder: Path, name: str, content: str) -> Path:
-    folder.mkdir(mode=0o700, exist_ok=True)
-    path = folder / name
+def _write(path: Path, content: str) -> None:
+    """In a file which only this user can read."""
+    path.parent.mkdir(mode=0o700, exist_ok=True)
     path.touch(mode=0o600)
     path.write_text(content, encoding="utf-8")
-    return path

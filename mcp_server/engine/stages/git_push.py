@@ -10,6 +10,7 @@ from mcp_server.agents.one_commit import begun_clean
 from mcp_server.agents.push import PUSH_S, push, url_of
 from mcp_server.agents.workspace import IGNORED, open_
 from mcp_server.engine.stages.base import StageContext, project_path
+from mcp_server.errors import Conflict
 from mcp_server.model import Verdict
 
 
@@ -24,6 +25,8 @@ class GitPush:
     async def run(self, context: StageContext) -> Verdict:
         """Fails with the remote's words where it refuses; times out after the stage's time, at most 120 s."""
         project, params = project_path(context), context.params
+        if context.config.security.allow_push == "never":  # it may have been forbidden since the build was started
+            raise Conflict("security.allow_push of config.yaml is `never`: nothing is pushed from here")
         git = await repository(project, context.environment)
         if why := await _why_not(git, str(params.get("remote") or "origin"), project, context.environment):
             return Verdict(result="fail", summary=why)

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 
 from mcp_server.engine.stages.agent import AgentFix, AgentWork
-from mcp_server.engine.stages.agent_patch import AgentPatch
 from mcp_server.engine.stages.base import Direct, StageKind
 from mcp_server.engine.stages.ci_wait import CiWait
 from mcp_server.engine.stages.command import Command
@@ -19,6 +18,7 @@ from mcp_server.engine.stages.idf_qemu import IdfQemu
 from mcp_server.engine.stages.idf_remote import IdfRemote
 from mcp_server.engine.stages.idf_run import IdfRun
 from mcp_server.engine.stages.qa import Qa
+from mcp_server.engine.stages.qa_remarks import QaRemarks
 from mcp_server.engine.stages.setup import Setup
 from mcp_server.engine.stages.template import Template
 
@@ -30,7 +30,6 @@ SAYS_WHAT_IS_LEFT = ("idf.flash",)
 
 KINDS: Mapping[str, StageKind | Direct] = {
     "agent.fix": AgentFix(),
-    "agent.patch": AgentPatch(),
     "agent.work": AgentWork(),
     "ci.wait": CiWait(),
     "command": Command(),
@@ -46,6 +45,7 @@ KINDS: Mapping[str, StageKind | Direct] = {
     "idf.remote": IdfRemote(),
     "idf.run": IdfRun(),
     "qa": Qa(),
+    "qa.remarks": QaRemarks(),
     "setup": Setup(),
     "template": Template(),
 }

@@ -9,20 +9,20 @@ from mcp_server.engine.quality import Issue, examine, last_attempts
 from mcp_server.engine.stages.base import StageContext
 from mcp_server.idf.installation import Installation
 from mcp_server.idf.size import measure
-from mcp_server.model import Stage, StageStatus, Verdict
+from mcp_server.model import Stage, StageSpec, StageStatus, Verdict
 
 SHOWN_CHARS = 300
 
 
 class Qa:
-    """Params: `project`. Its verdict's `details["issues"]` are those of every other stage of its round."""
+    """Params: `project`. Its verdict's `details["issues"]` are those of its round's stages that it comes after."""
 
     async def run(self, context: StageContext) -> Verdict:
         attempts = last_attempts(await context.history.rows(), context.stage.round)
-        rows = [row for row in attempts if row.stage != context.spec.name and row.status is not StageStatus.RUNNING]
-        allowed = [spec.name for spec in context.build.plan.stages if spec.allow_failure]
-        # What may fail decides nothing; the doctor's end would moreover be a matter of who was quicker.
-        rows = [row for row in rows if row.stage not in allowed]
+        plan = context.build.plan.stages
+        # Of others it would be a matter of who was quicker; what may fail decides nothing.
+        before = _before(plan, context.spec) - {spec.name for spec in plan if spec.allow_failure}
+        rows = [row for row in attempts if row.stage in before and row.kind != "qa"]
         issues = examine(rows, await context.history.last_good(), await _sizes(context, rows))
         errors = [issue for issue in issues if issue.severity == "error"]
         return Verdict(
@@ -30,6 +30,18 @@ class Qa:
             summary=_summary(issues),
             details={"issues": [issue.model_dump(mode="json", exclude_defaults=True) for issue in issues]},
         )
+
+
+def _before(plan: Sequence[StageSpec], spec: StageSpec) -> set[str]:
+    """The names of all stages that one comes after, however far."""
+    after = {one.name: one.depends_on for one in plan}
+    found, level = set[str](), [*spec.depends_on]
+    while level:
+        name = level.pop()
+        if name not in found:
+            found.add(name)
+            level += after.get(name, ())
+    return found
 
 
 def _summary(issues: Sequence[Issue]) -> str:

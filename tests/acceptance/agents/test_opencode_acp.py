@@ -14,10 +14,11 @@ import pytest
 from mcp_server.agents.acp import AcpAgent
 from mcp_server.agents.task import AgentSettings
 from mcp_server.agents.transcript import Transcript
+from tests.support.extras import need
 from tests.support.messages_api import MessagesApi, Say, Use
 from tests.support.opencode_client import MODEL, OPENCODE, opencode_environment, opencode_settings
 
-pytest.importorskip("acp", reason="needs the extra agents", exc_type=ImportError)
+need("acp")
 pytestmark = [
     pytest.mark.skipif(not OPENCODE, reason="no opencode: BO_TEST_OPENCODE or PATH should name one"),
     pytest.mark.timeout(120),
@@ -80,64 +81,54 @@ async def test_available_program_tells_its_version(tmp_path: Path) -> None:
     assert found.available and found.text.startswith("opencode ")
 
 
-async def test_task_is_done_and_continued(tmp_path: Path) -> None:
-    """Issue. An edit and a listed command, with the chosen model; then the same session goes on."""
-    steps = script(tmp_path, Use("bash", {"command": "python3 -V", "description": "look"}))
-    with MessagesApi(steps) as api:
-        task = Task(tmp_path, api)
-        log, first = await task.run(model=MODEL)
-        assert task.source.read_text() == MENDED, log
-        _, second = await task.run(session=first.session)
+async def test_only_what_the_task_allows_is_done_and_the_session_goes_on_until_it_is_ended(tmp_path: Path) -> None:
+    """Issue. One conversation, since each start takes seconds.
 
-    assert first.result and (first.result.stopped, first.result.text, first.denied) == ("end", "mended", 0)
-    assert "> execute python3 -V" in log and "| mended" in log
-    assert first.usage.turns >= 2
-    assert second.result and (second.result.stopped, second.result.session) == ("end", first.session)
-
-
-@pytest.mark.parametrize("generous", [False, True])
-async def test_only_what_the_task_allows_is_done(tmp_path: Path, generous: bool) -> None:
-    """Issue. Also where the project's own settings let OpenCode do everything without asking."""
-    outside = tmp_path / "outside.txt"
-    settings: dict[str, object] = {"permission": {"bash": "allow", "edit": "allow", "external_directory": "allow"}}
+    An edit and a listed command are done with the chosen model, all else is refused and ends nothing, though the
+    project's own settings let OpenCode do everything without asking. The same session then goes on, and in the middle
+    of a command it ends within five seconds, with all its processes.
+    """
+    outside, command = tmp_path / "outside.txt", "sleep 61.25"
     steps = script(
         tmp_path,
+        Use("bash", {"command": "python3 -V", "description": "look"}),
         Use("write", {"filePath": str(outside), "content": "x"}),
         Use("bash", {"command": f"touch {outside}", "description": "touch"}),
         Use("bash", {"command": "python3 -V; touch x", "description": "two"}),
         Use("webfetch", {"url": "http://127.0.0.1:9/", "format": "text"}),
     )
     with MessagesApi(steps) as api:
-        task = Task(tmp_path, api, **(settings if generous else {}))
-        log, transcript = await task.run()
+        task = Task(tmp_path, api, permission={"bash": "allow", "edit": "allow", "external_directory": "allow"})
+        log, first = await task.run(model=MODEL)
+        assert task.source.read_text() == MENDED, log
+        api.script = [*steps[:-1], Use("bash", {"command": command, "description": "wait"}), Say("no")]
+        second = await _ended_within(await task.start(session=first.session, commands=[command]), command)
 
+    assert first.result and (first.result.stopped, first.result.text) == ("end", "mended"), log
+    assert "> execute python3 -V" in log and "| mended" in log
+    assert first.usage.turns >= 2
     assert not outside.exists() and not (task.folder / "x").exists()
-    assert transcript.denied == 3 and "! execute python3 -V; touch x: only plain commands" in log, log
-    assert transcript.result and transcript.result.text == "mended", "a refusal must not end the task"
-
-
-async def test_term_ends_it_with_all_its_processes(tmp_path: Path) -> None:
-    """Issue. In the middle of a command, within five seconds."""
-    command = "sleep 61.25"
-    with MessagesApi([Use("bash", {"command": command, "description": "wait"}), Say("no")]) as api:
-        process = await Task(tmp_path, api).start(commands=[command])
-        assert process.stdout is not None
-        async with asyncio.timeout(60):
-            log = b""
-            while f"> execute {command}".encode() not in log:
-                line = await process.stdout.readline()
-                assert line, log.decode()
-                log += line
-            while not running(command):  # noqa: ASYNC110  # another program starts it
-                await asyncio.sleep(0.05)
-            begun = time.monotonic()
-            process.send_signal(signal.SIGTERM)
-            rest, _ = await process.communicate()
-
-    assert time.monotonic() - begun < 5
-    transcript = read(log + rest)
-    assert transcript.result and transcript.result.stopped == "cancelled" and transcript.session
+    assert first.denied == 3 and "! execute python3 -V; touch x: only plain commands" in log, log
+    assert second.result and (second.result.stopped, second.result.session) == ("cancelled", first.session)
     assert not running(command)
+
+
+async def _ended_within(process: asyncio.subprocess.Process, command: str, limit_s: float = 5) -> Transcript:
+    """What a task said that was told to end once this command of it ran."""
+    assert process.stdout is not None
+    async with asyncio.timeout(60):
+        log = b""
+        while f"> execute {command}".encode() not in log:
+            line = await process.stdout.readline()
+            assert line, log.decode()
+            log += line
+        while not running(command):  # noqa: ASYNC110  # another program starts it
+            await asyncio.sleep(0.05)
+        begun = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        rest, _ = await process.communicate()
+    assert time.monotonic() - begun < limit_s
+    return read(log + rest)
 
 
 def running(command: str) -> list[str]:

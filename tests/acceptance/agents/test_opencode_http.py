@@ -1,19 +1,25 @@
 """The real `opencode serve` over HTTP: edits, permissions, resume, abort, a wrong password."""
 
 import asyncio
-import socket
 import time
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from mcp_server.agents.base import AgentRequest, AgentResult, Update
-from mcp_server.agents.opencode import PASSWORD, OpenCodeAgent
+from mcp_server.agents.opencode import OpenCodeAgent
+from mcp_server.agents.opencode_rules import PASSWORD
 from mcp_server.agents.task import AgentSettings
 from tests.support.messages_api import MessagesApi, Say, Use
-from tests.support.opencode_client import MODEL, OPENCODE, opencode_environment, opencode_settings
+from tests.support.opencode_client import (
+    MODEL,
+    OPENCODE,
+    opencode_environment,
+    opencode_server,
+    opencode_settings,
+)
 
 pytestmark = [
     pytest.mark.skipif(not OPENCODE, reason="no opencode: BO_TEST_OPENCODE or PATH should name one"),
@@ -23,32 +29,15 @@ BROKEN, MENDED = "int add(int a, int b) { return a - b; }\n", "int add(int a, in
 
 
 @asynccontextmanager
-async def serving(place: Path, script: Sequence[Use | Say]) -> AsyncGenerator[str]:
-    """A server with a password, and a project with a mistake in it; its address."""
+async def serving(place: Path, script: Sequence[Use | Say]) -> AsyncGenerator[tuple[str, MessagesApi]]:
+    """A server with a password, and a project with a mistake in it; its address and its model."""
     folder = place / "project"
     folder.mkdir()
     (folder / "add.c").write_text(BROKEN)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
     with MessagesApi(script) as api:
         (folder / "opencode.json").write_text(opencode_settings(api))
-        server = await asyncio.create_subprocess_exec(
-            *(OPENCODE, "serve", "--hostname", "127.0.0.1", "--port", str(port)),
-            cwd=place,
-            env=opencode_environment(place / "user") | {PASSWORD: "s3cret"},
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
-        assert server.stdout is not None
-        try:
-            async with asyncio.timeout(60):
-                while b"listening on" not in (line := await server.stdout.readline()):
-                    assert line, "the server ended"
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            with suppress(ProcessLookupError):
-                server.kill()
-            await server.communicate()
+        async with opencode_server(place, opencode_environment(place / "user") | {PASSWORD: "s3cret"}) as url:
+            yield url, api
 
 
 def agent(url: str) -> OpenCodeAgent:
@@ -63,8 +52,12 @@ async def play(url: str, place: Path, told: list[Update], session: str | None = 
         return await agent(url).run(request, {PASSWORD: "s3cret"}, told.append)
 
 
-async def test_task_is_done_within_its_limits_and_continued(tmp_path: Path) -> None:
-    """Issue. An edit and a listed command; what is outside or not listed is refused, and the task goes on."""
+async def test_a_server_works_within_the_limits_goes_on_stops_when_told_and_wants_its_password(tmp_path: Path) -> None:
+    """Issue. One server, since its start takes seconds.
+
+    An edit and a listed command; what is outside or not listed is refused, and the task goes on. So does its session.
+    A cancelled task ends the command that runs on the server. A wrong password is said to be one, and is not shown.
+    """
     source, outside = tmp_path / "project" / "add.c", tmp_path / "outside.txt"
     script = [
         Use("edit", {"filePath": str(source), "oldString": "a - b", "newString": "a + b"}),
@@ -74,10 +67,13 @@ async def test_task_is_done_within_its_limits_and_continued(tmp_path: Path) -> N
         Say("mended"),
     ]
     told: list[Update] = []
-    async with serving(tmp_path, script) as url:
+    async with serving(tmp_path, script) as (url, api):
         first = await play(url, tmp_path, told)
         seen = [(update.kind, update.text) for update in told]
         second = await play(url, tmp_path, [], first.session)
+        await _cancelled_while_a_command_runs(url, api, tmp_path)
+        request = AgentRequest(prompt="p", folder=str(tmp_path))
+        unknown = await agent(url).run(request, {PASSWORD: "wr0ng"}, lambda _: None)
 
     assert source.read_text() == MENDED, seen
     assert (first.stopped, first.text, first.denied) == ("end", "mended", 2), (first, seen)
@@ -85,23 +81,25 @@ async def test_task_is_done_within_its_limits_and_continued(tmp_path: Path) -> N
     assert not outside.exists() and not (tmp_path / "project" / "x").exists()
     assert first.usage.turns == 5 and first.usage.output_tokens > 0 and first.usage.cost_usd is not None
     assert (second.stopped, second.session, second.usage.turns) == ("end", first.session, 1)
+    assert unknown.stopped == "error"
+    assert unknown.text == f"{url} wants another name or password: set agents.far.username and .password"
 
 
-async def test_cancel_aborts_the_work_on_the_server(tmp_path: Path) -> None:
-    """Issue. The command that runs there ends, too."""
-    running, began = tmp_path / "project" / "running", asyncio.Event()
-    (tmp_path / "wait.py").write_text(
+async def _cancelled_while_a_command_runs(url: str, api: MessagesApi, place: Path) -> None:
+    running, began = place / "project" / "running", asyncio.Event()
+    (place / "wait.py").write_text(
         f"import os, time; open({str(running)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
     )
-    command = f"python3 {tmp_path / 'wait.py'}"
-    script = [Use("bash", {"command": command, "description": "wait", "workdir": str(tmp_path / "project")}), Say("no")]
-    request = AgentRequest(prompt="wait", folder=str(tmp_path / "project"), commands=(command,), model=MODEL)
+    command = f"python3 {place / 'wait.py'}"
+    wait = {"command": command, "description": "wait", "workdir": str(place / "project")}
+    api.script = [Use("bash", wait), Say("no")]
+    request = AgentRequest(prompt="wait", folder=str(place / "project"), commands=(command,), model=MODEL)
 
     def tell(update: Update) -> None:
         if update.kind == "tool":
             began.set()
 
-    async with serving(tmp_path, script) as url, asyncio.timeout(80):
+    async with asyncio.timeout(80):
         work = asyncio.ensure_future(agent(url).run(request, {PASSWORD: "s3cret"}, tell))
         await asyncio.wait([work, waiting := asyncio.ensure_future(began.wait())], return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
@@ -113,13 +111,3 @@ async def test_cancel_aborts_the_work_on_the_server(tmp_path: Path) -> None:
         if running.exists() and (pid := running.read_text()):
             while Path(f"/proc/{pid}/exe").exists():  # noqa: ASYNC110  # another program ends it
                 await asyncio.sleep(0.05)
-
-
-async def test_wrong_password_says_where_it_belongs(tmp_path: Path) -> None:
-    """Ours. And it is not shown."""
-    request = AgentRequest(prompt="p", folder=str(tmp_path))
-    async with serving(tmp_path, [Say("no")]) as url, asyncio.timeout(30):
-        result = await agent(url).run(request, {PASSWORD: "wr0ng"}, lambda _: None)
-
-    assert result.stopped == "error"
-    assert result.text == f"{url} wants another name or password: set agents.far.username and .password"

@@ -64,23 +64,16 @@ def test_every_tool_is_listed_with_a_schema(inspect: Inspect) -> None:
     assert all(tool["inputSchema"]["type"] == "object" for tool in tools)
 
 
-def test_a_remote_build_and_its_failure_are_told_apart(inspect: Inspect) -> None:
-    """interfaces: isError with the report."""
+def test_a_build_its_failure_and_its_record_are_told_apart(inspect: Inspect) -> None:
+    """interfaces: isError with the report; build://{id}."""
     call = ("tools/call", "--tool-name", "remote_build", "--tool-arg", "host=yocto", "--tool-arg")
 
     good = inspect(*call, "task=linux-s32")
     bad = inspect(*call, "command=echo 'a.c:1:2: error: boom'; exit 3")
+    (content,) = inspect("resources/read", "--uri", "build://1")["contents"]
 
     assert text_of(good).startswith("build 1 succeeded · ") and "on yocto-builder" in text_of(good)
     assert not good.get("isError")
     assert bad["isError"] is True
     assert "a.c:1:2 error: boom" in text_of(bad)
-
-
-def test_a_build_is_read_as_a_resource(inspect: Inspect) -> None:
-    """interfaces: build://{id}."""
-    inspect("tools/call", "--tool-name", "remote_build", "--tool-arg", "host=yocto", "--tool-arg", "task=x")
-
-    (content,) = inspect("resources/read", "--uri", "build://1")["contents"]
-
     assert content["text"].startswith("build 1 succeeded")

@@ -50,16 +50,19 @@ def project(tmp_path: Path) -> Path:
     return folder
 
 
-async def test_a_panic_is_read_mended_and_the_board_runs(
-    client: ClaudeClient, project: Path, tmp_path: Path, home: Path
-) -> None:
-    """Issue. What the model is given: the panic with its function and line, and what was printed before it."""
-    (home / "config.yaml").write_text("security: {allow_flash: always}\n")
+async def test_a_panic_is_read_mended_and_the_board_runs(client: ClaudeClient, project: Path, tmp_path: Path) -> None:
+    """Issue. What the model is given: the panic with its function and line, and what was printed before it.
+
+    Interfaces: flashing asks a person first, unless it is told otherwise. Headless, the client dismisses the question,
+    and the model hears so in one sentence.
+    """
     source = str(project / "main" / "thermostat.c")
     async with VirtualChip(flash=tmp_path / "flash").running() as chip:
-        flash = Use(FLASH, {"port": chip.port, "expect": [SELF_TEST_PASSED]})
+        to_board = {"port": chip.port, "expect": [SELF_TEST_PASSED]}
+        flash = Use(FLASH, {**to_board, "confirm": True})
         script = [
             Use(BUILD, {"target": "esp32c3"}),
+            Use(FLASH, to_board),
             flash,
             Use("Read", {"file_path": source}),
             Use("Edit", {"file_path": source, "old_string": MISTAKE, "new_string": ""}),
@@ -69,10 +72,13 @@ async def test_a_panic_is_read_mended_and_the_board_runs(
         ]
         with MessagesApi(script) as api:
             await asyncio.to_thread(client.run, api, "flash it and tell me if it boots", project, "Read", "Edit")
-    built, panic, _, edit, rebuilt, passed = api.tool_results()
+    built, refused, panic, _, edit, rebuilt, passed = api.tool_results()
 
     assert "build 1 succeeded · esp32c3" in _fine(built)
     assert "simulated ESP-IDF" in built.text
+    assert refused.is_error
+    assert refused.text.startswith("nothing was flashed: nobody answered the question.")
+    assert "after a yes pass confirm=true" in refused.text
     assert panic.is_error
     line = (project / "main" / "thermostat.c").read_text().splitlines().index(TEST) + 1  # it took the mistake's place
     assert panic.text.splitlines()[2:5] == [
@@ -93,24 +99,6 @@ async def test_a_panic_is_read_mended_and_the_board_runs(
     assert "written to" in passed.text and "verified" in passed.text
     assert "simulated board" in passed.text
     assert "press its button" not in passed.text
-
-
-async def test_a_flash_that_nobody_agrees_to_is_told_so_in_one_sentence(
-    client: ClaudeClient, project: Path, tmp_path: Path
-) -> None:
-    """Interfaces: flashing asks a person first, unless it is told otherwise. Headless, the client dismisses it."""
-    async with VirtualChip(flash=tmp_path / "flash").running() as chip:
-        flash = {"port": chip.port, "expect": [SELF_TEST_PASSED]}
-        script = [Use(BUILD, {"target": "esp32c3"}), Use(FLASH, flash), Say("not flashed")]
-        with MessagesApi(script) as api:
-            await asyncio.to_thread(client.run, api, "flash it", project)
-        happened = [event["event"] for event in chip.events]
-    _, refused = api.tool_results()
-
-    assert refused.is_error
-    assert refused.text.startswith("nothing was flashed: nobody answered the question.")
-    assert "after a yes pass confirm=true" in refused.text
-    assert happened == ["port"]
 
 
 def _fine(result: ToolResult) -> str:

@@ -12,7 +12,7 @@ from mcp_server.config import load_config
 from mcp_server.demo.place import lay_out
 from mcp_server.model import BuildStatus
 from mcp_server.orchestrator import Orchestrator
-from tests.support.claude_client import CLAUDE, REPOSITORY, SERVER, TOOLS, ClaudeClient
+from tests.support.claude_client import CLAUDE, REPOSITORY, SERVER, TOOLS, ClaudeClient, Conversation
 from tests.support.faults import worker_pid
 from tests.support.messages_api import MessagesApi, Say, Use
 from tests.support.plugin_root import PluginRoot
@@ -57,35 +57,60 @@ def test_plugin_is_valid_to_the_client(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_plugin_brings_server_skill_and_agents(client: ClaudeClient, project: Path) -> None:
-    """Ours. The server connects, its tools are offered under names that fit, and an answer reaches the model."""
-    client.make_ready()
-    with MessagesApi([Use(DOCTOR, {"project": "."}), Say("done")]) as api:
-        conversation = client.run(api, "what is missing here?", project)
+@needs_compiler
+async def test_plugin_connects_mends_firmware_and_its_last_build_outlives_the_client(
+    client: ClaudeClient, tmp_path: Path
+) -> None:
+    """Ours. One conversation, since each start takes seconds.
 
-    init = conversation.one("system", "init")
-    assert [server["status"] for server in init["mcp_servers"] if server["name"] == SERVER] == ["connected"]
-    assert "build-orchestrator:build-orchestrator" in init["skills"]
-    assert {"build-orchestrator:builder", "build-orchestrator:developer"} <= set(init["agents"])
+    The server connects, its tools are offered under names that fit, and an answer reaches the model. The whole loop of
+    the skill: a failure that is flagged and short, an edit, and a success. Then the client leaves while a build runs,
+    and clients kill healthy servers, too: nothing may live in one.
+    """
+    client.make_ready()
+    project = lay_out(tmp_path / "firmware")
+    source = str(project / "main" / "thermostat.c")
+    script = [
+        Use(DOCTOR, {"project": "."}),
+        Use(BUILD, {"project": "."}),
+        Use("Read", {"file_path": source}),
+        Use("Edit", {"file_path": source, "old_string": "valve_opne", "new_string": "valve_open"}),
+        Use(BUILD, {"project": "."}),
+        Use(BUILD, {"project": ".", "clean": True, "wait_s": 0}),
+        Say("mended"),
+    ]
+    with MessagesApi(script) as api:
+        conversation = client.run(api, "what is missing here? then build it", project, "Read", "Edit")
+    orchestrator = Orchestrator(load_config())
+    view = await orchestrator.wait(3, 30)
+    await orchestrator.aclose()
+
+    _has_all_of_the_plugin(conversation)
     ours = [name for name in api.tools() if name.startswith(TOOLS)]
     assert {DOCTOR, BUILD, WAIT} <= set(ours)
     assert max(map(len, ours)) <= 64
     assert SETUP not in ours
     assert '"protocolEra":"modern"' in client.log_of_server()
-    [answer] = api.tool_results()
-    assert "No such tool" not in answer.text
-    assert conversation.one("result", "success")["result"] == "done"
+    doctor, failure, _, edit, success, started = api.tool_results()
+    assert "No such tool" not in doctor.text
+    assert failure.is_error
+    assert "main/thermostat.c:8" in failure.text
+    assert "valve_opne" in failure.text
+    assert len(failure.text.encode()) <= MAX_VERDICT_BYTES
+    assert not edit.is_error, edit.text
+    assert not success.is_error, success.text
+    assert "build 2 succeeded" in success.text
+    assert "build 3" in started.text and not started.is_error
+    assert worker_pid(tmp_path / "home"), "the worker ended with its client"
+    assert view.build.status is BuildStatus.SUCCESS
 
 
-def test_slash_command_runs_the_skill_with_its_arguments(client: ClaudeClient, project: Path) -> None:
-    """Ours. `/build-orchestrator yocto linux-s32` puts the skill and these words before the model."""
-    client.make_ready()
-    with MessagesApi([Say("done")]) as api:
-        client.run(api, "/build-orchestrator yocto linux-s32", project)
-
-    asked = json.dumps(api.requests[0]["messages"])
-    assert "Asked: yocto linux-s32" in asked
-    assert "The loop: build, mend the first error, build again" in asked
+def _has_all_of_the_plugin(conversation: Conversation) -> None:
+    init = conversation.one("system", "init")
+    assert [server["status"] for server in init["mcp_servers"] if server["name"] == SERVER] == ["connected"]
+    assert "build-orchestrator:build-orchestrator" in init["skills"]
+    assert {"build-orchestrator:builder", "build-orchestrator:developer"} <= set(init["agents"])
+    assert conversation.one("result", "success")["result"] == "mended"
 
 
 def test_first_start_offers_setup_until_the_tools_are_there(
@@ -106,48 +131,3 @@ def test_first_start_offers_setup_until_the_tools_are_there(
     assert "is installed" in setup.text
     assert "the real server" in doctor.text
     assert {SETUP, DOCTOR} <= set(api.tools())
-
-
-@needs_compiler
-def test_broken_firmware_is_built_mended_and_built_again(client: ClaudeClient, tmp_path: Path) -> None:
-    """Ours. The whole loop of the skill: a failure that is flagged and short, an edit, and a success."""
-    client.make_ready()
-    project = lay_out(tmp_path / "firmware")
-    source = str(project / "main" / "thermostat.c")
-    script = [
-        Use(BUILD, {"project": "."}),
-        Use("Read", {"file_path": source}),
-        Use("Edit", {"file_path": source, "old_string": "valve_opne", "new_string": "valve_open"}),
-        Use(BUILD, {"project": "."}),
-        Say("mended"),
-    ]
-    with MessagesApi(script) as api:
-        client.run(api, "build it", project, "Read", "Edit")
-
-    failure, _, edit, success = api.tool_results()
-    assert failure.is_error
-    assert "main/thermostat.c:8" in failure.text
-    assert "valve_opne" in failure.text
-    assert len(failure.text.encode()) <= MAX_VERDICT_BYTES
-    assert not edit.is_error, edit.text
-    assert not success.is_error, success.text
-    assert "build 2 succeeded" in success.text
-    assert worker_pid(tmp_path / "home"), "the worker ended with its client"
-
-
-@needs_compiler
-async def test_build_outlives_the_client(client: ClaudeClient, tmp_path: Path) -> None:
-    """Design: clients kill healthy servers, so nothing may live in one."""
-    client.make_ready()
-    project = lay_out(tmp_path / "firmware")
-    with MessagesApi([Use(BUILD, {"project": ".", "wait_s": 0}), Say("later")]) as api:
-        client.run(api, "build it", project)
-    [started] = api.tool_results()
-    assert "build 1" in started.text
-    assert not started.is_error
-
-    orchestrator = Orchestrator(load_config())
-    view = await orchestrator.wait(1, 30)
-    await orchestrator.aclose()
-
-    assert view.build.status is BuildStatus.FAILED

@@ -16,8 +16,9 @@ from mcp_server.agents import acp as provider
 from mcp_server.agents.acp import AcpAgent
 from mcp_server.agents.base import AgentRequest, AgentResult, Update
 from mcp_server.agents.task import AgentSettings
+from tests.support.extras import need
 
-pytest.importorskip("acp", reason="needs the extra agents", exc_type=ImportError)
+need("acp")
 
 PROGRAM = Path(__file__).parents[2] / "support" / "acp_agent.py"
 Step = tuple[str, Any]

@@ -16,9 +16,10 @@ import pytest
 from mcp_server.agents import conversation
 from mcp_server.agents.anthropic_api import AnthropicAgent, OllamaAgent
 from mcp_server.agents.base import AgentRequest, AgentResult, Update
+from tests.support.extras import need
 from tests.support.scripted_model import Edit, Fail, Move, Read, Run, Say, ScriptedModel, Talk, Use
 
-pytest.importorskip("anthropic")
+need("anthropic")
 
 KEY = "sk-ant-api03-very-secret"
 WRONG = "def add(a, b):\n    return a - b\n\nassert add(2, 2) == 4\nprint('calc ok')\n"
@@ -160,6 +161,27 @@ async def test_forbidden_things_are_refused_and_counted(project: Path) -> None:
     assert outside.read_text() == "a - b\n"
     assert not (project.parent / "new.py").exists()
     assert sorted(path.name for path in project.iterdir()) == ["calc.py", "folder", "link.py"]
+
+
+async def test_nothing_is_planted_where_the_build_writes(project: Path) -> None:
+    """Issue: the real compile is the only judge. What it made may be read."""
+    (project / "build").mkdir()
+    (project / "build" / "app.elf").write_text("broken\n")
+    create = {"command": "create", "file_text": "x"}
+    script = [
+        Read("build/app.elf"),
+        Edit("build/app.elf", "broken", "mended"),
+        Use("str_replace_based_edit_tool", {**create, "path": "build/main/main.o"}),
+        Say("built"),
+    ]
+    with ScriptedModel(script) as model:
+        result = await ask(model, project, closed=("build",))
+
+    assert [error for _, error in model.results()] == [False, True, True]
+    assert (result.stopped, result.denied) == ("end", 2)
+    assert "build/app.elf is in build, where only the build itself writes" in model.results()[1][0]
+    assert [path.name for path in (project / "build").iterdir()] == ["app.elf"]
+    assert (project / "build" / "app.elf").read_text() == "broken\n"
 
 
 async def test_command_does_not_see_the_key(project: Path) -> None:

@@ -202,18 +202,20 @@ async def test_firmware_is_built_by_the_stages_of_a_workflow(orchestrator: Orche
     assert project.git("log", "--format=%s", "bo/build-1") == "Mend it\nas it came"
 
 
-async def test_a_pipeline_of_the_project_flashes_no_board_unasked(
-    orchestrator: Orchestrator, order: Order, tmp_path: Path
+async def test_a_pipeline_of_the_project_flashes_no_board_and_pushes_nothing_unasked(
+    orchestrator: Orchestrator, order: Order, tmp_path: Path, home: Path
 ) -> None:
     """Ours. What a template brings along is nobody's yes."""
-    flashes = "pipeline:\n  name: f\n  stages:\n    - {name: flash, uses: idf.flash, with: {project: fw}}\n"
+    (home / "config.yaml").write_text("security: {allow_push: ask}\n")
+    push = "    - {name: send, uses: git.push, with: {branch: x, remote: 'https://x.org'}}\n"
+    flashes = f"pipeline:\n  name: f\n  stages:\n    - {{name: flash, uses: idf.flash, with: {{project: fw}}}}\n{push}"
     firmware = "cmake_minimum_required(VERSION 3.16)\ninclude($ENV{IDF_PATH}/tools/cmake/project.cmake)\nproject(fw)\n"
     files = {"project/.build-orchestrator.yaml.jinja": flashes, "project/fw/CMakeLists.txt": firmware}
     place = template(tmp_path / "flashes", files)
     view = await built(orchestrator, order(template=place))
 
     assert (view.build.status, view.build.reason) == (BuildStatus.FAILED, "invalid")
-    assert "nobody was asked" in (view.build.build_output or "")
+    assert "nobody was asked for: Write fw to the connected board; Push branch x of" in (view.build.build_output or "")
 
 
 # -- push and CI -----------------------------------------------------------------------------------------------------

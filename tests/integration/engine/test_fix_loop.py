@@ -15,11 +15,12 @@ from mcp_server.model import BuildStatus
 from mcp_server.orchestrator import Orchestrator
 from mcp_server.views import BuildView
 from tests.support import fix_loop
+from tests.support.extras import need
 from tests.support.faults import kill_jobs, processes_with
 from tests.support.fix_loop import agent, diff, fix_of, mend, plan, run, story
 from tests.support.git_tree import UserTree, begun
 
-pytest.importorskip("acp", reason="needs the extra agents", exc_type=ImportError)
+need("acp")
 pytestmark = [pytest.mark.worker_inside, pytest.mark.timeout(60)]
 
 
@@ -63,6 +64,8 @@ async def test_two_rounds_mend_two_mistakes_and_the_users_tree_is_untouched_unti
     assert log[:2] == shas[::-1]
     assert tree.git("show", "bo/fix-1:main/new.c") == "// not added"
     assert "+    return 2;" in fix_of(view, 0)["diff"] and "+    return 3;" in fix_of(view, 1)["diff"]
+
+    assert list((orchestrator.config.worktrees_dir / "tasks").iterdir()) == []  # a prompt may hold anything
 
     assert await orchestrator.workflows.apply(view.build.id) == ("main/main.c",)
     after = tree.everything(but="bo/fix-1")
@@ -234,8 +237,34 @@ async def test_cancelling_ends_a_stubborn_agent_with_its_children_in_two_seconds
 
     assert view.build.status is BuildStatus.CANCELLED
     assert time.monotonic() - begun_at < 4  # 2 where nobody else is at work
+    assert list((home / "worktrees/tasks").iterdir()) == []
     assert processes_with(f"BO_JOB={orchestrator.config.jobs_dir}") == []
     assert tree.everything(but="bo/fix-1") == before
+
+
+async def test_an_answer_after_the_cancellation_changes_nothing_of_the_record(
+    orchestrator: Orchestrator, tree: UserTree, home: Path, tmp_path: Path
+) -> None:
+    """Issue: returns after cancel. It mends, commits and claims success when nobody asks any more."""
+    git = "git -c user.name=A -c user.email=a@b commit -qam late"
+    late = [mend(1, 3), ("sh", f"{git}; touch {tmp_path / 'late'}"), ("say", "All mended!\n")]
+    agent(home, [("wait to be cancelled", None), *late])
+    before = tree.everything(but="bo/fix-1")
+    started = await orchestrator.start_plan(tree.top, plan(tree.top), name="loop")
+    async with asyncio.timeout(20):
+        await said(orchestrator, started.build.id, "sleeping")
+    await orchestrator.cancel(started.build.id)
+    view = await orchestrator.wait(started.build.id, 10)
+
+    assert (tmp_path / "late").exists(), "it was ended before it could answer"
+    assert view.build.status is BuildStatus.CANCELLED
+    assert story(view) == ["1 build failed", "1 fix cancelled"]
+    assert view.stages[-1].verdict is None
+    assert processes_with(f"BO_JOB={orchestrator.config.jobs_dir}") == []
+    assert (await orchestrator.get(view.build.id)).stages == view.stages
+    assert tree.everything(but="bo/fix-1") == before
+    with pytest.raises(Conflict, match="only what was proved"):
+        await orchestrator.workflows.apply(view.build.id)
 
 
 async def test_a_lost_agent_begins_its_round_again_in_its_session(

@@ -19,6 +19,7 @@ from mcp_server.idf.diagnostics import render
 from mcp_server.model import BuildStatus, Plan, StageStatus
 from mcp_server.orchestrator import Orchestrator
 from mcp_server.views import BuildView
+from mcp_server.workflow_plans import Developer
 from tests.support.faults import processes_with
 from tests.support.workers import end_everything
 
@@ -86,8 +87,9 @@ async def test_one_build_goes_from_red_through_the_fix_to_a_passed_run(
             plans.idf_build(firmware, installation, timeout_s=60),
             plans.idf_run(firmware, expect=[SELF_TEST_PASSED], fail_on=["FAILED"], timeout_s=20),
         ),
-        fix=plans.patch(firmware, patch),
+        fix=Developer(agent=f"patch:{patch}").stage(str(firmware)),
         max_rounds=2,
+        workspace=str(firmware),
     )
 
     started = await orchestrator.start_plan(firmware, plan, name="demo")

@@ -9,9 +9,10 @@ import pytest
 
 from mcp_server.engine.stages.template import Template
 from mcp_server.model import Verdict
+from tests.support.extras import need
 from tests.support.stage_context import stage_context
 
-pytest.importorskip("copier", reason="copier is not installed")
+need("copier")
 pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
 
 

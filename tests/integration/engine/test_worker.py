@@ -286,7 +286,7 @@ async def test_a_second_worker_is_refused_with_one_sentence(
     await orchestrator.wait(started.build.id, WAIT_S)
 
     second = await asyncio.to_thread(
-        subprocess.run, [sys.executable, "-m", "mcp_server.engine.worker"], capture_output=True, text=True, check=False
+        subprocess.run, [sys.executable, "-m", "mcp_server", "worker"], capture_output=True, text=True, check=False
     )
 
     assert second.returncode == 2
@@ -306,7 +306,7 @@ async def test_five_fronts_that_poke_at_once_start_one_worker(orchestrator: Orch
 
     assert codes == [0] * 5
     ours = set(processes_with(f"BUILD_ORCHESTRATOR_HOME={home}\0"))
-    assert ours & set(processes_with("mcp_server.engine.worker\0")) == {worker_pid(home)}
+    assert ours & set(processes_with("mcp_server\0worker\0")) == {worker_pid(home)}
 
 
 @pytest.mark.worker_inside

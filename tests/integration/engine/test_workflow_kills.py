@@ -9,12 +9,13 @@ import pytest
 from mcp_server.model import BuildStatus, Plan, StageSpec
 from mcp_server.orchestrator import Orchestrator
 from mcp_server.workflow_plans import Developer
+from tests.support.extras import need
 from tests.support.faults import worker_pid
 from tests.support.fix_loop import WAIT_S, agent, mend, story
 from tests.support.git_tree import UserTree, begun
 from tests.support.workers import end_worker
 
-pytest.importorskip("acp", reason="needs the extra agents", exc_type=ImportError)
+need("acp")
 pytestmark = pytest.mark.timeout(90)
 
 ROUND_1 = ["1 setup success", "1 build success", "1 test failed", "1 qa failed", "1 fix success"]

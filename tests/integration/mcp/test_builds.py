@@ -4,7 +4,6 @@ import asyncio
 from pathlib import Path
 
 import anyio
-import pytest
 from mcp import Client
 from mcp_types import CallToolResult, TextContent
 
@@ -24,12 +23,9 @@ async def build(client: Client, project: Path, **arguments: object) -> CallToolR
         return await client.call_tool("idf_build", {"project": str(project), **arguments})
 
 
-@pytest.mark.parametrize("mode", ["auto", "legacy"])
-async def test_a_mistake_is_named_with_its_line_and_its_correction_builds(
-    connect: Connect, project: Path, mode: str
-) -> None:
+async def test_a_mistake_is_named_with_its_line_and_its_correction_builds(spawn: Connect, project: Path) -> None:
     """interfaces: the verdict in at most 700 bytes, then the next build succeeds."""
-    async with connect(mode) as client:
+    async with spawn() as client:
         failed = await build(client, project)
         mend(project)
         mended = await build(client, project)
@@ -62,7 +58,7 @@ async def test_progress_counts_the_steps_of_the_build(connect: Connect, project:
 
 
 async def test_a_build_outlives_the_server_that_started_it(connect: Connect, project: Path) -> None:
-    """Design: nothing lives in a server; any other one has the result."""
+    """Design: nothing lives in a server; any other one has the result. (Its process killed: test_process.)"""
     mend(project)
     async with connect(IDF_DEMO_STEP_S="0.1") as client:
         started = await build(client, project, wait_s=0)
@@ -76,10 +72,10 @@ async def test_a_build_outlives_the_server_that_started_it(connect: Connect, pro
     assert set(text_of(ended).splitlines()) <= set(text_of(read).splitlines())
 
 
-async def test_two_servers_share_one_worker_and_one_list(connect: Connect, project: Path, home: Path) -> None:
+async def test_two_servers_share_one_worker_and_one_list(spawn: Connect, project: Path, home: Path) -> None:
     """Design: two clients of one machine. The same directory is built by one of them at a time."""
     mend(project)
-    async with connect(IDF_DEMO_STEP_S="0.1") as one, connect("legacy", IDF_DEMO_STEP_S="0.1") as two:
+    async with spawn(IDF_DEMO_STEP_S="0.1") as one, spawn("legacy", IDF_DEMO_STEP_S="0.1") as two:
         first = await build(one, project, wait_s=0)
         second = await build(two, project, clean=True, wait_s=0)
         with anyio.fail_after(50):

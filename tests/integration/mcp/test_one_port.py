@@ -1,6 +1,7 @@
 """Two clients and one board: two real servers, the real esptool, a virtual chip; in one home, and in two.
 
-Each project prints its own name, so nobody can pass by what the other's firmware said.
+Each project prints its own name, so nobody can pass by what the other's firmware said. Servers and projects are those
+of the whole file; each test has a board of its own.
 """
 
 import asyncio
@@ -8,7 +9,7 @@ import importlib.util
 import re
 import shutil
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ import pytest_asyncio
 from mcp_server.demo.chip import VirtualChip
 from mcp_server.demo.chip.client import RunningChip
 from mcp_server.demo.place import lay_out
-from tests.integration.mcp.conftest import Serve, mend
+from tests.integration.mcp.conftest import COMMAND, environment_of, mend
 from tests.integration.mcp.wire import Wire
 from tests.support.workers import end_everything
 
@@ -42,15 +43,18 @@ class Answer:
 
 @dataclass(frozen=True)
 class Developer:
-    """A client with a project of its own, which is built."""
+    """A client with a project of its own, which is built, and the board that this test is about."""
 
     wire: Wire
     project: str
     says: str
-    port: str
+    port: str = ""
 
     async def use(self, tool: str, **arguments: object) -> Answer:
-        result = await asyncio.to_thread(self.wire.ask, "tools/call", name=tool, arguments=arguments)
+        return await asyncio.to_thread(self.call, tool, **arguments)
+
+    def call(self, tool: str, **arguments: object) -> Answer:
+        result = self.wire.ask("tools/call", name=tool, arguments=arguments)
         return Answer("".join(block["text"] for block in result["content"]), bool(result.get("isError")))
 
     async def flash(self, **more: object) -> Answer:
@@ -64,25 +68,55 @@ class Developer:
         return not answer.is_error and self.says in answer.text and "verified" in answer.text
 
 
-async def developer(serve: Serve, home: Path, folder: Path, chip: RunningChip) -> Developer:
+def developer(home: Path, folder: Path) -> Developer:
+    """A real server in front of a home, with a project that it has built."""
+    home.mkdir(exist_ok=True)
     (home / "config.yaml").write_text(ALLOWED)
     mend(lay_out(folder))
     app = folder / "main" / "app_main.c"
     app.write_text(app.read_text().replace('TAG = "greenhouse"', f'TAG = "{folder.name}"'))
-    wire = serve(BUILD_ORCHESTRATOR_HOME=str(home))
-    made = Developer(wire, str(folder), f"{folder.name}: SELF TEST PASSED", chip.port)
-    built = await made.use("idf_build", project=made.project, target="esp32c3")
+    made = Developer(
+        Wire(COMMAND, {**environment_of(home), "HOME": str(folder.parent)}),
+        str(folder),
+        f"{folder.name}: SELF TEST PASSED",
+    )
+    built = made.call("idf_build", project=made.project, target="esp32c3")
     assert not built.is_error, built.text
     return made
 
 
+@pytest.fixture(scope="module")
+def developers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Developer]]:
+    """Two of one home, and one of another's: another user, or CI, on the same machine."""
+    folder = tmp_path_factory.mktemp("developers")
+    home, other_home = folder / "home", folder / "other-home"
+    made: list[Developer] = []
+    try:
+        for at, name in ((home, "one"), (home, "two"), (other_home, "other")):
+            made.append(developer(at, folder / name))
+        yield made
+    finally:
+        for one in made:
+            one.wire.kill()
+        end_everything(home)
+        end_everything(other_home)
+
+
 @pytest.fixture
-def other_home(tmp_path: Path) -> Iterator[Path]:
-    """Another user's, or that of CI, on the same machine."""
-    home = tmp_path / "other-home"
-    home.mkdir()
-    yield home
-    end_everything(home)
+def one(developers: list[Developer], chip: RunningChip) -> Developer:
+    return replace(developers[0], port=chip.port)
+
+
+@pytest.fixture
+def two(developers: list[Developer], chip: RunningChip) -> Developer:
+    """Of the home of `one`."""
+    return replace(developers[1], port=chip.port)
+
+
+@pytest.fixture
+def other(developers: list[Developer], chip: RunningChip) -> Developer:
+    """Of another home."""
+    return replace(developers[2], port=chip.port)
 
 
 @pytest_asyncio.fixture
@@ -99,16 +133,15 @@ def number_in(answer: Answer) -> int:
 
 
 async def test_a_session_is_joined_and_lends_its_port_to_the_other_clients_flash(
-    serve: Serve, home: Path, tmp_path: Path, chip: RunningChip
+    one: Developer, two: Developer, chip: RunningChip
 ) -> None:
     """Issue: a flash takes the port, and the monitor has it back after."""
     async with asyncio.timeout(LIMIT_S):
-        one = await developer(serve, home, tmp_path / "one", chip)
-        two = await developer(serve, home, tmp_path / "two", chip)
         session = number_in(await one.monitor())
         joined = await two.monitor()
         flashed = await two.flash()
         seen = await one.monitor(session=session, wait_for="two: .* valve", timeout_s=20)
+        await one.monitor(session=session, close=True)
 
     assert number_in(joined) == session
     assert two.passed(flashed), flashed.text
@@ -120,34 +153,31 @@ async def test_a_session_is_joined_and_lends_its_port_to_the_other_clients_flash
 
 @pytest.mark.parametrize("chip", [(SLOW,)], indirect=True)
 async def test_of_two_flashes_in_one_home_the_second_waits_for_the_first_boot(
-    serve: Serve, home: Path, tmp_path: Path, chip: RunningChip
+    one: Developer, two: Developer, chip: RunningChip
 ) -> None:
     """Issue: leases. The port is held from the write to the end of the watch, so each sees its own firmware."""
     async with asyncio.timeout(LIMIT_S):
-        one = await developer(serve, home, tmp_path / "one", chip)
-        two = await developer(serve, home, tmp_path / "two", chip)
         first = asyncio.create_task(one.flash())
         await chip.wait_for("stub")  # esptool's own loader runs: the flash is under way
         at_once = await two.flash(wait_s=1)
-        second = await two.use("build_wait", build=re.findall(r"build (\d+)", at_once.text)[0])
+        number = int(re.findall(r"build (\d+)", at_once.text)[0])
+        second = await two.use("build_wait", build=number)
 
     assert one.passed(await first), (await first).text
     assert two.passed(second), second.text
-    assert f"waiting for the port {chip.port}, which build 3 uses" in at_once.text
+    assert f"waiting for the port {chip.port}, which build {number - 1} uses" in at_once.text
 
 
 @pytest.mark.parametrize("chip", [(SLOW,)], indirect=True)
 async def test_another_home_is_told_who_flashes_and_leaves_the_board_alone(
-    other_home: Path, serve: Serve, home: Path, tmp_path: Path, chip: RunningChip
+    one: Developer, other: Developer, chip: RunningChip
 ) -> None:
     """Design: a second home is noticed, too. Its locks are not ours; the process that has the port open can be seen."""
     async with asyncio.timeout(LIMIT_S):
-        one = await developer(serve, home, tmp_path / "one", chip)
-        two = await developer(serve, other_home, tmp_path / "two", chip)
         first = asyncio.create_task(one.flash())
         await chip.wait_for("stub")
-        refused = await two.flash()
-        listened = await two.monitor()
+        refused = await other.flash()
+        listened = await other.monitor()
 
     assert one.passed(await first), (await first).text
     for answer in (refused, listened):
@@ -158,34 +188,30 @@ async def test_another_home_is_told_who_flashes_and_leaves_the_board_alone(
 
 
 async def test_another_home_is_told_whose_session_has_the_port(
-    other_home: Path, serve: Serve, home: Path, tmp_path: Path, chip: RunningChip
+    one: Developer, other: Developer, chip: RunningChip
 ) -> None:
     """Issue: a second session is told who holds the port. It never gets half of what the board says."""
     async with asyncio.timeout(LIMIT_S):
-        one = await developer(serve, home, tmp_path / "one", chip)
-        two = await developer(serve, other_home, tmp_path / "two", chip)
         session = number_in(await one.monitor())
-        refused = [await two.monitor(), await two.flash()]
+        refused = [await other.monitor(), await other.flash()]
         await one.monitor(session=session, close=True)
-        flashed = await two.flash()
+        flashed = await other.flash()
 
     for answer in refused:
         assert answer.is_error
         assert TAKEN.search(answer.text), answer.text
         assert "a serial monitor of build-orchestrator" in answer.text
-    assert two.passed(flashed), flashed.text
+    assert other.passed(flashed), flashed.text
 
 
 async def test_of_two_homes_that_flash_at_the_same_moment_one_does_and_the_other_touches_nothing(
-    other_home: Path, serve: Serve, home: Path, tmp_path: Path, chip: RunningChip
+    one: Developer, other: Developer, chip: RunningChip
 ) -> None:
     """Ours. Neither sees the other in time: esptool's kernel lock of the port decides; its holder is named after."""
     async with asyncio.timeout(LIMIT_S):
-        one = await developer(serve, home, tmp_path / "one", chip)
-        two = await developer(serve, other_home, tmp_path / "two", chip)
-        answers = await asyncio.gather(one.flash(), two.flash())
+        answers = await asyncio.gather(one.flash(), other.flash())
 
-    passed = [who.passed(answer) for who, answer in zip((one, two), answers, strict=True)]
+    passed = [who.passed(answer) for who, answer in zip((one, other), answers, strict=True)]
     assert any(passed), answers
     for answer in (answer for answer, well in zip(answers, passed, strict=True) if not well):
         assert answer.is_error
@@ -194,13 +220,11 @@ async def test_of_two_homes_that_flash_at_the_same_moment_one_does_and_the_other
 
 
 async def test_of_two_homes_that_listen_at_the_same_moment_one_hears_all_and_the_other_nothing(
-    other_home: Path, serve: Serve, home: Path, tmp_path: Path, chip: RunningChip
+    one: Developer, other: Developer, chip: RunningChip
 ) -> None:
     """Ours. A session that never had its port is an error, and says who has it."""
     async with asyncio.timeout(LIMIT_S):
-        one = await developer(serve, home, tmp_path / "one", chip)
-        two = await developer(serve, other_home, tmp_path / "two", chip)
-        answers = sorted(await asyncio.gather(one.monitor(), two.monitor()), key=lambda answer: answer.is_error)
+        answers = sorted(await asyncio.gather(one.monitor(), other.monitor()), key=lambda answer: answer.is_error)
 
     assert [answer.is_error for answer in answers] == [False, True], answers
     assert "open at 115200 baud" in answers[0].text

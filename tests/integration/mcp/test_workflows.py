@@ -119,25 +119,21 @@ async def test_an_agents_work_on_a_project_is_built_and_committed(connect: Conne
     assert (page / "index.html").read_text() == "old\n"
 
 
-@pytest.mark.parametrize(
-    ("arguments", "argument"),
-    [
+async def test_an_order_that_cannot_be_used_is_one_sentence(connect: Connect) -> None:
+    """interfaces: bad input names the argument and what it may be."""
+    orders = [
         ({"prompt": " ", "project": "."}, "prompt"),
         ({"prompt": "x"}, "project"),
         ({"prompt": "x", "template": "esp-idf-app"}, "name"),
         ({"prompt": "x", "template": "web-page", "name": "../x"}, "name"),
-    ],
-)
-async def test_an_order_that_cannot_be_used_is_one_sentence(
-    connect: Connect, arguments: dict[str, str], argument: str
-) -> None:
-    """interfaces: bad input names the argument and what it may be."""
+    ]
     async with connect() as client:
-        refused = await call(client, "create_and_build", **arguments)
+        for arguments, argument in orders:
+            refused = await call(client, "create_and_build", **arguments)
 
-    assert refused.is_error
-    assert text_of(refused).startswith(f"{argument}: ")
-    assert "\n" not in text_of(refused)
+            assert refused.is_error
+            assert text_of(refused).startswith(f"{argument}: ")
+            assert "\n" not in text_of(refused)
 
 
 async def test_roles_and_the_workflow_are_prompts(connect: Connect, project: Path) -> None:

@@ -17,8 +17,9 @@ from mcp_server.pipelines.spec import load
 from mcp_server.templates import answers_of, create, created_already, first_commit, listing
 from mcp_server.templates.program import Bounds
 from tests.integration.templates.conftest import Write, git, repository
+from tests.support.extras import need
 
-pytest.importorskip("copier", reason="copier is not installed")
+need("copier")
 pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
 
 

@@ -54,8 +54,8 @@ def test_folder_that_becomes_a_link_after_the_look_is_not_followed(
     """Ours. A command may swap it between the policy's answer and the opening."""
     real = ConfinedFiles._real
 
-    def swapped(self: ConfinedFiles, path: str) -> Path:
-        found = real(self, path)
+    def swapped(self: ConfinedFiles, path: str, *, change: bool = False) -> Path:
+        found = real(self, path, change=change)
         (folder / "main").rename(folder / "moved")
         (folder / "main").symlink_to(folder.parent)
         return found

@@ -7,7 +7,8 @@ import pytest
 from pydantic import SecretStr
 
 from mcp_server.agents.base import AgentRequest, Availability, Capabilities
-from mcp_server.agents.registry import PASSWORD, Registry, make
+from mcp_server.agents.opencode_rules import PASSWORD
+from mcp_server.agents.registry import Registry, make
 from mcp_server.agents.task import AgentSettings
 from mcp_server.config import Agent, Agents
 from mcp_server.errors import BadInput, EnvironmentMissing

@@ -79,7 +79,7 @@ def test_a_failed_stage_shows_its_counts() -> None:
 
 
 def test_a_fix_has_a_line_once_it_was_begun_and_the_title_counts_rounds() -> None:
-    plan = Plan(stages=(spec("build"),), fix=spec("fix", "agent.patch"), max_rounds=2)
+    plan = Plan(stages=(spec("build"),), fix=spec("fix", "agent.fix"), max_rounds=2)
     before = framed(view(build(plan=plan), failed_stage()), NOW, Style(80))
     after = framed(view(build(plan=plan), failed_stage(), stage("fix", "running", progress=None)), NOW, Style(80))
 
@@ -89,7 +89,7 @@ def test_a_fix_has_a_line_once_it_was_begun_and_the_title_counts_rounds() -> Non
 
 
 def test_the_round_under_way_is_shown_and_not_the_one_before() -> None:
-    plan = Plan(stages=(spec("build"),), fix=spec("fix", "agent.patch"), max_rounds=2)
+    plan = Plan(stages=(spec("build"),), fix=spec("fix", "agent.fix"), max_rounds=2)
     lines = framed(view(build(plan=plan, round=2), failed_stage(), stage("build", "running", round=2)), NOW, Style(80))
 
     assert "[running]" in lines[1].plain

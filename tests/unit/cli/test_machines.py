@@ -190,12 +190,12 @@ def test_a_secret_is_read_from_stdin_and_never_shown(cli: Cli, home: Path, monke
     monkeypatch.setattr("sys.stdin", piped(b"hunter2\n"))
     stored = cli("secrets", "set", "TOKEN")
     listed = cli("secrets", "list", "--json")
-    removed = cli("secrets", "delete", "TOKEN", "--json")
+    removed = cli("secrets", "rm", "TOKEN", "--json")
 
     file = home / "secrets" / "TOKEN"
     assert (stored.code, stored.out) == (0, "secret TOKEN is set\n")
     assert json.loads(listed.out) == ["TOKEN"]
-    assert json.loads(removed.out) == {"name": "TOKEN", "state": "deleted"}
+    assert json.loads(removed.out) == {"name": "TOKEN", "state": "removed"}
     assert not file.exists()
     for result in (stored, listed, removed):
         assert "hunter2" not in result.out + result.err
@@ -220,9 +220,9 @@ def test_a_secret_is_kept_for_its_user_alone(cli: Cli, home: Path, monkeypatch: 
         (["set", "A"], b"", "a secret is text of 1 byte"),
         (["set", "A"], b"x" * 70_000, "a secret is text of 1 byte to 64 KiB"),
         (["set", "A"], b"\xff\xfe", "a secret is text in UTF-8"),
-        (["delete", "A"], b"", "no secret A"),
+        (["rm", "A"], b"", "no secret A"),
         (["list", "A"], b"", "list takes none"),
-        (["show", "A"], b"", "'show' is none of set, list, delete"),
+        (["show", "A"], b"", "'show' is none of set, list, rm"),
     ],
 )
 def test_what_secrets_cannot_take_is_one_sentence(

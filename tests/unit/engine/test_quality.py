@@ -1,12 +1,16 @@
 """What is wrong with a round, found without a model."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mcp_server.engine.quality import MOST_ISSUES, Issue, examine, last_attempts
-from mcp_server.model import Diagnosis, Diagnostic, Stage, StageStatus, Verdict
+from mcp_server.engine.stages.qa import Qa
+from mcp_server.model import Diagnosis, Diagnostic, Plan, Stage, StageSpec, StageStatus, Verdict
+from tests.support.stage_context import NoHistory, stage_context
 
 
 def row(name: str, kind: str = "idf.build", *, status: str = "success", attempt: int = 1, **verdict: Any) -> Stage:
@@ -123,3 +127,23 @@ def test_the_last_attempt_counts() -> None:
     """Ours."""
     first, second = row("build", status="failed"), row("build", attempt=2)
     assert last_attempts([first, second], 1) == [second]
+
+
+async def test_qa_judges_what_it_comes_after_and_nothing_beside_it(home: Path) -> None:
+    """Ours. What else runs at the same time would be judged or not by who was quicker."""
+    rows = [row(name, "command", status="failed", summary=f"{name} failed") for name in ("first", "beside", "may_fail")]
+    context = stage_context("qa", {"project": "/p"}, history=NoHistory(*rows, row("earlier_qa", "qa", status="failed")))
+    specs = [
+        StageSpec(name="first", kind="command"),
+        StageSpec(name="between", kind="command", depends_on=("first",)),
+        StageSpec(name="may_fail", kind="command", allow_failure=True),
+        StageSpec(name="earlier_qa", kind="qa"),
+        StageSpec(name="beside", kind="command"),
+        StageSpec(name="it", kind="qa", depends_on=("between", "may_fail", "earlier_qa")),
+    ]
+    build = context.build.model_copy(update={"plan": Plan(stages=tuple(specs))})
+
+    verdict = await Qa().run(replace(context, build=build, spec=specs[-1]))
+
+    assert verdict.result == "fail"
+    assert [issue["stage"] for issue in verdict.details["issues"]] == ["first"]

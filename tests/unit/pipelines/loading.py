@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from mcp_server.config import Defaults
+from mcp_server import pipeline_uses
+from mcp_server.config import Agents, Defaults
 from mcp_server.errors import BadInput, PipelineError
 from mcp_server.pipelines.pipeline import Pipeline, PipelineStage
 from mcp_server.pipelines.spec import load as load_file
@@ -20,8 +21,20 @@ def known_hosts(reference: str) -> Sequence[str]:
     return SERVERS[reference]
 
 
+def known_agent(name: str) -> None:
+    """As of a configuration that names no agent."""
+    pipeline_uses.known_agent(Agents(), name)
+
+
 def load(text: str | bytes, **params: Any) -> Pipeline:
-    return load_file(text, name="p.yaml", params=params, defaults=Defaults(), known_hosts=known_hosts)
+    return load_file(
+        text,
+        name="p.yaml",
+        params=params,
+        defaults=Defaults(),
+        known_hosts=known_hosts,
+        known_agent=known_agent,
+    )
 
 
 def refusal(text: str | bytes, **params: Any) -> str:

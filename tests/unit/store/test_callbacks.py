@@ -89,6 +89,7 @@ def test_an_upgraded_database_has_the_same_callbacks_as_a_new_one(home: Path) ->
     expected = new.look(facts)
     with new.engine.begin() as c:
         c.exec_driver_sql("DROP TABLE callbacks")
+        c.exec_driver_sql("DROP TABLE tokens")
         c.exec_driver_sql("UPDATE meta SET value = '2' WHERE key = 'schema'")
     new.migrate()
 

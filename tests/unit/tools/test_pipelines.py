@@ -161,6 +161,24 @@ async def test_a_dry_run_says_that_a_board_is_overwritten_and_who_is_asked(
     assert text.count("note: ") == 1
 
 
+async def test_a_dry_run_says_who_writes_code_and_what_is_committed_and_pushed(client: Client, fake: Fake) -> None:
+    """Issue. Who, where, how often at most; and that a push asks first."""
+    given = {"agent": "claude", "max_rounds": 4, "allow": ["main/**"], "commands": ["idf.py build"]}
+    fix = PipelineStage(name="mend", base="mend", uses="agent.fix", with_=given, timeout_s=1800)
+    commit = PipelineStage(name="commit", base="commit", uses="git.commit", with_={"message": "x"}, timeout_s=60)
+    push = PipelineStage(name="push", base="push", uses="git.push", with_={"branch": "bot/1"}, timeout_s=60)
+    fake.pipeline = PIPELINE.model_copy(update={"stages": (*PIPELINE.stages, commit, push), "fix": fix})
+
+    text, _ = await call(client, "pipeline_run", path="/p/pipeline.yaml", dry_run=True)
+
+    assert [line for line in text.splitlines() if line.startswith("note: ")] == [
+        "note: commit: commits what was changed to the current branch, unless that is the default one",
+        "note: push: pushes to branch bot/1 of origin, and asks before the pipeline starts",
+        "note: mend: agent claude mends what fails, in a copy of the pipeline's folder: at most 4 rounds, so 3 times,"
+        " each 30m; it may change main/**; it may run idf.py build",
+    ]
+
+
 async def test_every_mistake_of_a_pipeline_is_told(client: Client, fake: Fake) -> None:
     """interfaces: all mistakes at once, with file, line and column."""
     fake.error = PipelineError("p.yaml", ["p.yaml:3:5: a", "p.yaml:4:7: b"])

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from mcp_server.store import callbacks
 from mcp_server.store.database import Store
 from mcp_server.store.events import events_after
-from mcp_server.store.tables import BUILDS, PROJECTS
+from mcp_server.store.tables import BUILDS, PROJECTS, SCHEMA_VERSION
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 
@@ -94,5 +94,5 @@ def test_an_upgraded_database_has_the_same_callbacks_as_a_new_one(home: Path) ->
     new.migrate()
 
     assert new.look(facts) == expected
-    assert new.schema_version() == 3
+    assert new.schema_version() == SCHEMA_VERSION
     new.engine.dispose()

@@ -60,6 +60,7 @@ CALLER: ContextVar[Caller | None] = ContextVar("caller", default=None)
 
 async def named_project(orchestrator: "Orchestrator", text: str) -> str:
     """The folder that a caller from elsewhere means: a known project's, or one below `security.project_roots`."""
+    await orchestrator.refresh()
     roots = orchestrator.config.security.project_roots
     if "/" in text and "\0" not in text:
         path = await asyncio.to_thread(references.real_path, text)

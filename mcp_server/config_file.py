@@ -9,10 +9,13 @@ from mcp_server.config import Config, load_config
 
 
 class ConfigFile:
-    """Looks whether config.yaml changed since the last look; the first one always reads it. Blocks for a small file."""
+    """Looks whether config.yaml changed since the last look; the first one always reads it. Blocks for a small file.
+
+    Always that of the home it was begun with, whichever the environment names.
+    """
 
     def __init__(self, config: Config, environment: Mapping[str, str]) -> None:
-        self._file, self._environment = config.file, environment
+        self._file, self._environment = config.file, {**environment, "BUILD_ORCHESTRATOR_HOME": str(config.home)}
         self._seen: tuple[int, int] | bool | None = False
 
     def changed(self) -> Config | None:

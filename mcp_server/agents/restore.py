@@ -25,17 +25,19 @@ async def restore(workspace: Workspace, commit: str, environment: Mapping[str, s
 class KeptInputs:
     """The ignored files that builds read, as they were when a task began: a change of them would be in no commit.
 
-    `task` names it; keeping twice for the same one puts back what was kept first. `more` are further files.
+    `task` names it; keeping twice for the same one puts back what was kept first. `more` are further files, `built`
+    folders of what was built, which the task does not change.
     """
 
-    def __init__(self, workspace: Workspace, task: str, more: Sequence[str] = ()) -> None:
+    def __init__(self, workspace: Workspace, task: str, more: Sequence[str] = (), built: Sequence[str] = ()) -> None:
         self._folder, self._place = workspace.folder, workspace.state / "inputs" / task
-        self._workspace, self._names = workspace, (*FILES, *more)
+        self._workspace, self._names, self._built = workspace, (*FILES, *more), tuple(built)
 
     async def keep(self, environment: Mapping[str, str] | None = None) -> None:
         """Keep them aside, or put them back where that was done for this task before."""
         if await asyncio.to_thread(self._place.is_dir):
             await self.put_back()
+            await self.cleared()
             return
         git = await self._workspace.git(environment)
         known = await git.run("ls-files", "-z", "--", *(str(self._folder / name) for name in self._names))
@@ -53,6 +55,20 @@ class KeptInputs:
             lambda: _digest(self._folder / COMPONENTS) != (self._place / ".digest").read_text()
         )
 
+    async def cleared(self) -> list[str]:
+        """The folders of what was built that are not as they were, and are removed: the next build makes all anew."""
+        return await asyncio.to_thread(self._cleared)
+
+    def _cleared(self) -> list[str]:
+        changed: list[str] = []
+        kept = self._place / ".built"  # an earlier version kept none
+        digests = kept.read_text().splitlines() if kept.is_file() else []
+        for name, digest in zip(self._built, digests, strict=False):
+            if _digest(self._folder / name, changes=True) != digest:
+                changed.append(name)
+                _delete(self._folder / name)
+        return changed
+
     def _keep(self, names: Sequence[str]) -> None:
         fresh = self._place.with_name(self._place.name + ".new")
         for old in (fresh, *self._place.parent.glob("*")):
@@ -60,6 +76,8 @@ class KeptInputs:
         fresh.mkdir(mode=0o700, parents=True)
         (fresh / ".names").write_text("\0".join(names))
         (fresh / ".digest").write_text(_digest(self._folder / COMPONENTS))
+        built = [_digest(self._folder / name, changes=True) for name in self._built]
+        (fresh / ".built").write_text("".join(f"{digest}\n" for digest in built))
         for number, name in enumerate(names):
             if (content := _content(self._folder / name)) is not None:
                 (fresh / str(number)).write_bytes(content)
@@ -96,8 +114,11 @@ def _delete(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _digest(top: Path) -> str:
-    """Of the names, sizes and times of all below a folder, at most MAX_FILES of them."""
+def _digest(top: Path, *, changes: bool = False) -> str:
+    """Of the names, sizes and times of all below a folder, at most MAX_FILES of them.
+
+    `changes`: also of the time of each file's last change, which nobody can set.
+    """
     digest, count = hashlib.sha256(), 0
     for folder, folders, files in os.walk(top):
         folders.sort()
@@ -106,6 +127,7 @@ def _digest(top: Path) -> str:
             digest.update(os.fsencode(f"{folder}/{name}"))
             # A folder's own time says no more than the names in it.
             facts = (status.st_mode, status.st_size, status.st_mtime_ns) if name in files else (status.st_mode,)
+            facts = (*facts, status.st_ctime_ns) if changes and name in files else facts
             digest.update(repr(facts).encode())
             count += 1
             if count > MAX_FILES:

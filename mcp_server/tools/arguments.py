@@ -58,7 +58,8 @@ def _as_text(item: object) -> object:
 
 # Not `str | None`: the SDK reads such an argument as JSON first, which makes a list of the pattern "[0-9]".
 Text = Annotated[str, BeforeValidator(none_is_empty)]
-Project = Annotated[str, BeforeValidator(_nothing_is_here), Field(description="path, name or id")]
+Here = Annotated[str, BeforeValidator(_nothing_is_here)]
+Project = Annotated[Here, Field(description="path, name or id")]
 BuildRef = Annotated[int, Field(strict=True)] | str
 Texts = Annotated[list[str], BeforeValidator(_one_is_a_list)]
 Variables = Annotated[dict[str, str], BeforeValidator(_scalars_are_text)]

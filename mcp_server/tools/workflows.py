@@ -5,18 +5,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from mcp.server.mcpserver import Elicit, Resolve
 from mcp_types import CallToolResult
-from pydantic import Field
 
 from mcp_server.model import Expansion, Plan
 from mcp_server.tools import consent
 from mcp_server.tools.answers import Roots, follow, orchestrator_of, project_path, to_the_end
-from mcp_server.tools.arguments import Ctx, Project, Target, Text, Variables, WaitS
+from mcp_server.tools.arguments import Ctx, Here, Text, Variables, WaitS
 from mcp_server.tools.consent import Yes
 
 if TYPE_CHECKING:  # agents and templates come with them: loaded at the first call
     from mcp_server.workflows import WorkflowAsk
 
-Rounds = Annotated[int, Field(ge=1, le=20)]
 MEND_FLASH = "run `build-orchestrator run --qemu --flash --yes`, or set security.allow_flash: always in config.yaml"
 MEND_PUSH = "leave auto_push out and push what comes of it yourself, or set security.allow_push: always in config.yaml"
 
@@ -57,18 +55,16 @@ async def workflow_run(
     ctx: Ctx,
     roots: Roots,
     agreed: Annotated[consent.Agreed, Resolve(ask_to_flash)],
-    project: Project = ".",
-    target: Target = "",
+    project: Here = ".",
+    target: Text = "",
     flash: bool = False,
     qemu: bool = True,
-    agent: Annotated[
-        Text, Field(description='mends failures in a copy: a name or "default"; without it you mend')
-    ] = "",
-    max_rounds: Rounds = 3,
+    agent: Text = "",
+    max_rounds: int = 3,
     host: Text = "local",
     wait_s: WaitS = 45,
 ) -> CallToolResult:
-    """Build, flash and emulate at once, check; with an agent mend and repeat: the verdict."""
+    """Build, flash and emulate, check; an agent ("default" or its name) mends, else you: the verdict."""
     if (refused := consent.refusal(ctx, agreed, MEND_FLASH, "flash")) is not None:
         return refused
     orchestrator = await orchestrator_of(ctx)
@@ -97,7 +93,7 @@ async def create_and_build(
     agreed: Annotated[consent.Agreed, Resolve(ask_to_push)],
     prompt: str,
     project: Text = "",
-    template: Annotated[Text, Field(description="built-in name, folder or Git URL; needs name")] = "",
+    template: Text = "",
     name: Text = "",
     variables: Variables = {},  # noqa: B006  (never changed)
     auto_commit: bool = False,
@@ -106,7 +102,7 @@ async def create_and_build(
     agent: Text = "",
     wait_s: WaitS = 45,
 ) -> CallToolResult:
-    """An agent works on a project, or on a new one from a template; then build and test: the verdict."""
+    """Verdict on what an agent makes of a project, or of a template as name."""
     if (refused := consent.refusal(ctx, agreed, MEND_PUSH, "auto_push", consent.PUSH)) is not None:
         return refused
     from mcp_server.build_spec import BuildSpec  # noqa: PLC0415  (as above)

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mcp_server.config import Config, load_config
+from mcp_server.config_file import ConfigFile
 from mcp_server.errors import ConfigError
 from mcp_server.yaml_document import MAX_BYTES, YamlError, read
 
@@ -367,3 +368,13 @@ def test_reading_needs_no_yaml_without_a_file(tmp_path: Path) -> None:
         subprocess.run([sys.executable, "-c", code], env=environ, cwd=Path(__file__).parents[2], check=False).returncode
         == 0
     )
+
+
+def test_a_home_is_never_exchanged_for_another(tmp_path: Path) -> None:
+    """Ours. Who was given a home by its configuration would else write into the user's own from the second look on."""
+    config = load_config({"BUILD_ORCHESTRATOR_HOME": str(tmp_path / "one"), "HOME": str(tmp_path)})
+    file = ConfigFile(config, {"HOME": str(tmp_path)})
+    found = file.changed()
+
+    assert found is not None and found.home == config.home
+    assert file.changed() is None

@@ -5,7 +5,7 @@
 
 import asyncio
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from mcp_server.agents.continued import continue_from
 from mcp_server.agents.registry import Registry
 from mcp_server.agents.restore import KeptInputs, restore, sha256_of
 from mcp_server.agents.sentinel import sentinel, unchanged
-from mcp_server.agents.task import AgentTask
+from mcp_server.agents.task import AgentSettings, AgentTask
 from mcp_server.agents.transcript import Transcript
 from mcp_server.agents.workspace import Workspace
 from mcp_server.engine.agent_past import left_of, rounds_of, session_of, trusted_commit
@@ -51,21 +51,22 @@ class AgentFix:
         registry = Registry(context.config.agents, context.environment)
         agent = await registry.usable(context.params.get("agent"))
         rows = await context.history.rows()
-        left = bounds(context, left_of(context, rows))
+        settings = registry.settings(agent.name)
+        left = bounds(context, left_of(context, rows), settings)
         space = await self._workspace(context)
         since = trusted_commit(rows) or await self._begun(context, space)
         await restore(space, since, context.environment)  # what an attempt that was cut off left half done
-        await _kept(context, space).keep(context.environment)
+        closed = await _closed(context, space)
+        await _kept(context, space, closed).keep(context.environment)
         await self._check(context, space)
         request = AgentRequest(
             prompt=await self._prompt(context, space),
             folder=str(space.folder),
             commands=tuple(context.params.get("commands", ())),
-            closed=await _closed(context, space),
+            closed=closed,
             session=session_of(rows, context.spec.name),
             **left,
         ).checked()
-        settings = registry.settings(agent.name)
         task = AgentTask(agent=settings, request=settings.completed(request))
         environment = job_environment({}, context.environment, ())
         environment |= registry.environment(agent.name, context.secrets.resolve)
@@ -77,6 +78,7 @@ class AgentFix:
             "since": since,
             "project_state": await sentinel(space.project, context.environment),
             "left_out": list(space.left_out),
+            "closed": list(closed),
         }
         return Prepared(
             argv=[sys.executable, "-P", "-m", "mcp_server.agents.run", str(await written(context, task))],
@@ -177,7 +179,9 @@ class AgentFix:
         notes = list(resolved.get("left_out", ()))
         if not await unchanged(space.project, resolved["project_state"], context.environment):
             notes.append(f"{space.project} itself changed meanwhile, by a person or by the agent")
-        back = await _kept(context, space).put_back()
+        kept = _kept(context, space, resolved.get("closed", ()))
+        notes += [f"{name} was changed, so it was removed: the next round builds anew" for name in await kept.cleared()]
+        back = await kept.put_back()
         return [*notes, *(f"{name} was put back: Git ignores it, so a change of it is in no commit" for name in back)]
 
     async def _committed(self, context: StageContext, space: Workspace) -> str | None:
@@ -223,15 +227,23 @@ async def _closed(context: StageContext, space: Workspace) -> tuple[str, ...]:
 # -- what it left ----------------------------------------------------------------------------------------------------
 
 
-def bounds(context: StageContext, left: Mapping[str, Any]) -> dict[str, Any]:
-    """Budgets and time of a task: it ends by itself, with a result, before the job's limit ends it without one."""
+def bounds(context: StageContext, left: Mapping[str, Any], agent: AgentSettings) -> dict[str, Any]:
+    """Budgets and time of a task: it ends by itself, with a result, before the job's limit ends it without one.
+
+    The least of what the build has left and of what config.yaml allows a session of this agent.
+    """
     limit = context.spec.timeout_s or DEFAULT_S
-    own = max(limit / 2, limit - 2 * CANCEL_S)
-    return {**left, "timeout_s": max(1.0, min(float(left.get("timeout_s", own)), own))}
+    own = min(max(limit / 2, limit - 2 * CANCEL_S), agent.timeout_s or limit)
+    bounds = {**left, "timeout_s": max(1.0, min(float(left.get("timeout_s", own)), own))}
+    for name in ("max_tokens", "max_cost_usd"):
+        if name in left and (most := getattr(agent, name)) is not None:
+            bounds[name] = min(left[name], most)
+    return bounds
 
 
-def _kept(context: StageContext, space: Workspace) -> KeptInputs:
-    return KeptInputs(space, f"{context.spec.name}-{context.stage.round}")
+def _kept(context: StageContext, space: Workspace, closed: Sequence[str] = ()) -> KeptInputs:
+    built = () if context.params.get("commands") else closed  # a command of the task may build
+    return KeptInputs(space, f"{context.spec.name}-{context.stage.round}", built=built)
 
 
 def _sdkconfig(row: Stage, *roots: Path) -> tuple[str, str] | None:

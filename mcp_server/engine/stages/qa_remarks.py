@@ -60,12 +60,12 @@ class QaRemarks:
         place = context.config.worktrees_dir / name
         branch = f"bo/qa-{name}"
         space = await workspace.make(project, place, branch, environment=context.environment)
+        settings = registry.settings(agent.name)
         request = AgentRequest(
             prompt=TASK.format(folder=space.folder, file=FILE, most=MOST, found=await _found(context)),
             folder=str(space.folder),
-            **bounds(context, {}),
+            **bounds(context, {}, settings),
         ).checked()
-        settings = registry.settings(agent.name)
         task = AgentTask(agent=settings, request=settings.completed(request))
         environment = job_environment({}, context.environment, ())
         return Prepared(

@@ -1,5 +1,7 @@
 """Budgets of the fix loop: real worktrees and commits, an agent whose job is simulated, and simulated time."""
 
+import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -49,9 +51,10 @@ class Agent:
         return Outcome(self.seconds, reason=self.ends, log=log.encode())
 
 
-async def mended(home: Path, tree: UserTree, agent: Agent, **developer: object) -> BuildView:
+async def mended(home: Path, tree: UserTree, agent: Agent, name: str = "", **developer: object) -> BuildView:
     (home.parent / "any.diff").write_text("never read: the job is simulated\n")
-    fix = Developer(agent=f"patch:{home.parent / 'any.diff'}", **developer)  # pyright: ignore[reportArgumentType]
+    given = {"agent": name or f"patch:{home.parent / 'any.diff'}", **developer}
+    fix = Developer(**given)  # pyright: ignore[reportArgumentType]
     top = str(tree.top)
     made = plan(stage("build"), fix=fix.stage(top), max_rounds=9, workspace=top)
     async with simulation(home, LOCAL, agent) as world:
@@ -118,3 +121,22 @@ async def test_what_was_changed_when_the_money_ran_out_is_built_and_then_the_loo
     assert (view.build.reason, agent.builds, agent.sessions) == ("budget", 2, 1)
     assert view.stages[1].verdict and "$0.7 were spent" in view.stages[1].verdict.details["notes"][0]
     assert "is used up: $0.7 of $0.6" in build_report(view)
+
+
+async def test_config_bounds_a_session_and_the_budget_what_is_left_of_it(home: Path, tree: UserTree) -> None:
+    """Ours. As each session's job is told: the least of the agent's own limits and of what the build has left."""
+    pytest.importorskip("acp", reason="needs the extra agents", exc_type=ImportError)
+    slow = {"acp": [sys.executable], "timeout": "70s", "max_cost_usd": 0.5}
+    (home / "config.yaml").write_text(json.dumps({"agents": {"slow": slow}}))
+    told: list[tuple[float, float]] = []
+
+    class Told(Agent):
+        def __call__(self, host: str, name: str, attempt: int) -> Outcome:
+            for task in (self.home / "worktrees/tasks").glob("*.json"):
+                request = json.loads(task.read_bytes())["request"]
+                told.append((request["timeout_s"], request["max_cost_usd"]))
+            return super().__call__(host, name, attempt)
+
+    await mended(home, tree, Told(home, (0.4, 0.4, 9), 60), name="slow", budget={"timeout_s": 100.0, "cost_usd": 0.6})
+
+    assert told == [(70, 0.5), (40, 0.2)]

@@ -156,6 +156,18 @@ async def test_what_git_ignores_is_put_back(orchestrator: Orchestrator, tree: Us
     assert any(note.startswith("sdkconfig was put back") for note in fix_of(view)["notes"])
 
 
+async def test_what_is_planted_without_asking_is_no_build(
+    orchestrator: Orchestrator, tree: UserTree, home: Path
+) -> None:
+    """Issue: the real compile is the only judge. This build keeps what it finds made, as most do."""
+    agent(home, [("sh", "mkdir build; echo good > build/app.elf; echo >> main/useless.h")])
+    build = f"cd {tree.top}; mkdir -p build; [ -e build/app.elf ] || echo bad > build/app.elf; grep good build/app.elf"
+    view = await run(orchestrator, tree, plan(tree.top, build=build, rounds=2))
+
+    assert story(view) == ["1 build failed", "1 fix success", "2 build failed"]
+    assert fix_of(view)["notes"] == ["build was changed, so it was removed: the next round builds anew"]
+
+
 async def test_a_change_of_a_managed_component_is_outside(
     orchestrator: Orchestrator, tree: UserTree, home: Path
 ) -> None:

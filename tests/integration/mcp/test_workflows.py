@@ -93,7 +93,7 @@ async def test_an_agent_that_is_not_there_is_one_sentence(connect: Connect, proj
 
     assert (unknown.is_error, text_of(unknown).partition(":")[0]) == (True, "agent")
     assert "claude" in text_of(unknown)
-    assert text_of(rounds) == "max_rounds: 0 is not a whole number from 1 to 20"
+    assert text_of(rounds) == "max_rounds: 0 is not between 1 and 20"
 
 
 async def test_an_agents_work_on_a_project_is_built_and_committed(connect: Connect, tmp_path: Path) -> None:

@@ -167,12 +167,16 @@ class Artifacts(YamlModel):
 
 
 class Security(YamlModel):
-    """What needs a yes. `never` beats a call's confirm=true. `push_to_default`: also to a remote's default branch."""
+    """What needs a yes. `never` beats a call's confirm=true. `push_to_default`: also to a remote's default branch.
+
+    `project_hosts`: private hosts (`name` or `name:port`) that the service may clone from, also by plain http.
+    """
 
     allow_flash: Permission = "ask"
     allow_push: Permission = "ask"
     push_to_default: bool = False
     callback_hosts: tuple[Text, ...] = ()
+    project_hosts: tuple[Text, ...] = ()
     project_roots: tuple[Annotated[str, AfterValidator(_absolute)], ...] = ()
 
 

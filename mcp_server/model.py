@@ -211,7 +211,11 @@ class Plan(Model):
 
 
 class Project(Model):
-    """A source tree that builds are made of."""
+    """A source tree that builds are made of.
+
+    `source`: the Git URL that it was cloned from, or the folder that was registered; None where a build made it known.
+    `reason`: why it is in `error`, or why its last sync failed.
+    """
 
     id: str
     name: str
@@ -220,6 +224,9 @@ class Project(Model):
     target: str | None = None
     branch: str | None = None
     created_at: datetime
+    source: str | None = None
+    reason: str | None = None
+    synced_at: datetime | None = None
 
 
 class Build(Model):

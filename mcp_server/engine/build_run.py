@@ -9,6 +9,7 @@ from mcp_server.bot_result import bot_result
 from mcp_server.build_spec import BuildResult
 from mcp_server.engine import results
 from mcp_server.engine.expand import expanded
+from mcp_server.engine.imported import settle
 from mcp_server.engine.rounds import AGENTS
 from mcp_server.engine.services import Services
 from mcp_server.engine.source import read_commit
@@ -183,6 +184,7 @@ class BuildRun:
             ended_at = max((row.ended_at for row in rows if row.ended_at), default=now)
             if builds.end_build(c, self.build_id, status, reason, ended_at, **columns):
                 self._call_back(c, bot_result(build, status, rows, ended_at, stage, sentence), status)
+                settle(c, build, status, output, ended_at)
             return leases.release_of(c, self.build_id, now)
 
         await self.services.leases.offer(await self.services.store.write(statements))

@@ -111,6 +111,45 @@ class Triggered(BaseModel):
     commit_sha: str
 
 
+class ImportAsk(Body):
+    """A folder of this machine, or a Git URL: https, ssh, git@host:path or git."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"source": "https://github.com/espressif/esp-idf-template.git"}]},
+    )
+
+    source: str = Field(min_length=1, max_length=4096)
+    name: str | None = Field(default=None, max_length=100)
+    target: str | None = Field(default=None, max_length=40)
+    branch: str | None = Field(default=None, max_length=200)
+
+
+class ImportedProject(BaseModel):
+    """The project, and the build that clones or syncs it; null for a folder."""
+
+    project: Project
+    build_id: int | None
+
+
+class SyncAsk(Body):
+    """`build`: it is built once it is up to date."""
+
+    build: bool = False
+
+
+class RemoveAsk(Body):
+    """`delete`: the folder that was cloned is taken away, too."""
+
+    delete: bool = False
+
+
+class Removed(BaseModel):
+    """One sentence: what is gone, and what stays."""
+
+    removed: str
+
+
 class RetryAsk(Body):
     """`failed_only`: what passed is not run again."""
 

@@ -90,6 +90,9 @@ def test_an_upgraded_database_has_the_same_callbacks_as_a_new_one(home: Path) ->
     with new.engine.begin() as c:
         c.exec_driver_sql("DROP TABLE callbacks")
         c.exec_driver_sql("DROP TABLE tokens")
+        c.exec_driver_sql("DROP TABLE deliveries")
+        for column in ("source", "reason", "synced_at"):
+            c.exec_driver_sql(f"ALTER TABLE projects DROP COLUMN {column}")
         c.exec_driver_sql("UPDATE meta SET value = '2' WHERE key = 'schema'")
     new.migrate()
 

@@ -22,10 +22,11 @@ from pydantic import ValidationError
 from mcp_server import __version__
 from mcp_server.errors import Forbidden, OrchestratorError
 from mcp_server.loading import all_is_loaded
-from mcp_server.tools import builds, device, hosts, idf, pipelines, prompts, resources, workflows
+from mcp_server.tools import builds, device, hosts, idf, pipelines, projects, prompts, resources, workflows
 from mcp_server.tools.answers import Opener, answer
 from mcp_server.tools.arguments import (
     ENDS_WORK,
+    FETCHES,
     READS,
     RUNS_COMMANDS,
     STARTS_WORK,
@@ -66,6 +67,8 @@ TOOLS = (
     (builds.build_cancel, ENDS_WORK),
     (builds.build_retry, STARTS_WORK),
     (hosts.hosts, READS),
+    (projects.projects, READS),
+    (projects.project_import, FETCHES),
 )
 
 

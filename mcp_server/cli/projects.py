@@ -8,7 +8,6 @@ from mcp_server.cli.options import Json
 from mcp_server.errors import BadInput
 
 if TYPE_CHECKING:
-    from mcp_server.model import Project
     from mcp_server.orchestrator import Orchestrator
 
 ACTIONS = ("list", "import", "sync", "rm")
@@ -46,6 +45,7 @@ def projects(
 
     async def work(orchestrator: "Orchestrator") -> int:
         from mcp_server.cli import screen  # noqa: PLC0415
+        from mcp_server.report_projects import project_line  # noqa: PLC0415
 
         if action == "list":
             return await _list(orchestrator, json=json)
@@ -62,7 +62,7 @@ def projects(
         if build is not None:
             await orchestrator.wait(build, WAIT_S)
         found = await orchestrator.find_project(reference)
-        screen.print_json(found.model_dump(mode="json")) if json else screen.out().say(_line(found))
+        screen.print_json(found.model_dump(mode="json")) if json else screen.out().say(project_line(found))
         return 0 if found.status == "active" and not found.reason else 1
 
     return with_orchestrator(work)
@@ -70,21 +70,13 @@ def projects(
 
 async def _list(orchestrator: "Orchestrator", *, json: bool) -> int:
     from mcp_server.cli import screen  # noqa: PLC0415
+    from mcp_server.report_projects import project_line  # noqa: PLC0415
 
     found = await orchestrator.projects.list(limit=MOST)
     if json:
         screen.print_json([project.model_dump(mode="json") for project in found])
         return 0
-    screen.out().say(*(_line(project) for project in found))
+    screen.out().say(*map(project_line, found))
     if not found:
         screen.err().say("no project is known yet: build one, or import one")
     return 0
-
-
-def _line(project: "Project") -> str:
-    parts = [project.name, project.status, project.target or "", project.path]
-    if project.source and project.source != project.path:
-        parts.append(f"from {project.source}")
-    if project.reason:
-        parts.append(project.reason)
-    return " · ".join(part for part in parts if part)

@@ -24,11 +24,13 @@ NEEDS: Mapping[str, str] = {
     "build_list": "read",
     "build_stats": "read",
     "hosts": "read",
+    "projects": "read",
     "idf_flash": "flash",
     "serial_monitor": "flash",
     "serial_send": "flash",
     "remote_build": "admin",
     "pipeline_run": "admin",
+    "project_import": "admin",
 }
 """The scope that a tool needs; those that run whatever the caller wrote need all. Others: build."""
 

@@ -9,12 +9,16 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from mcp import Client
 
 from mcp_server.git_source import same_place
+from mcp_server.orchestrator import Orchestrator
+from mcp_server.server import make_server
 from mcp_server.store import builds
 from tests.support.git_tree import UserTree, begun
 from tests.support.web_service import Service, web_service
 from tests.support.workers import end_everything, worker_inside
+from tests.unit.tools.calls import call
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -119,6 +123,31 @@ async def test_a_folder_is_registered_as_it_is(service: Service, origin: UserTre
     removed = await service.ask("DELETE", "/api/projects/my-lamp")
     assert removed.json()["removed"].endswith(f"its folder {origin.top} stays, it had no builds")
     assert origin.everything() == before
+
+
+async def test_models_see_and_import_projects(service: Service, origin: UserTree, git_port: int) -> None:
+    """Interfaces: the tools `projects` and `project_import`; on this machine loopback may be named."""
+
+    async def opener() -> Orchestrator:
+        return service.orchestrator
+
+    url = f"git://127.0.0.1:{git_port}/lamp/.git"
+    async with Client(make_server(opener)) as client:
+        told = [
+            await call(client, "project_import", source=url, name="lamp", branch="main", target="esp32c3"),
+            await call(client, "project_import", source=str(origin.top), name="mine"),
+            await call(client, "project_import", source=url, name="dark", branch="no"),
+            await call(client, "project_import", source="file:///etc"),
+            await call(client, "projects"),
+            await call(client, "projects", name="mine"),
+        ]
+    lamp, mine, dark, refused, listed, one = told
+    home = service.orchestrator.config.home
+    assert lamp == (f"lamp · active · esp32c3 · {home}/projects/lamp · from {url}", False)
+    assert mine == one == (f"mine · active · {origin.top}", False)
+    assert dark[1] and "error" in dark[0] and "branch no not found" in dark[0]
+    assert refused == ("source: file:// is not cloned from: give https, ssh or git, or a folder", True)
+    assert listed == ("\n".join((dark[0], lamp[0], mine[0])), False)
 
 
 @pytest.mark.parametrize(

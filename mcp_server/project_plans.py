@@ -1,9 +1,12 @@
 """The stages that bring a project here and up to date: git, run as a job, with nothing of a repository's own run.
 
-May import: model. Never: anything else of ours.
+May import: model, moved. Never: anything else of ours.
 """
 
+from pathlib import Path
+
 from mcp_server.model import Plan, StageSpec
+from mcp_server.moved import moved
 
 IMPORT, SYNC, CHECKOUT = "import", "sync", "checkout"
 CLONE_S, SYNC_S = 3600.0, 1800.0
@@ -39,6 +42,34 @@ g merge --ff-only "refs/remotes/origin/$branch"
 git log -1 --format='%H %s'
 """
 )
+OUT = (
+    _G
+    + """top=$1 folder=$2 commit=$3 branch=$4 origin=$5
+mkdir -p -- "$folder"
+cd "$folder"
+[ -d .git ] || git init -q
+GIT_ALLOW_PROTOCOL=file g fetch -q --no-tags --update-shallow -- "$top" +HEAD:refs/head-there \\
+    '+refs/heads/*:refs/there/*' '+refs/remotes/origin/*:refs/origin/*' '+refs/tags/*:refs/tags/*'
+url=$(git -C "$top" config --get remote.origin.url || true)
+get() { [ -n "$url" ] && g fetch -q --no-recurse-submodules -- "$url" "$@"; }
+is() { git rev-parse -q --verify "$1^{commit}"; }
+if [ -n "$commit" ]; then
+    sha=$(is "$commit" || { get "$commit" 2>/dev/null; is "$commit"; } ||
+        { get '+refs/heads/*:refs/origin/*'; is "$commit"; }) || {
+        echo "fatal: commit $commit is not known in $top, nor at its origin" >&2; exit 1; }
+else
+    [ -z "$origin" ] || get "+refs/heads/$branch:refs/origin/$branch" || true
+    sha=$({ [ -z "$origin" ] && is "refs/there/$branch"; } ||
+        { [ -n "$origin" ] || get "+refs/heads/$branch:refs/origin/$branch"; is "refs/origin/$branch"; } ||
+        is "refs/there/$branch") || {
+        echo "fatal: branch $branch is neither in $top nor at its origin" >&2; exit 1; }
+fi
+g checkout -q --force --detach "$sha"
+[ ! -e .gitmodules ] || { g submodule -q sync --recursive; g submodule -q update --init --recursive --depth 1; }
+g clean -ffdxq -e build -e managed_components
+git log -1 --format='%H %s'
+"""
+)
 
 
 def clone(url: str, folder: str, branch: str | None, *, parent: str, redirects: bool) -> Plan:
@@ -50,6 +81,23 @@ def update(folder: str, *, redirects: bool) -> StageSpec:
     """Bring a clone to what its branch is at its origin, by fast-forward only."""
     stage = _git(SYNC, UPDATE, [folder], folder, SYNC_S, redirects=redirects)
     return stage.model_copy(update={"directory": f"{folder}/build"})
+
+
+def checked_out(
+    plan: Plan, top: str, folder: str, *, commit: str | None, branch: str | None, origin: bool, redirects: bool
+) -> Plan:
+    """The plan run at a commit or branch of the repository `top`, in the checkout `folder` of its own.
+
+    `origin`: the branch is the one that the origin has now, else the one that `top` has.
+    """
+    arguments = [top, folder, commit or "", branch or "", "origin" if origin else ""]
+    first = _git(CHECKOUT, OUT, arguments, str(Path(folder).parent), SYNC_S, redirects=redirects)
+    first = first.model_copy(update={"params": {**first.params, "checkout": folder}, "directory": folder, "once": True})
+    stages = [moved(stage, top, folder) for stage in plan.stages]
+    # Each of them: a retry leaves out what passed, and those that come after that.
+    stages = [one.model_copy(update={"depends_on": (CHECKOUT, *one.depends_on)}) for one in stages]
+    update = {"stages": (first, *stages), "workspace": plan.workspace and plan.workspace.replace(top, folder, 1)}
+    return plan.model_copy(update={**update, "fix": plan.fix and moved(plan.fix, top, folder)})
 
 
 def _git(name: str, script: str, arguments: list[str], folder: str, limit_s: float, *, redirects: bool) -> StageSpec:

@@ -1,9 +1,11 @@
 """The projects that are known here: imported, synced, removed, and how long their builds take.
 
-May import: model, config, errors, git_source, orders, project_plans, references, store, views. Never: engine, a front.
+May import: model, config, errors, git_source, orders, project_plans, references, store, views,
+workflows. Never: engine, a front.
 """
 
 import asyncio
+import dataclasses
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +19,7 @@ from mcp_server.errors import BadInput, Conflict
 from mcp_server.model import Plan, Project
 from mcp_server.store import builds, projects, stats
 from mcp_server.views import Started
+from mcp_server.workflows import WorkflowAsk
 
 if TYPE_CHECKING:
     from mcp_server.orchestrator import Orchestrator
@@ -148,6 +151,36 @@ class Projects:
             stages += [one.model_copy(update={"depends_on": (stage.name,)}) for one in order.plan.stages]
         return await self._start(found, Plan(stages=tuple(stages)), project_plans.SYNC, triggered_by)
 
+    async def build(
+        self, ask: WorkflowAsk, *, commit: str | None = None, branch: str | None = None, triggered_by: str = "manual"
+    ) -> Started:
+        """Run the workflow on a known project; at a commit or branch in a checkout of its own, never in its folder.
+
+        Conflict: it is not active, its folder is gone, or it is no Git repository and a commit or branch is asked for.
+        """
+        orchestrator = self._orchestrator
+        await orchestrator.refresh()
+        project = await orchestrator.find_project(ask.project)
+        await asyncio.to_thread(check_active, project)
+        ask = dataclasses.replace(ask, project=project.path, target=ask.target or project.target)
+        if commit is None and branch is None:
+            return await orchestrator.workflows.run(ask, triggered_by=triggered_by, agreed=True)
+        if branch is not None:
+            git_source.checked_branch(branch)
+        top = await asyncio.to_thread(_repository, project)
+        order = await orchestrator.workflows.order(ask)
+        clone = self.is_clone(project)
+        folder = str(orchestrator.config.worktrees_dir.resolve() / f"project-{project.id[:8]}")
+        plan = project_plans.checked_out(
+            order.plan, top, folder, commit=commit, branch=branch, origin=clone, redirects=not clone
+        )
+        started = await orchestrator.start(dataclasses.replace(order, plan=plan), triggered_by, agreed=True)
+        if started.joined:
+            return started
+        number, facts = started.build.id, {"commit_sha": commit or "", "branch": branch}
+        await (await orchestrator.store()).write(lambda c: builds.set_facts(c, number, **facts))
+        return Started(started.build.model_copy(update=facts), False)
+
     async def _start(self, project: Project, plan: Plan, name: str, triggered_by: str) -> Started:
         return await self._orchestrator.start_plan(
             project.path,
@@ -174,8 +207,27 @@ class Projects:
         store = await self._orchestrator.store()
         gone = await store.write(lambda c: projects.remove_project(c, found.id))
         folder = f"its folder {found.path} stays"
+        checkout = self._orchestrator.config.worktrees_dir / f"project-{found.id[:8]}"
+        await asyncio.to_thread(shutil.rmtree, checkout, ignore_errors=True)
         if delete:
             await asyncio.to_thread(shutil.rmtree, found.path, ignore_errors=True)
             folder = f"its folder {found.path} is deleted"
         records = "it had no builds" if gone else "the records of its builds stay"
         return f"project {found.name} is removed: {folder}, {records}"
+
+
+def check_active(project: Project) -> None:
+    """Conflict: the project cannot be built now. Reads."""
+    if project.status != "active":
+        raise Conflict(f"Project status is {project.status!r}, must be 'active'")
+    if not Path(project.path).is_dir():
+        raise Conflict(f"the folder of project {project.name} is gone: {project.path}")
+
+
+def _repository(project: Project) -> str:
+    """The top of the work tree that a project is in. Conflict: there is none. Reads."""
+    folder = Path(project.path)
+    for place in (folder, *folder.parents):
+        if (place / ".git").exists():
+            return str(place)
+    raise Conflict(f"project {project.name} is no Git repository: it has no commits or branches to build")

@@ -1,14 +1,11 @@
 """/api/projects: what is known, its figures, and builds of it."""
 
-import asyncio
 import dataclasses
-from pathlib import Path as Folder
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path
 from starlette.requests import Request
 
-from mcp_server.errors import Conflict
 from mcp_server.model import Project
 from mcp_server.web.builds import Limit, triggered
 from mcp_server.web.context import Service, need
@@ -73,32 +70,17 @@ async def get_stats(service: Service, project: Name) -> dict[str, Any]:
 async def trigger_build(service: Service, request: Request, project: Name, ask: Trigger | None = None) -> Triggered:
     """Run the whole workflow on a project: build, emulator, board where `flash` asks for it, checks.
 
-    409: the project is not active, or its folder is gone.
+    With `commit_sha` or `branch` in a checkout of its own, fetched from the origin where needed; the project's folder
+    stays as it is. 409: the project is not active, its folder is gone, or it is no Git repository.
     """
     ask = ask or Trigger()
     if ask.flash:
         need(request, "flash")
-    found = await service.find_project(project)
-    await asyncio.to_thread(check_active, found)
-    started = await service.workflows.run(
-        WorkflowAsk(
-            found.path,
-            target=ask.target or found.target,
-            flash=ask.flash,
-            qemu=ask.qemu,
-            agent=ask.agent,
-            max_rounds=ask.max_rounds,
-        ),
+    started = await service.projects.build(
+        WorkflowAsk(project, ask.target, ask.flash, ask.qemu, ask.agent, ask.max_rounds),
+        commit=ask.commit_sha,
+        branch=ask.branch,
         triggered_by=ask.trigger,
-        agreed=True,
     )
     build = started.build
     return triggered(build.id, build.status, build.project_id, build.commit_sha)
-
-
-def check_active(project: Project) -> None:
-    """Conflict: the project cannot be built now. Reads."""
-    if project.status != "active":
-        raise Conflict(f"Project status is {project.status!r}, must be 'active'")
-    if not Folder(project.path).is_dir():
-        raise Conflict(f"the folder of project {project.name} is gone: {project.path}")

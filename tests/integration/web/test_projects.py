@@ -2,15 +2,18 @@
 
 import asyncio
 import contextlib
+import os
 import socket
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
 from mcp import Client
 
+from mcp_server.demo.place import fix_patch, lay_out, simulated_installation
 from mcp_server.git_source import same_place
 from mcp_server.orchestrator import Orchestrator
 from mcp_server.server import make_server
@@ -197,3 +200,43 @@ def test_one_repository_by_several_urls() -> None:
     assert {same_place(url) for url in urls} == {"github.com/me/lamp"}
     with contextlib.suppress(ValueError):
         assert same_place("/a/folder") == ""
+
+
+async def test_a_commit_is_built_beside_what_its_user_has_open(home: Path, tmp_path: Path) -> None:
+    """Interfaces: a build of a commit runs in a checkout of its own; what was built is on record."""
+    project = lay_out(tmp_path / "greenhouse")
+    tree = UserTree(project, tmp_path / "user")
+    tree.git("init", "-q", "-b", "main")
+    broken = tree.commit("broken")
+    (tmp_path / "fix.diff").write_text(fix_patch())
+    tree.git("apply", str(tmp_path / "fix.diff"))
+    good = tree.commit("mended")
+    tree.git("branch", "works")
+    tree.git("reset", "-q", "--hard", broken)
+    tree.write("main/thermostat.c", "half of a thought\n")
+    before = tree.everything()
+    path, idf = os.environ["PATH"], str(simulated_installation())
+    async with worker_inside(home), web_service(PATH=path, IDF_PATH=idf) as service:
+        await service.ask("POST", "/api/projects", json={"source": str(project)})
+
+        async def built(**ask: str) -> dict[str, Any]:
+            answer = await service.ask("POST", "/api/projects/greenhouse/build", json={"qemu": False, **ask})
+            assert answer.status_code == 202, answer.text
+            assert answer.json()["commit_sha"] == ask.get("commit_sha", "")
+            await over(service, answer.json()["build_id"])
+            return (await service.ask("GET", f"/api/builds/{answer.json()['build_id']}")).json()
+
+        first, second = await built(commit_sha=good[:10]), await built(commit_sha=broken)
+        third, fourth = await built(branch="works"), await built(commit_sha="f" * 40)
+        wrong = await service.ask("POST", "/api/projects/greenhouse/build", json={"branch": "--upload-pack=x"})
+        again = await service.ask("POST", f"/api/builds/{second['id']}/retry", json={})
+        await over(service, again.json()["build_id"])
+        retried = (await service.ask("GET", f"/api/builds/{again.json()['build_id']}")).json()
+    end_everything(home)
+    assert (first["status"], first["commit_sha"], first["commit_message"]) == ("success", good, "mended"), first
+    assert (second["status"], second["commit_sha"], second["commit_author"]) == ("failed", broken, "User")
+    assert (third["status"], third["commit_sha"], third["branch"]) == ("success", good, "works")
+    assert fourth["status"] == "failed" and f"commit {'f' * 40} is not known in {project}" in fourth["build_output"]
+    assert (wrong.status_code, wrong.json()["argument"]) == (422, "branch")
+    assert (retried["status"], retried["commit_sha"]) == ("failed", broken)
+    assert tree.everything() == before

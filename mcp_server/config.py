@@ -193,6 +193,20 @@ class Ci(YamlModel):
     woodpecker: Woodpecker | None = None
 
 
+class GitHub(YamlModel):
+    """What GitHub may start: `secret` signs its webhooks. Without globs every branch and every change builds."""
+
+    secret: Secret
+    branches: tuple[Text, ...] = ()
+    paths: tuple[Text, ...] = ()
+
+
+class Webhooks(YamlModel):
+    """Who may say that something is to be built."""
+
+    github: GitHub | None = None
+
+
 class Settings(YamlModel):
     """What config.yaml may say."""
 
@@ -203,6 +217,7 @@ class Settings(YamlModel):
     artifacts: Artifacts = Field(default_factory=Artifacts)
     security: Security = Field(default_factory=Security)
     ci: Ci = Field(default_factory=Ci)
+    webhooks: Webhooks = Field(default_factory=Webhooks)
     env_pass: tuple[Variable, ...] = ()
 
 

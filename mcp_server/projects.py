@@ -6,6 +6,7 @@ workflows. Never: engine, a front.
 
 import asyncio
 import dataclasses
+import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -162,6 +163,7 @@ class Projects:
         await orchestrator.refresh()
         project = await orchestrator.find_project(ask.project)
         await asyncio.to_thread(check_active, project)
+        asked = json.dumps([dataclasses.asdict(ask) | {"project": project.id}, commit, branch], sort_keys=True)
         ask = dataclasses.replace(ask, project=project.path, target=ask.target or project.target)
         if commit is None and branch is None:
             return await orchestrator.workflows.run(ask, triggered_by=triggered_by, agreed=True)
@@ -174,6 +176,7 @@ class Projects:
         plan = project_plans.checked_out(
             order.plan, top, folder, commit=commit, branch=branch, origin=clone, redirects=not clone
         )
+        plan = plan.model_copy(update={"order": asked})  # what its target is may be known only after the first build
         started = await orchestrator.start(dataclasses.replace(order, plan=plan), triggered_by, agreed=True)
         if started.joined:
             return started

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI
 
 from mcp_server import __version__
-from mcp_server.web import bots, builds, docs, live, machines, metrics, problems, projects
+from mcp_server.web import bots, builds, docs, live, machines, metrics, problems, projects, webhooks
 from mcp_server.web.feed import Feed
 from mcp_server.web.guard import App, Guard
 from mcp_server.web.mcp import McpOverHttp
@@ -26,6 +26,7 @@ ROUTERS = (
     machines.router,
     live.router,
     metrics.router,
+    webhooks.router,
     docs.router,
 )
 

@@ -58,7 +58,8 @@ if [ -n "$commit" ]; then
         { get '+refs/heads/*:refs/origin/*'; is "$commit"; }) || {
         echo "fatal: commit $commit is not known in $top, nor at its origin" >&2; exit 1; }
 else
-    [ -z "$origin" ] || get "+refs/heads/$branch:refs/origin/$branch" || true
+    [ -z "$origin" ] || get "+refs/heads/$branch:refs/origin/$branch" || {
+        echo "fatal: branch $branch is not to be had from $url" >&2; exit 1; }
     sha=$({ [ -z "$origin" ] && is "refs/there/$branch"; } ||
         { [ -n "$origin" ] || get "+refs/heads/$branch:refs/origin/$branch"; is "refs/origin/$branch"; } ||
         is "refs/there/$branch") || {

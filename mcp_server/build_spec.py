@@ -16,7 +16,7 @@ from mcp_server.errors import BadInput
 from mcp_server.model import Model
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_REMOTE = re.compile(r"(?!-)(?![a-z+]+://[^/]*:[^/]*@)[!-~]{1,1000}")
+_REMOTE = re.compile(r"(?!-)(?![A-Za-z0-9+.-]+://[^/]*:[^/]*@)[!-~]{1,1000}")
 _BRANCH = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,199}")
 _KEY = re.compile(r"[!-~]{1,200}")
 MAX_VARIABLES = 100

@@ -22,6 +22,7 @@ from mcp_server.idf.board import BoardError, read_board
 from mcp_server.idf.doctor import SERIAL_PORTS, Check, Status
 from mcp_server.idf.environment import choose_installation, find_installations
 from mcp_server.idf.flash_tool import FIND, find_esptool
+from mcp_server.idf.installation import Installation
 from mcp_server.notify.channels import Channels
 from mcp_server.secret_store import Secrets
 
@@ -38,15 +39,19 @@ async def examine(
     host: Host | None = None,
     *,
     named: bool = True,
+    installation: Installation | None = None,
 ) -> Sequence[Check]:
     """Every check; a channel that cannot deliver is named, one that can is not worth a line. `host` is this machine.
 
     With `port` the board there is asked what it is, which resets it. Not `named`: `project` may be any folder.
+    `installation` is the one that builds, where that is known; else the one that `environment` leads to.
     """
     extra = [Path(config.local.idf_path)] if config.local.idf_path else []
     async with _this_machine(config, environment, host) as here:
         boards = examine_boards(here, port, lambda: _esptool_here(environment, extra))
-        checks, boards = await asyncio.gather(doctor.examine(config, environment, project, named=named), boards)
+        checks, boards = await asyncio.gather(
+            doctor.examine(config, environment, project, named=named, installation=installation), boards
+        )
     checks += boards
     if not config.notifications:
         return checks

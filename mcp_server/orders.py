@@ -176,7 +176,7 @@ class Orders:
             return pipeline_uses.here(stage, folder, self._config) or stages.stage(stage)
 
         plan = pipeline_uses.with_remarks(plans.of_pipeline(pipeline, folder, made), pipeline, folder)
-        plan = pipeline_uses.with_fix(plan, pipeline, folder)
+        plan = pipeline_uses.with_fix(pipeline_uses.with_installation(plan), pipeline, folder)
         return Order(str(folder), plan, pipeline.name, folder.name)
 
     def _check(self, pipeline: Pipeline) -> None:

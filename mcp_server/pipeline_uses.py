@@ -65,6 +65,20 @@ def with_remarks(plan: Plan, pipeline: Pipeline, folder: Path) -> Plan:
     return plan.model_copy(update={"stages": tuple(stages)})
 
 
+def with_installation(plan: Plan) -> Plan:
+    """The plan whose doctors look at the ESP-IDF that its stages build with, whatever the worker's environment has."""
+    built = [stage.params for stage in plan.stages if stage.params.get("installation")]
+
+    def told(stage: StageSpec) -> StageSpec:
+        if stage.kind != "doctor" or not built:
+            return stage
+        own = [params for params in built if params.get("project") == stage.params["project"]]
+        params = {**stage.params, "installation": (own or built)[0]["installation"]}
+        return stage.model_copy(update={"params": params})
+
+    return plan.model_copy(update={"stages": tuple(told(stage) for stage in plan.stages)})
+
+
 def _fix_of(pipeline: Pipeline) -> tuple[PipelineStage, ...]:
     return (pipeline.fix,) if pipeline.fix is not None else ()
 

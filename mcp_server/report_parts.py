@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC
 from typing import TYPE_CHECKING
 
-from mcp_server.model import Diagnosis, Stage, StageSpec, StageStatus
+from mcp_server.model import Build, Diagnosis, Stage, StageSpec, StageStatus
 from mcp_server.text import duration, one_line
 
 if TYPE_CHECKING:  # views are only read here; the orchestrator brings a database along
@@ -35,13 +35,19 @@ def head(view: "BuildView", what: str, *more: str) -> str:
     parts = [f"build {build.id} {what}", name, build.target or "", duration(view.elapsed_s), *more]
     if build.plan.max_rounds > 1:
         parts.append(f"round {build.round} of {build.plan.max_rounds}")
-    if build.retry_of is not None:
-        parts.append(f"{'fix' if build.plan.fix_first else 'retry'} of {build.retry_of}")
+    parts.append(came_from(build))
     if any(stage.verdict and stage.verdict.details.get("simulated") for stage in view.stages):
         parts.append("simulated ESP-IDF")
     if any(stage.verdict and stage.verdict.details.get("virtual_board") for stage in view.stages):
         parts.append("simulated board")
     return one_line(" · ".join(part for part in parts if part), 240)
+
+
+def came_from(build: Build) -> str:
+    """The build that this one mends or repeats; "" where it is none of both."""
+    if build.retry_of is None:
+        return ""
+    return f"{'fix' if build.plan.fix_first else 'retry'} of {build.retry_of}"
 
 
 def several(view: "BuildView") -> bool:

@@ -58,12 +58,16 @@ def agent_lines(view: "BuildView") -> Sequence[str]:
     branch = str((rows[-1].resolved or {})["branch"])
     words = [f"agent {one_line(', '.join(names), 60)} {what}", sessions, spent, f"branch {branch}" if changed else ""]
     lines = [one_line(" · ".join(word for word in words if word), 260)]
-    if view.build.status is BuildStatus.SUCCESS and changed:
-        mend = f"`build-orchestrator fix {view.build.id} --apply` brings that in"
-        lines.append(f"the project itself is untouched: {mend}")
+    if view.build.status is BuildStatus.SUCCESS and changed and not _delivered(view):
+        lines.append(f"comes into the project itself by `build-orchestrator fix {view.build.id} --apply`")
     elif why := WHY.get(view.build.reason or ""):
         lines.append(f"stopped: {why}")
     return [*lines, *kept]
+
+
+def _delivered(view: "BuildView") -> bool:
+    """Whether the change is in the project already, as a new one's is; the stage says where."""
+    return any(row.kind == "git.deliver" and row.status is StageStatus.SUCCESS for row in view.stages)
 
 
 def _kept(view: "BuildView") -> Sequence[str]:

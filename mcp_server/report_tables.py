@@ -41,9 +41,9 @@ def build_line(build: Build, project: Project | None) -> str:
         duration(build.duration) if build.duration is not None else "",
         project.name if project else "",
         build.target or "",
-        build.name,
+        build.name if build.name != "fix" else "",
         build.reason if build.status is BuildStatus.FAILED and build.reason not in (None, "exit") else "",
-        f"retry of {build.retry_of}" if build.retry_of else "",
+        parts.came_from(build),
     ]
     return one_line(" · ".join(word for word in words if word), 200)
 

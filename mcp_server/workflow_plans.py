@@ -88,7 +88,8 @@ def workflow(build: StageSpec, firmware: Firmware, tests: Tests, *, developer: D
     )
     built = build.model_copy(update={"depends_on": ("setup",), "role": BUILDER})
     running = _running(firmware, tests, built.name)
-    stages = [setup, built, *running, *_validation(project, [built.name, *(stage.name for stage in running)])]
+    after = [built.name, *(stage.name for stage in running)]
+    stages = [setup, built, *running, *_validation(project, build.params.get("installation"), after)]
     if developer is None:
         return Plan(stages=tuple(stages))
     return Plan(stages=tuple(stages), fix=developer.stage(project), max_rounds=rounds, workspace=project)
@@ -108,13 +109,14 @@ def _running(firmware: Firmware, tests: Tests, build: str) -> list[StageSpec]:
     return [stage.model_copy(update={"role": TESTER}) for stage in stages]
 
 
-def _validation(project: str, after: Sequence[str]) -> list[StageSpec]:
+def _validation(project: str, installation: object, after: Sequence[str]) -> list[StageSpec]:
     params = {"project": project}
-    common: dict[str, Any] = {"params": params, "depends_on": tuple(after), "always": True, "timeout_s": DIRECT_S}
+    common: dict[str, Any] = {"depends_on": tuple(after), "always": True, "timeout_s": DIRECT_S}
+    machine = {**params, "installation": installation}
     return [
         # What the machine lacks is told; whether that matters, the stages that needed it have said.
-        StageSpec(name="doctor", kind="doctor", role=DOCTOR, allow_failure=True, **common),
-        StageSpec(name="qa", kind="qa", role=QA, **common),
+        StageSpec(name="doctor", kind="doctor", role=DOCTOR, params=machine, allow_failure=True, **common),
+        StageSpec(name="qa", kind="qa", role=QA, params=params, **common),
     ]
 
 

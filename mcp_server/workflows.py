@@ -1,7 +1,7 @@
 """What several roles do together, and what code agents mend and make: as every front asks for it.
 
 May import: model, config, errors, agents, build_spec, continued, device_plans, devices, workflow_plans, hosts, idf,
-orders, pipelines, references, plans, views. Never: engine, a front.
+orders, pipelines, references, plans, templates, views. Never: engine, a front.
 """
 
 import asyncio
@@ -176,18 +176,20 @@ class Workflows:
         Conflict: the build did not succeed, no agent worked in it, or the project has changed there since.
         """
         view = await self._orchestrator.get(build)
-        worked = [row.resolved for row in view.stages if row.resolved and "place" in row.resolved]
+        worked = [(row.resolved, row.verdict) for row in view.stages if row.resolved and "place" in row.resolved]
         if view.build.status is not BuildStatus.SUCCESS:
             raise Conflict(f"build {view.build.id} is {view.build.status}: only what was proved is applied")
         if not worked:
             raise Conflict(f"no agent worked in build {view.build.id}")
-        place, branch = worked[-1]["place"], worked[-1]["branch"]
+        place, branch = worked[-1][0]["place"], worked[-1][0]["branch"]
         space = await workspace.open_(Path(str(place)))
         if space is None:
             raise Conflict(
                 f"{place} is gone, as what is older than artifacts.keep is; in Git, branch {branch} has the change"
             )
-        return await apply_to(space, Path(view.project.path))
+        # Not the files as they are now: a build may have changed some, too, and who came by since.
+        accepted = [sha for _, verdict in worked if verdict and (sha := verdict.details.get("commit_sha"))]
+        return await apply_to(space, Path(view.project.path), commit=str(accepted[-1]) if accepted else None)
 
     # -- making ------------------------------------------------------------------------------------------------------
 
@@ -206,8 +208,8 @@ class Workflows:
             return known
         if spec.callback_url is not None:
             await self._check_callback(spec.callback_url)
-        developer = await self.developer(spec.agent, prompt=spec.prompt, timeout_s=spec.timeout)
         folder, template = await asyncio.to_thread(self._place, spec)
+        developer = await self.developer(spec.agent, prompt=spec.prompt, timeout_s=spec.timeout)
         plan = workflow_plans.created(str(folder), developer, self._expansion(spec), template, spec.max_rounds)
         plan = plan.model_copy(update={"callback": spec.callback_url, "order": spec.key})
         order = Order(str(folder), plan, CREATE, folder.name, spec.target)
@@ -243,7 +245,9 @@ class Workflows:
         )
 
     def _place(self, spec: BuildSpec) -> tuple[Path, Mapping[str, object] | None]:
-        """Where the project is or will be, and what makes it."""
+        """Where the project is or will be, and what makes it. BadInput: what can be told of that beforehand."""
+        from mcp_server import templates  # noqa: PLC0415 - few builds begin with one
+
         if spec.template is None:
             folder = Path(references.real_path(spec.project or "."))
             if not folder.is_dir():
@@ -256,7 +260,9 @@ class Workflows:
                 f"project {spec.name} is there already ({folder}): give another name, or build it by project"
             )
         name = {} if "/" in spec.template else {"name": spec.name}  # those that are built in all want it
-        return folder, {"template": spec.template, "variables": {**name, **spec.variables}}
+        variables = {**name, **spec.variables}
+        templates.check(spec.template, variables)
+        return folder, {"template": spec.template, "variables": variables}
 
     async def _check_callback(self, url: str) -> None:
         from mcp_server.notify.callback import check_target  # noqa: PLC0415 - few builds have one
@@ -285,7 +291,8 @@ def _wish(plan: Plan) -> str:
 def _mendable(view: BuildView, project: str) -> None:
     build = view.build
     if build.status is not BuildStatus.FAILED:
-        raise Conflict(f"build {build.id} is {build.status}: only a failed build can be mended")
+        state = "succeeded" if build.status is BuildStatus.SUCCESS else f"is {build.status}"
+        raise Conflict(f"build {build.id} {state}: only a failed build can be mended")
     if not project.startswith("/"):
         raise Conflict(f"the sources of build {build.id} are in {project}, and agents work on this machine")
     if any("checkout" in stage.params for stage in build.plan.stages):

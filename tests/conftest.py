@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 for _number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
     # `pytest &` and nohup leave these ignored, and every process that a test starts would inherit it.
@@ -19,6 +20,11 @@ for _number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
 # A container's image may forbid bytecode to stay small. Here it would have each of some hundred processes compile the
 # whole package anew, and each of pytest's workers all tests: a seventh of the whole time.
 sys.dont_write_bytecode = False
+
+# What each run can afford; `HYPOTHESIS_PROFILE=thorough pytest tests/unit` looks further.
+settings.register_profile("quick", max_examples=60, deadline=None)
+settings.register_profile("thorough", max_examples=1000, deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 # Nothing is collected while the tests are: an eighth of that time, in each of pytest's workers.
 gc.disable()

@@ -1,4 +1,4 @@
 """Code agents behind one port, and the one that needs no model: `patch` applies given diffs.
 
-May import: model, config, clock, errors, hosts, text. Never: store, engine, orchestrator, a front.
+May import: model, config, clock, errors, hosts, redact, text. Never: store, engine, orchestrator, a front.
 """

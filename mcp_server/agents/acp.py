@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from mcp_server.agents.base import AgentRequest, AgentResult, Availability, Capabilities, Tell, Update
+from mcp_server.agents.base import EXTRA, AgentRequest, AgentResult, Availability, Capabilities, Tell, Update
 from mcp_server.agents.opencode_rules import OWN_FILES, RULES
 from mcp_server.agents.own_files import OwnFiles
 from mcp_server.agents.permission import Policy
@@ -25,7 +25,6 @@ from mcp_server.text import one_line
 if TYPE_CHECKING:
     from mcp_server.agents import acp_session
 
-EXTRA = "pip install 'build-orchestrator[agents]'"
 VERSION_S = 1.8
 END_S = 1.0  # for the agent to leave by itself once its input is closed, and once more after TERM
 LOOK_S = 0.02

@@ -8,7 +8,7 @@ from importlib import metadata, util
 from typing import Any, Protocol, cast
 from urllib.parse import urlsplit
 
-from mcp_server.agents.base import AgentRequest, AgentResult, Availability, Capabilities, Tell
+from mcp_server.agents.base import EXTRA, AgentRequest, AgentResult, Availability, Capabilities, Tell
 from mcp_server.agents.conversation import Conversation, Server
 from mcp_server.agents.folder_tools import FolderTools
 from mcp_server.agents.permission import Policy
@@ -16,7 +16,6 @@ from mcp_server.text import one_line
 
 API = "https://api.anthropic.com"
 MODEL = "claude-sonnet-5-5"  # the newest of the middle size, October 2026
-INSTALL = "pip install 'build-orchestrator[agents]'"
 OLLAMA = "http://localhost:11434"
 
 _SECRETS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "OLLAMA_API_KEY")
@@ -146,7 +145,7 @@ def ollama_url(host: str) -> str:
 
 
 def _sdk_missing() -> Availability | None:
-    return None if util.find_spec("anthropic") else Availability(False, f"the anthropic package is missing: {INSTALL}")
+    return None if util.find_spec("anthropic") else Availability(False, f"the anthropic package is missing: {EXTRA}")
 
 
 def _key(environment: Mapping[str, str]) -> str | None:

@@ -11,6 +11,7 @@ from mcp_server.agents.changes import DIFF, now
 from mcp_server.agents.git import Git, real_path, repository
 from mcp_server.agents.workspace import Workspace
 from mcp_server.errors import BadInput, Conflict
+from mcp_server.text import one_line
 
 MAX_PATCH = 64 << 20  # bytes, binary files included
 _NAMED = re.compile(r"^error: (?:patch failed: )?(.+?)(?::\d+$|: .*$)", re.M)
@@ -70,4 +71,4 @@ async def _target(workspace: Workspace, project: Path, environment: Mapping[str,
 def _misfit(top: Path, said: str) -> str:
     names = sorted(set(_NAMED.findall(said)))
     shown = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
-    return f"{top}: {shown or said.strip()[:300]} changed meanwhile, so that the fix does not fit: nothing was applied"
+    return f"{top}: {shown or one_line(said, 300)} changed meanwhile, so that the fix does not fit: nothing was applied"

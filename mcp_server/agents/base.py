@@ -4,6 +4,8 @@ A task runs as a detached job (`python -m mcp_server.agents.run`), so that it ou
 takes every process it started along. What it did to the folder is read from Git, never from what it says.
 """
 
+import shlex
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -16,6 +18,8 @@ from mcp_server.model import Model
 MAX_PROMPT_BYTES = 256 * 1024
 MAX_TIMEOUT_S = 24 * 3600.0
 MAX_UPDATE_BYTES = 2000  # of one update's text; an agent that prints endlessly is cut, not followed
+EXTRA = f"{shlex.quote(sys.executable)} -m pip install 'build-orchestrator[agents]'"
+"""What brings the SDKs, to where they are looked for: no other pip would."""
 CANCEL_S = 5.0  # an agent that was told to stop has so long before it is killed
 
 

@@ -32,6 +32,10 @@ _SKIPPED = re.compile(
     rb"TEST_IGNORE|\[ignore\]|\bDISABLED_|GTEST_SKIP|mark\.(skip|xfail)|pytest\.skip|^\s*#\s*if\s+0\b"
 )
 
+_COMMENT = re.compile(
+    rb"\s*(//|/?\*|#(?!\s*if\s+0\b))"
+)  # of C, C++ and JavaScript, of Python and CMake; `#if 0` is none
+
 
 @dataclass(frozen=True, slots=True)
 class FileChange:
@@ -81,7 +85,8 @@ async def changes(
     since = since or workspace.base
     async with now(workspace, environment) as (git, variables, tree, left_out):
         files = await _files(git, variables, since, tree)
-        done = await git.run(*DIFF, "-p", "--full-index", since, tree, variables=variables, limit=MAX_DIFF, check=False)
+        words = (*DIFF, "-p", "--full-index", *_as_text(files), since, tree)
+        done = await git.run(*words, variables=variables, limit=MAX_DIFF, check=False)
         tests = await _tests(git, variables, since, tree, [one.path for one in files if _TEST.search(one.path)])
     known = {one.path for one in files}
     for path, held in workspace.submodules.items():
@@ -91,6 +96,11 @@ async def changes(
     if done.cut:
         text = text[: text.rfind("\n") + 1] + f"[the diff is longer than {MAX_DIFF:,} bytes: the rest is left out]\n"
     return Changes(since, tree, tuple(files), text, done.cut, workspace.prefix, tuple(left_out), tests)
+
+
+def _as_text(files: Sequence[FileChange]) -> Sequence[str]:
+    """Every file is shown as text where attributes were changed: by them a file could hide as a binary one."""
+    return ["--text"] if any(posixpath.basename(one.path).lower() == ".gitattributes" for one in files) else []
 
 
 @asynccontextmanager
@@ -170,7 +180,8 @@ async def _tests(
     if not paths:
         return {}
     found: dict[str, tuple[int, int, int] | None] = dict.fromkeys(paths)
-    words = (*DIFF, "-z", "-p", "-U0", since, tree, "--", *paths[:_MAX_TEST_NAMES])
+    # As text: attributes, which may be new as well, can call any file a binary one, of which no line is shown.
+    words = (*DIFF, "-z", "-p", "-U0", "--text", since, tree, "--", *paths[:_MAX_TEST_NAMES])
     done = await git.run(*words, variables=variables, limit=MAX_TEST_DIFF, check=False)
     if done.cut:
         return found
@@ -191,7 +202,7 @@ def _counted(piece: bytes) -> tuple[int, int, int]:
 
 def _matching(pattern: re.Pattern[bytes], lines: Iterable[bytes]) -> int:
     # A line that is only a comment asserts nothing: commenting a test out takes it away.
-    return sum(1 for line in lines if pattern.search(line[:2000]) and not line.lstrip().startswith((b"//", b"*")))
+    return sum(1 for line in lines if pattern.search(line[:2000]) and not _COMMENT.match(line))
 
 
 def outside(changes: Changes, allowed: Sequence[str], forbidden: Sequence[str]) -> list[str]:

@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from importlib import metadata, util
 from pathlib import Path
 
-from mcp_server.agents.anthropic_api import INSTALL, Settings
-from mcp_server.agents.base import AgentRequest, AgentResult, Availability, Capabilities, Tell
+from mcp_server.agents.anthropic_api import Settings
+from mcp_server.agents.base import EXTRA, AgentRequest, AgentResult, Availability, Capabilities, Tell
 from mcp_server.agents.claude_rules import KEYS, NEVER, rules_of
 from mcp_server.agents.claude_talk import Talk
 from mcp_server.agents.permission import Policy
@@ -49,7 +49,7 @@ class ClaudeAgent:
     async def availability(self, environment: Mapping[str, str]) -> Availability:
         """The CLI's version, or what is missing: SDK, CLI, key or login. No key is read, only looked for."""
         if not util.find_spec("claude_agent_sdk"):
-            return Availability(False, f"the claude-agent-sdk package is missing: {INSTALL}")
+            return Availability(False, f"the claude-agent-sdk package is missing: {EXTRA}")
         if (cli := self._found(environment)) is None:
             return Availability(
                 False, "no `claude` program: install Claude Code, npm install -g @anthropic-ai/claude-code"
@@ -61,7 +61,7 @@ class ClaudeAgent:
     async def run(self, request: AgentRequest, environment: Mapping[str, str], tell: Tell) -> AgentResult:
         """One prompt to its end; cancelling interrupts the CLI first, then ends it."""
         if not util.find_spec("claude_agent_sdk"):
-            return AgentResult(stopped="error", text=f"the claude-agent-sdk package is missing: {INSTALL}")
+            return AgentResult(stopped="error", text=f"the claude-agent-sdk package is missing: {EXTRA}")
         if (cli := self._found(environment)) is None:
             return AgentResult(stopped="error", text="there is no `claude` program: install Claude Code")
         from claude_agent_sdk import ClaudeAgentOptions  # noqa: PLC0415  # 0.6 s, and an extra

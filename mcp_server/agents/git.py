@@ -58,7 +58,9 @@ class GitFailed(OrchestratorError):
     def __init__(self, what: str, code: int, said: str) -> None:
         self.code, self.said = code, said
         lines = [line for line in said.splitlines() if line.strip() and not line.startswith("hint:")]
-        super().__init__(f"git {what}: {' '.join(lines[-3:])[:600] or f'exit code {code}'}")
+        named = [line for line in lines if line.startswith(("fatal:", "error:"))]
+        told = lines[-3:] if set(named) & set(lines[-3:]) else named[-1:] or lines[-3:]  # advice may follow the fault
+        super().__init__(f"git {what}: {' '.join(told)[:600] or f'exit code {code}'}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ import threading
 
 from mcp_server.agents.base import MAX_UPDATE_BYTES, AgentResult, Update, Usage
 from mcp_server.agents.transcript import MARK, MAX_LINE_BYTES, PREFIXES
+from mcp_server.redact import Redactor
 from mcp_server.text import clip, size
 
 MAX_LOG_BYTES = 20 * 1024 * 1024
@@ -27,7 +28,13 @@ _SESSION = re.compile(r"[\x21-\x7e]{1,200}")
 class Log:
     """Writes to a file descriptor; any thread may. After the result nothing is written any more."""
 
-    def __init__(self, descriptor: int, cap_bytes: int = MAX_LOG_BYTES) -> None:
+    def __init__(
+        self,
+        descriptor: int,
+        cap_bytes: int = MAX_LOG_BYTES,
+        redactor: Redactor = Redactor(()),  # noqa: B008
+    ) -> None:
+        self._redact = redactor.text
         self._descriptor, self._left = descriptor, cap_bytes - _RESERVE
         self._lock = threading.Lock()
         self._over = self._full = False
@@ -39,7 +46,7 @@ class Log:
     def update(self, update: Update) -> None:
         """What it says for people and for programs; what is the same as before is not said again."""
         if update.kind in PREFIXES:
-            for line in clip(update.text, MAX_UPDATE_BYTES).splitlines():
+            for line in clip(self._redact(update.text), MAX_UPDATE_BYTES).splitlines():
                 self._print(PREFIXES[update.kind], line)
         if update.kind == "session" and _SESSION.fullmatch(update.text) and update.text != self._session:
             self._session = update.text
@@ -53,7 +60,7 @@ class Log:
         if data == self._token:
             self._seen.set()
         elif data.strip():
-            self._print(PREFIXES["note"], data.decode("utf-8", "replace"))
+            self._print(PREFIXES["note"], self._redact(data.decode("utf-8", "replace")))
 
     def flush(self) -> None:
         """After `take_output`: wait until what was written to stdout so far is in the log."""
@@ -64,7 +71,7 @@ class Log:
     def result(self, result: AgentResult) -> None:
         """The last line, however long the log is."""
         session = result.session if result.session and _SESSION.fullmatch(result.session) else None
-        text = _ESCAPES.sub("", result.text)
+        text = _ESCAPES.sub("", self._redact(result.text))
         text = "\n".join(_CONTROL.sub(" ", line) for line in text.splitlines())
         result = result.model_copy(update={"text": clip(text, MAX_LINE_BYTES), "session": session})
         while size(line := f"{MARK}result {result.model_dump_json()}") >= MAX_LINE_BYTES and result.text:
@@ -91,14 +98,16 @@ class Log:
                 data = data[os.write(self._descriptor, data) :]
 
 
-def take_output() -> Log:
-    """The process's output as a log; from now on whatever writes to stdout or stderr writes lines of this log.
+def take_output(redactor: Redactor = Redactor(())) -> Log:  # noqa: B008
+    """The process's output as a log, without what `redactor` masks.
+
+    From now on whatever writes to stdout or stderr writes lines of this log.
 
     A thread reads them: one that prints without end must not wait for the event loop, nor the loop for it.
     """
     sys.stdout.flush()
     sys.stderr.flush()
-    log = Log(os.dup(1))  # not inherited by children
+    log = Log(os.dup(1), redactor=redactor)  # not inherited by children
     reading, writing = os.pipe()
     with open(os.devnull) as nothing:  # noqa: PTH123  # a descriptor is wanted
         os.dup2(nothing.fileno(), 0)

@@ -29,6 +29,7 @@ _KEPT = ("HOME", "XDG_CONFIG_HOME", "SSH_AUTH_SOCK", "USER", "LOGNAME", "GIT_SSH
          "SSL_CERT_DIR", "DBUS_SESSION_BUS_ADDRESS", "XDG_RUNTIME_DIR")  # fmt: skip
 _TURNS = re.compile(r"url\..*\.(insteadof|pushinsteadof)|core\.(sshcommand|gitproxy|askpass)|credential\..*|http\..*"
                     r"|remote\..*\.(proxy|receivepack|uploadpack|vcs)", re.DOTALL)  # fmt: skip
+_LOGIN = re.compile(r"https?://([^/\s@'\"]*:[^/\s@'\"]*@)", re.I)  # a user with a password, even an empty one
 _NO_LOGIN = re.compile(
     r"could not read (Username|Password)|Authentication failed|Permission denied|terminal prompts disabled"
     r"|Host key verification failed|No .*authentication methods|HTTP 40[13]|returned error: 40[13]|Invalid username",
@@ -37,6 +38,8 @@ _NO_LOGIN = re.compile(
 _NO_SUCH = re.compile(
     r"does not appear to be a git repository|[Rr]epository .*not found|does not exist|error: 404", re.I
 )
+
+_NOT_ALLOWED = re.compile(r"transport '[\w+.-]{1,20}' not allowed")
 
 Outcome = Literal[
     "new", "updated", "unchanged", "not_fast_forward", "refused", "default_branch", "no_remote", "no_login",
@@ -168,13 +171,28 @@ def _fill(place: Path, objects: Path, shallow: Path, url: str) -> None:
     for name in ("objects/info", "refs/heads"):
         (place / name).mkdir(parents=True)
     (place / "HEAD").write_text("ref: refs/heads/none\n")
-    quoted = url.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    settings = f'[core]\n\trepositoryformatversion = 0\n\tbare = true\n[remote "target"]\n\turl = "{quoted}"\n'
-    with os.fdopen(os.open(place / "config", os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
-        file.write(settings)  # a URL may hold a password
+    settings = "[core]\n\trepositoryformatversion = 0\n\tbare = true\n"
+    if login := _LOGIN.match(url):
+        # Git hands a URL to its helper on the command line, which everybody on this machine may read.
+        url = url.replace(login[1], "", 1)
+        _write(place / "login", login[0] + url.removeprefix(login[0].removesuffix(login[1])).partition("/")[0] + "\n")
+        helper = _quoted(f"store --file={shlex.quote(str(place / 'login'))}")
+        settings += f"[credential]\n\thelper =\n\thelper = {helper}\n\tuseHttpPath = false\n"
+    _write(place / "config", f'{settings}[remote "target"]\n\turl = {_quoted(url)}\n')
     (place / "objects/info/alternates").write_text(f"{objects}\n")
     if shallow.is_file():
         (place / "shallow").write_bytes(shallow.read_bytes())
+
+
+def _quoted(value: str) -> str:
+    """A value as Git's configuration has it."""
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"'
+
+
+def _write(path: Path, text: str) -> None:
+    with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+        file.write(text)
 
 
 def _environment(git: Git, place: Path, protocols: tuple[str, ...]) -> dict[str, str]:
@@ -225,6 +243,10 @@ def _judged(known: Pushed, done: Done) -> Pushed:
         return _as(known, "no_login", f"{known.url} wants a login that Git has not got: {_last(said)}")
     if _NO_SUCH.search(said):
         return _as(known, "no_remote", f"{known.url} is no repository that can be reached: {_last(said)}")
+    if _NOT_ALLOWED.search(said):
+        # The hooks of a repository on this machine would run as its user.
+        can = f"only {', '.join(PROTOCOLS[:-1])} and {PROTOCOLS[-1]} URLs are pushed to"
+        return _as(known, "failed", f"nothing was pushed to {known.url}, which is not allowed: {can}")
     return _as(known, "failed", f"nothing was pushed to {known.url}: {_last(said) or f'exit code {done.code}'}")
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import cast
 
 from pydantic import SecretStr
 
-from mcp_server.agents.base import Agent, Availability, Capabilities
+from mcp_server.agents.base import EXTRA, Agent, Availability, Capabilities
 from mcp_server.agents.opencode_rules import PASSWORD
 from mcp_server.agents.task import AgentSettings, Provider
 from mcp_server.config import Agent as Configured
@@ -19,7 +20,7 @@ from mcp_server.errors import BadInput, EnvironmentMissing
 from mcp_server.yaml_model import nearest
 
 AVAILABLE_S = 3.0  # a provider's own look takes two at most
-HOW_TO = "pip install 'build-orchestrator[agents]' and set ANTHROPIC_API_KEY, or install Claude Code or OpenCode"
+HOW_TO = f"{EXTRA} and set ANTHROPIC_API_KEY, or install Claude Code or OpenCode"
 
 _PLACES: Mapping[Provider, tuple[str, str]] = {
     "claude": ("claude", "ClaudeAgent"),
@@ -30,6 +31,7 @@ _PLACES: Mapping[Provider, tuple[str, str]] = {
     "patch": ("patch_agent", "PatchAgent"),
 }
 PATCH = "patch:"
+_SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)
 
 Resolve = Callable[[str | SecretStr], str]
 """What replaces references to secrets; raises EnvironmentMissing."""
@@ -110,6 +112,13 @@ class Registry:
         if configured.password is not None:
             given[PASSWORD] = resolve(configured.password)
         return given | {key: resolve(value) for key, value in configured.env.items()}
+
+    def masked(self, name: str) -> tuple[str, ...]:
+        """The variables of `environment` whose values no log shows: keys by their names, and what is a reference."""
+        configured = self._configured.named.get(name)
+        added: Mapping[str, str] = configured.env if configured else {}
+        names = {*self._make(self.settings(name)).wants, *added, PASSWORD}
+        return tuple(sorted(one for one in names if _SECRET.search(one) or "${" in added.get(one, "")))
 
     async def listing(self) -> Sequence[AgentView]:
         """All of them, looked at at once."""

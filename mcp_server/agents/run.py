@@ -13,11 +13,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
-from mcp_server.agents.base import CANCEL_S, Agent, AgentRequest, AgentResult, Update, Usage
+from mcp_server.agents.base import CANCEL_S, EXTRA, Agent, AgentRequest, AgentResult, Update, Usage
 from mcp_server.agents.log import Log, take_output
 from mcp_server.agents.registry import make
 from mcp_server.agents.task import AgentSettings, read_task
 from mcp_server.errors import OrchestratorError
+from mcp_server.redact import Redactor
 from mcp_server.text import duration, one_line
 
 STOP_S = CANCEL_S - 1  # an agent that does not end by then is left to the job's end, which must still be in time
@@ -81,8 +82,7 @@ class Run:
         except OrchestratorError as error:
             return AgentResult(stopped="error", text=str(error))
         except ImportError as error:
-            brings = "pip install 'build-orchestrator[agents]'"
-            return AgentResult(stopped="error", text=f"{self._agent.name} needs {error.name}: {brings}")
+            return AgentResult(stopped="error", text=f"{self._agent.name} needs {error.name}: {EXTRA}")
         except Exception as error:
             return AgentResult(stopped="error", text=f"{self._agent.name} failed: {in_words(error)}")
 
@@ -138,7 +138,7 @@ def main(argv: Sequence[str], maker: Callable[[AgentSettings], Agent] = make) ->
         sys.stderr.write(f"{error}\n")
         return UNUSABLE
     logging.getLogger().addHandler(logging.NullHandler())  # libraries print tracebacks where nobody listens
-    log = take_output()
+    log = take_output(Redactor(os.environ[name] for name in task.masked if name in os.environ))
     loop = asyncio.new_event_loop()
     # Not asyncio.run: it would wait for tasks and threads of an agent that does not want to end.
     loop.run_until_complete(_run(agent, task.agent.completed(task.request), log))

@@ -44,10 +44,11 @@ class AgentSettings(Model):
 
 
 class AgentTask(Model):
-    """The content of TASK.json."""
+    """The content of TASK.json. `masked` names environment variables whose values are not to be in the log."""
 
     agent: AgentSettings
     request: AgentRequest
+    masked: tuple[str, ...] = ()
 
 
 def read_task(path: Path) -> AgentTask:

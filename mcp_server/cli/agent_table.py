@@ -1,5 +1,6 @@
 """Code agents as a table, a line an agent."""
 
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -21,8 +22,22 @@ COLUMNS = (
 
 
 def agent_lines(views: "Sequence[AgentView]", width: int | None) -> list[Text]:
-    """The table's lines. `width` None, as in a pipe, cuts nothing."""
-    return table_lines(COLUMNS, [_row(view) for view in views], width)
+    """The table's lines. `width` None, as in a pipe, folds nothing.
+
+    Where it is too narrow, what is missing stands whole below its agent: the end is the command that brings it.
+    """
+    rows = [_row(view) for view in views]
+    whole = table_lines(COLUMNS, rows, None)
+    if width is None or max(line.cell_len for line in whole) <= width:
+        return whole
+    head, *lines = table_lines(COLUMNS[:-1], [row[:-1] for row in rows], width)
+    said = [_folded(row[-1].plain, width) for row in rows]
+    return [head, *(text for line, below in zip(lines, said, strict=True) for text in (line, *below))]
+
+
+def _folded(text: str, width: int) -> list[Text]:
+    lines = textwrap.wrap(text, max(width - 2, 20), break_long_words=False, break_on_hyphens=False)
+    return [Text(f"  {line}", "dim") for line in lines]
 
 
 def _row(view: "AgentView") -> list[Text]:

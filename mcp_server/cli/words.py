@@ -49,7 +49,14 @@ _COMMANDS = {
     "wait": "status",
     "stats": "stats",
 }
-_BARE = {"idf_build": "run", "qemu_run": "qemu", "idf_flash": "flash", "serial_monitor": "monitor"}
+_BARE = {
+    "idf_build": "run",
+    "pipeline_run": "run",
+    "qemu_run": "qemu",
+    "idf_flash": "flash",
+    "serial_monitor": "monitor",
+}
+_DETAIL = re.compile(r",\s*detail=\"\w+\"")  # a part of the whole, which `status` has as JSON
 _NAMED = re.compile(r"\b(\w+)=")
 
 
@@ -60,7 +67,9 @@ def in_commands(sentence: str) -> str:
         if found[3]:
             return f"{typed()} hosts {shlex.quote(found[4].strip(chr(34)))}"
         name = _COMMANDS[found[1]]
-        given = _NAMED.sub(r"--\1 ", (found[2] or "").replace('"', "").replace(",", " ")).split()
+        asked, whole = _DETAIL.subn("", found[2] or "")
+        given = _NAMED.sub(r"--\1 ", asked.replace('"', "").replace(",", " ")).split()
+        given += ["--json"] if whole else []
         return " ".join([typed(), name, *given, *(["--watch"] if found[1] == "wait" else [])])
 
     return _TOOL.sub(command, sentence)

@@ -1,8 +1,14 @@
 """What agents' tasks leave in HOME/worktrees: the copies that they worked in, and what they were told."""
 
 import asyncio
+import contextlib
 import logging
+import os
 import re
+import shutil
+import stat
+import tempfile
+import time
 from collections.abc import Collection, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -17,6 +23,9 @@ from mcp_server.model import Build
 from mcp_server.store import builds, leases
 
 log = logging.getLogger(__name__)
+
+TEMPORARY_S = 3600.0  # no git command of ours takes that long
+_TEMPORARY = re.compile(r"bo-(index|objects|patch|push)-\w{8}")
 
 
 async def forget_tasks(services: Services, build: int) -> None:
@@ -37,6 +46,7 @@ async def clear(services: Services) -> int:
     """
     store, now = await services.store.uuid(), services.clock.now()
     await _clear_tasks(services, store)
+    await asyncio.to_thread(_clear_temporary)
     found = await asyncio.to_thread(_copies, services.config.worktrees_dir, store)
     before = now - timedelta(seconds=services.config.artifacts.keep)
     removed = 0
@@ -50,6 +60,17 @@ async def clear(services: Services) -> int:
             continue
         removed += await _removed(services, old, place)
     return removed
+
+
+def _clear_temporary() -> None:
+    """Folders of git's that a sudden end left: they hold indexes, objects, or the login of a push."""
+    before = time.time() - TEMPORARY_S
+    for place in Path(tempfile.gettempdir()).glob("bo-*"):
+        with contextlib.suppress(OSError):
+            status = place.lstat()
+            ours = stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()
+            if ours and _TEMPORARY.fullmatch(place.name) and status.st_mtime < before:
+                shutil.rmtree(place)
 
 
 async def _clear_tasks(services: Services, store: str) -> None:

@@ -67,13 +67,19 @@ class _Scene:
 
 
 async def examine(
-    config: Config, environment: Mapping[str, str], project: Path | None = None, *, named: bool = True
+    config: Config,
+    environment: Mapping[str, str],
+    project: Path | None = None,
+    *,
+    named: bool = True,
+    installation: Installation | None = None,
 ) -> list[Check]:
     """Every check, side by side, each within 15 s; in the order in which a person would mend them.
 
-    Not `named`: `project` is only the folder where somebody stands, and it is no fault of it to be none.
+    Not `named`: `project` is only the folder where somebody stands, and it is no fault of it to be none. With
+    `installation` it is that one which is looked at: `environment` may be another process's than the one that chose it.
     """
-    scene, first = await _scene(config, environment, project, named=named)
+    scene, first = await _scene(config, environment, project, named=named, given=installation)
     checks: list[tuple[str, Callable[[_Scene], Awaitable[Check]]]] = [
         ("data home", _data_home),
         ("job tools", _job_tools),
@@ -98,7 +104,12 @@ async def _bounded(name: str, check: Callable[[_Scene], Awaitable[Check]], scene
 
 
 async def _scene(
-    config: Config, environment: Mapping[str, str], project: Path | None, *, named: bool
+    config: Config,
+    environment: Mapping[str, str],
+    project: Path | None,
+    *,
+    named: bool,
+    given: Installation | None,
 ) -> tuple[_Scene, list[Check]]:
     """The installation, its activation and the project, which the other checks build upon."""
     checks: list[Check] = []
@@ -107,7 +118,7 @@ async def _scene(
     env = job_environment({}, environment, config.env_pass)
     installation = None
     try:
-        installation = choose_installation(found, environment.get("ESP_IDF_VERSION"))
+        installation = given or choose_installation(found, environment.get("ESP_IDF_VERSION"))
         activated = await activate(installation, config.home / "cache", environment, timeout_s=CHECK_TIMEOUT_S)
         env = job_environment(activated, environment, config.env_pass)
         checks.append(_chosen(installation, found))

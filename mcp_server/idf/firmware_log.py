@@ -20,7 +20,10 @@ MANY_LINES = 3 * KEPT_LINES  # fewer that come at once are looked at one by one
 GARBAGE_BYTES = 32  # fewer bytes tell nothing of the baud rate
 GARBAGE_SHARE = 0.3  # random bytes are 0.6 garbage, a console with some noise 0.01
 
-_STARTED = ("main_task: Calling app_main()", "main_task: Returned from app_main()", "cpu_start: Starting scheduler")
+_STARTED = (
+    *("main_task: Calling app_main()", "main_task: Returned from app_main()", "cpu_start: Starting scheduler"),
+    "port: Starting scheduler",  # the linux target's, whose main task says nothing before app_main
+)
 """What ESP-IDF prints when the project's own program begins; the last one until 4.4."""
 
 _DAMAGED = "the image in flash is damaged: flash the project again"

@@ -12,6 +12,7 @@ from mcp_server.idf.installation import read_text
 from mcp_server.model import Model
 
 MAX_CMAKE_BYTES = 1024 * 1024  # ESP-IDF's own largest has 40 kB
+OWN_FILES = (".build-orchestrator.yaml", ".build-orchestrator.yml")  # as project_file reads them, which imports more
 MAX_INCLUDED = 20
 MAX_LISTED = 200  # entries of a folder that are looked at to suggest another folder
 
@@ -123,6 +124,8 @@ def _no_cmake(folder: Path) -> str:
     what = "no CMakeLists.txt, so it is no ESP-IDF project"
     if (folder / "platformio.ini").is_file():
         what = "no CMakeLists.txt but a platformio.ini: PlatformIO builds it, idf.py does not"
+    elif own := next((folder / name for name in OWN_FILES if (folder / name).is_file()), None):
+        return f"{str(folder)!r} has no CMakeLists.txt but a {own.name}, a pipeline that builds it: pipeline_run {own}"
     near = _suggestion(folder)
     return f"{str(folder)!r} has {what}{f'; there is one in {near}' if near else ''}"
 

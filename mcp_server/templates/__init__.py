@@ -5,7 +5,7 @@ Never: store, engine, orchestrator, a front.
 """
 
 from mcp_server.templates.catalog import Question, Template, listing
-from mcp_server.templates.creation import ANSWERS, Created, answers_of, create, created_already
+from mcp_server.templates.creation import ANSWERS, Created, answers_of, check, create, created_already
 from mcp_server.templates.first_commit import first_commit
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Question",
     "Template",
     "answers_of",
+    "check",
     "create",
     "created_already",
     "first_commit",

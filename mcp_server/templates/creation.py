@@ -6,6 +6,7 @@ import importlib.util
 import os
 import re
 import secrets
+import shlex
 import shutil
 import stat
 import sys
@@ -46,6 +47,20 @@ class Created:
     variables: Mapping[str, str]
 
 
+def check(template: str, variables: Mapping[str, str]) -> None:
+    """What of a new project can be told without making it: all but what only a clone could tell. Reads.
+
+    BadInput: no such template, or not its variables; EnvironmentMissing: copier is absent.
+    """
+    source = find_source(template, trusted=False)
+    _check_copier()
+    if source.folder is None:
+        return
+    read = read_template(source.folder, source.name)
+    check_trust(read, trusted=False)
+    check_variables(read, variables)
+
+
 async def create(
     template: str,
     destination: Path,
@@ -62,8 +77,7 @@ async def create(
     """
     await asyncio.to_thread(_check_place, destination)
     source = await asyncio.to_thread(find_source, template, trusted=trusted)
-    if not await asyncio.to_thread(_has_copier):
-        raise EnvironmentMissing("templates need copier: pip install 'build-orchestrator[agents]'")
+    await asyncio.to_thread(_check_copier)
     work = destination.parent / f".{destination.name}.new-{secrets.token_hex(4)}"
     try:
         await asyncio.to_thread(_begin, work)
@@ -113,6 +127,13 @@ def _check_place(destination: Path) -> None:
 
 def _has_copier() -> bool:
     return importlib.util.find_spec("copier") is not None
+
+
+def _check_copier() -> None:
+    if not _has_copier():
+        raise EnvironmentMissing(
+            f"templates need copier: {shlex.quote(sys.executable)} -m pip install 'build-orchestrator[agents]'"
+        )
 
 
 def _begin(work: Path) -> None:

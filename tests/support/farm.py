@@ -8,39 +8,6 @@ from pathlib import Path
 
 from tests.support.far_machine import FarMachine
 
-CONFIG = """\
-servers:
-  yocto-builder:
-    host: 192.168.1.101
-    user: build
-    workdir: /workspace/CCU_GEN2.0_SONATUS.manifest
-
-  ccu2-builder:
-    host: 192.168.1.102
-    user: build
-    workdir: /workspace/ccu-2.0
-
-  test-runner:
-    host: 192.168.1.103
-    user: test
-    workdir: /workspace/snt-integration-tests
-
-notifications:
-  discord:
-    enabled: true
-    target: jaylee_59200
-
-  telegram:
-    enabled: true
-    chat_id: 514675395
-
-defaults:
-  timeout: 2h
-  retry: 1
-  parallel_limit: 3
-"""
-"""As the user wrote it."""
-
 SERVERS = {
     "yocto-builder": ("192.168.1.101", "build", "/workspace/CCU_GEN2.0_SONATUS.manifest/mobis"),
     "ccu2-builder": ("192.168.1.102", "build", "/workspace/ccu-2.0"),

@@ -10,6 +10,9 @@ REPOSITORY = Path(__file__).parents[2]
 TOOLS = ("cat", "chmod", "cksum", "dirname", "env", "find", "ln", "mkdir", "rm", "sed", "sh", "sleep", "touch", "true")
 
 SERVER = '''\
+import gc
+
+gc.disable()
 from mcp.server import MCPServer
 
 server = MCPServer("build-orchestrator", version="7", log_level="WARNING")

@@ -14,38 +14,7 @@ from mcp_server.config import Config, load_config
 from mcp_server.config_file import ConfigFile
 from mcp_server.errors import ConfigError
 from mcp_server.yaml_document import MAX_BYTES, YamlError, read
-
-SEED = """\
-servers:
-  yocto-builder:
-    host: 192.168.1.101
-    user: build
-    workdir: /workspace/CCU_GEN2.0_SONATUS.manifest
-    
-  ccu2-builder:
-    host: 192.168.1.102
-    user: build
-    workdir: /workspace/ccu-2.0
-    
-  test-runner:
-    host: 192.168.1.103
-    user: test
-    workdir: /workspace/snt-integration-tests
-
-notifications:
-  discord:
-    enabled: true
-    target: jaylee_59200
-    
-  telegram:
-    enabled: true
-    chat_id: 514675395
-
-defaults:
-  timeout: 2h
-  retry: 1
-  parallel_limit: 3
-"""  # noqa: W293  # as people write it, blanks and all
+from tests.support.seed_config import SEED
 
 EVERYTHING = """\
 servers:
@@ -324,7 +293,7 @@ def test_alias_bomb_is_refused(refusal: Refusal, bomb: str) -> None:
     assert "more than 50,000 values" in refusal(bomb)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text(alphabet="ab:{}[],&*!|>'\"%@`#-? \n\t\\<\udcff\x00é0~", max_size=40))
 def test_any_text_is_read_or_refused(text: str) -> None:
     """Ours. No input ends in anything but a document or mistakes with a place."""

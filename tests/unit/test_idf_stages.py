@@ -45,9 +45,12 @@ def test_firmware_is_that_of_the_stage_before(bench: Bench) -> None:
         "{name: check, command: 'true', depends_on: build}",
         "{name: emulate, uses: idf.qemu, depends_on: check}",
         "{name: flash, uses: idf.flash, depends_on: check, with: {port: /dev/ttyUSB0}}",
+        "{name: doctor, uses: doctor}",
     )
 
     assert bench.place(found["build"]) == bench.place(found["flash"]) == "build"
+    # Not the one of the worker's environment, which may be another shell's.
+    assert found["doctor"].params["installation"] == found["build"].params["installation"]
     assert found["emulate"].kind == "idf.run"  # the project's target is linux, which needs no emulator
     assert found["flash"].params["target"] == "linux"
     assert found["flash"].params["installation"] == found["build"].params["installation"]

@@ -44,6 +44,15 @@ def test_tokens_and_cost_are_summed_over_the_rounds() -> None:
     assert report_story.story(view).count("3,412 tokens, $0.017") == 2
 
 
+def test_how_the_change_comes_into_the_project_is_told_unless_it_is_there() -> None:
+    """Docs. A new project is brought what was made of it; any other one waits for `fix --apply`."""
+    fix, delivered = fixed(1), a_stage(StageStatus.SUCCESS, "deliver", "git.deliver")
+    succeeded = a_build(status=BuildStatus.SUCCESS, reason="exit", plan=PLAN)
+
+    assert any("fix 42 --apply" in line for line in report_story.agent_lines(a_view(succeeded, fix)))
+    assert not any("--apply" in line for line in report_story.agent_lines(a_view(succeeded, fix, delivered)))
+
+
 @pytest.mark.parametrize(("reason", "words"), [*report_story.WHY.items()])
 def test_why_it_ended_is_said_in_plain_words(reason: str, words: str) -> None:
     """Ours. In the verdict and in the story."""

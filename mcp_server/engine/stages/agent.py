@@ -15,7 +15,7 @@ from mcp_server.agents.changes import Changes, FileChange, changes, outside, rem
 from mcp_server.agents.commit import commit
 from mcp_server.agents.continued import continue_from
 from mcp_server.agents.registry import Registry
-from mcp_server.agents.restore import KeptInputs, restore, sha256_of
+from mcp_server.agents.restore import KeptInputs, restore, sha256_of, take_hold
 from mcp_server.agents.sentinel import sentinel, unchanged
 from mcp_server.agents.task import AgentSettings, AgentTask
 from mcp_server.agents.transcript import Transcript
@@ -34,6 +34,7 @@ PROTECTED = (".git/**", "managed_components/**", ".build-orchestrator.yaml", ".w
 BUILD = "build"
 DIFF_CHARS = 20_000  # of a round's diff in its verdict; the whole is a commit of the branch
 SUMMARY_CHARS = 400
+LINE_CHARS = 200  # of each line that the agent said last
 DEFAULT_S = 1800.0  # of an agent without a limit
 TASKS = "tasks"  # the folder beside the copies in which the tasks are, each until its job has ended
 
@@ -67,7 +68,8 @@ class AgentFix:
             session=session_of(rows, context.spec.name),
             **left,
         ).checked()
-        task = AgentTask(agent=settings, request=settings.completed(request))
+        masked = registry.masked(agent.name)
+        task = AgentTask(agent=settings, request=settings.completed(request), masked=masked)
         environment = job_environment({}, context.environment, ())
         environment |= registry.environment(agent.name, context.secrets.resolve)
         resolved = {
@@ -164,10 +166,12 @@ class AgentFix:
         if not found.files:
             said = f", and said: {_last_words(observer)}" if _last_words(observer) else ""
             sentence = f"{resolved['agent']} changed nothing{said}"
+            details["last_lines"] = _last_lines(observer, bad)
             return _with(bad, details) if bad else _failed(sentence, "no_change", details)
         if wrong := await _not_allowed(context, space, found):
             await restore(space, resolved["since"], context.environment)
             sentence = f"{resolved['agent']} changed what it may not, so all was taken back: {'; '.join(wrong[:5])}"
+            details["last_lines"] = []  # the sentence says it all
             return _failed(sentence, "outside", details)
         details |= {"files_changed": [file.path for file in found.files], "diff": found.diff[:DIFF_CHARS]}
         details["commit_sha"] = await self._committed(context, space)
@@ -181,11 +185,13 @@ class AgentFix:
             notes.append(f"{space.project} itself changed meanwhile, by a person or by the agent")
         kept = _kept(context, space, resolved.get("closed", ()))
         notes += [f"{name} was changed, so it was removed: the next round builds anew" for name in await kept.cleared()]
-        back = await kept.put_back()
-        return [*notes, *(f"{name} was put back: Git ignores it, so a change of it is in no commit" for name in back)]
+        back, gone = await kept.put_back(context.environment)
+        notes += [f"{name} was put back: Git ignores it, so a change of it is in no commit" for name in back]
+        return notes + ([f"{_listed(gone)} taken away: Git ignores that, and it would be in no commit"] if gone else [])
 
     async def _committed(self, context: StageContext, space: Workspace) -> str | None:
         message = f"{context.spec.name}: round {context.stage.round} of build {context.build.id}"
+        await take_hold(space, (context.stage.resolved or {})["since"], context.environment)
         # None: a worker that died here had committed it, or the agent has.
         sha = await commit(space, message, environment=context.environment)
         return sha or await (await space.git(context.environment)).head()
@@ -243,7 +249,12 @@ def bounds(context: StageContext, left: Mapping[str, Any], agent: AgentSettings)
 
 def _kept(context: StageContext, space: Workspace, closed: Sequence[str] = ()) -> KeptInputs:
     built = () if context.params.get("commands") else closed  # a command of the task may build
-    return KeptInputs(space, f"{context.spec.name}-{context.stage.round}", built=built)
+    return KeptInputs(space, f"{context.spec.name}-{context.stage.round}", closed, built)
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return f"{', '.join(names[:5])}{more}{' were' if len(names) > 1 else ' was'}"
 
 
 def _sdkconfig(row: Stage, *roots: Path) -> tuple[str, str] | None:
@@ -273,6 +284,12 @@ def _with(verdict: Verdict, details: Mapping[str, Any]) -> Verdict:
 def _last_words(log: Transcript) -> str:
     said = [line[2:].strip() for line in log.last_lines if line.startswith("| ")]
     return next((line for line in reversed(said) if line), "")[:200]
+
+
+def _last_lines(log: Transcript, bad: Verdict | None) -> list[str]:
+    """What the agent's log ends with: without what the machine reads there, and what the verdict says already."""
+    told = bad.summary if bad else ""
+    return [line[:LINE_CHARS] for line in log.last_lines if line[2:] != told]
 
 
 def bad_end(end: Exit, log: Transcript) -> Verdict | None:

@@ -4,6 +4,7 @@ from mcp_server.agents.apply_to import apply_to
 from mcp_server.agents.git import repository
 from mcp_server.agents.keep import move_forward
 from mcp_server.agents.workspace import open_
+from mcp_server.engine.agent_past import trusted_commit
 from mcp_server.engine.stages.base import StageContext, project_path
 from mcp_server.errors import OrchestratorError
 from mcp_server.model import Verdict
@@ -26,7 +27,8 @@ class GitDeliver:
                 branch, sha = await move_forward(space, context.environment)
                 told = f"{branch} of {space.project} is at {sha[:10]}"
             else:
-                files = await apply_to(space, environment=context.environment)
+                accepted = trusted_commit(await context.history.rows())  # without what its build made there
+                files = await apply_to(space, environment=context.environment, commit=accepted)
                 told = f"{len(files)} file{'s' * (len(files) != 1)} changed in {space.project}, not committed"
         except OrchestratorError as error:
             return Verdict(result="fail", summary=str(error))

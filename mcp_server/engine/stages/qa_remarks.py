@@ -66,7 +66,8 @@ class QaRemarks:
             folder=str(space.folder),
             **bounds(context, {}, settings),
         ).checked()
-        task = AgentTask(agent=settings, request=settings.completed(request))
+        masked = registry.masked(agent.name)
+        task = AgentTask(agent=settings, request=settings.completed(request), masked=masked)
         environment = job_environment({}, context.environment, ())
         return Prepared(
             argv=[sys.executable, "-P", "-m", "mcp_server.agents.run", str(await written(context, task))],

@@ -147,6 +147,7 @@ async def test_forbidden_things_are_refused_and_counted(project: Path) -> None:
         Use("Glob", {"pattern": "../*"}),
         Run("cat calc.py"),
         Run(f"{CHECK} && touch stolen"),
+        Use("Bash", {"command": CHECK, "run_in_background": True}),  # would outlive the task
         Say("done"),
     ]
     heard = Heard()
@@ -160,38 +161,28 @@ async def test_forbidden_things_are_refused_and_counted(project: Path) -> None:
     assert sorted(path.name for path in project.iterdir()) == ["calc.py", "link.py"]
 
 
-async def test_denied_edit_leaves_the_file_and_still_ends_as_done(project: Path) -> None:
-    """Facts. A run whose edits were refused says success; whoever reads the result must look at the folder."""
-    other = project.parent / "other.py"
-    other.write_text("a - b\n")
-    (project / "link.py").symlink_to(other)
-    script = [Read("link.py"), Edit("link.py", "a - b", "a + b"), Edit("link.py", "a - b", "a + b"), Say("mended!")]
-    with ScriptedModel(script) as model:
-        result = await ask(model, project, using=agent(read=(str(project.parent),)))
+async def test_folder_that_may_be_read_is_not_written_and_the_task_still_ends_as_done(project: Path) -> None:
+    """Ours. ESP-IDF beside the project: its sources help, and stay as they are, also behind a link.
 
-    assert [error for _, error in model.results()] == [False, True, True]
-    assert (result.stopped, result.text, result.denied) == ("end", "mended!", 2)
-    assert other.read_text() == "a - b\n"
-
-
-async def test_command_in_the_background_is_no_way_out(project: Path) -> None:
-    """Ours. It would go on when the task is over."""
-    with ScriptedModel([Use("Bash", {"command": CHECK, "run_in_background": True}), Say("ok")]) as model:
-        await ask(model, project)
-
-    assert model.results()[0][1]
-
-
-async def test_folder_that_may_be_read_is_not_written(project: Path) -> None:
-    """Ours. ESP-IDF beside the project: its sources help, and stay as they are."""
+    Facts: a run whose edits were refused says success; whoever reads the result must look at the folder.
+    """
     idf = project.parent / "idf"
     idf.mkdir()
     (idf / "api.h").write_text("int a - b;\n")
-    with ScriptedModel([Read(str(idf / "api.h")), Edit(str(idf / "api.h"), "a - b", "a + b"), Say("ok")]) as model:
+    (project / "link.h").symlink_to(idf / "api.h")
+    script = [
+        Read(str(idf / "api.h")),
+        Edit(str(idf / "api.h"), "a - b", "a + b"),
+        Read("link.h"),
+        Edit("link.h", "a - b", "a + b"),
+        Edit("link.h", "a - b", "a + b"),
+        Say("mended!"),
+    ]
+    with ScriptedModel(script) as model:
         result = await ask(model, project, using=agent(read=(str(idf),)))
 
-    assert [error for _, error in model.results()] == [False, True]
-    assert result.denied == 1
+    assert [error for _, error in model.results()] == [False, True, False, True, True]
+    assert (result.stopped, result.text, result.denied) == ("end", "mended!", 3)
     assert (idf / "api.h").read_text() == "int a - b;\n"
 
 
@@ -387,24 +378,17 @@ async def test_refused_key_is_said_without_it(project: Path) -> None:
     assert "\n" not in result.text
 
 
-async def test_cli_gets_the_environment_it_is_given(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Issue. The SDK hands on all of this process' own."""
+async def test_command_sees_neither_the_key_nor_what_this_process_has(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Issue. The SDK hands on all of this process' own, and what a command prints goes to the model."""
     monkeypatch.setenv("OTHER_TOKEN", "leaked")
-    (project / "calc.py").write_text("import os\nprint('seen', os.environ.get('OTHER_TOKEN'))\n")
-    with ScriptedModel([Run(CHECK), Say("ok")]) as model:
-        await ask(model, project)
-
-    assert "seen" in model.results()[0][0]
-    assert "leaked" not in model.results()[0][0]
-
-
-async def test_command_does_not_see_the_key(project: Path) -> None:
-    """Issue. What a command prints goes to the model and into the log."""
-    (project / "calc.py").write_text("import os\nprint('names', sorted(os.environ))\n")
+    (project / "calc.py").write_text("import os\nprint('names', sorted(os.environ.items()))\n")
     with ScriptedModel([Run(CHECK), Say("ok")]) as model:
         await ask(model, project)
 
     assert "names" in model.results()[0][0]
+    assert "leaked" not in model.results()[0][0]
     assert "ANTHROPIC_API_KEY" not in model.results()[0][0]
 
 

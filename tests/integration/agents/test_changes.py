@@ -122,6 +122,8 @@ async def test_outside_names_paths_links_modes_and_the_rest_of_the_repository(tr
         (None, "a test file was deleted"),
         ("", "2 lines with assertions or tests were removed, 0 added"),
         ('TEST_CASE("a", "[m]")\n{\n    // TEST_ASSERT_EQUAL(1, one());\n}\n', "1 lines with assertions"),
+        ('TEST_CASE("a", "[m]")\n{\n    /* TEST_ASSERT_EQUAL(1, one()); */\n}\n', "1 lines with assertions"),
+        ('TEST_CASE("a", "[m]")\n{\n    # TEST_ASSERT_EQUAL(1, one());\n}\n', "1 lines with assertions"),
         ('TEST_CASE("a", "[m][ignore]")\n{\n    TEST_ASSERT_EQUAL(1, one());\n}\n', "switch tests off"),
         ("#if 0\nTEST_CASE(\"a\", \"[m]\")\n{\n    TEST_ASSERT_EQUAL(1, one());\n}\n#endif\n", "switch tests off"),
         ('TEST_CASE("a", "[m]")\n{\n    TEST_ASSERT_EQUAL(2, one());\n}\n', ""),
@@ -137,6 +139,17 @@ async def test_tests_that_are_deleted_thinned_or_switched_off_are_said(
     found = removed_tests(await changes(workspace))
 
     assert (said in found[0]) if said else found == []
+
+
+async def test_attributes_hide_neither_tests_nor_the_diff(workspace: Workspace) -> None:
+    """Ours. A file that .gitattributes calls a binary one is shown and counted all the same."""
+    (workspace.place / ".gitattributes").write_text("*.c -diff\n")
+    (workspace.place / "test/test_main.c").write_text('TEST_CASE("a", "[m]")\n{\n}\n')
+
+    found = await changes(workspace)
+
+    assert removed_tests(found) == ["test/test_main.c: 1 lines with assertions or tests were removed, 0 added"]
+    assert "-    TEST_ASSERT_EQUAL(1, one());" in found.diff
 
 
 async def test_commit_has_author_message_and_all_files_and_nothing_the_second_time(

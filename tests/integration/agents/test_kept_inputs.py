@@ -26,4 +26,4 @@ async def test_build_that_was_changed_is_removed_however_it_was_hidden(tree: Use
     await kept.keep(tree.environment)  # as an attempt that was lost begins again
 
     assert not program.parent.exists() and not (space.folder / "out").exists()
-    assert await kept.put_back() == []
+    assert await kept.put_back() == ([], [])

@@ -153,8 +153,27 @@ async def test_remote_that_is_not_there_is_said_with_those_that_are(tree: UserTr
     assert "nothing.git" in gone.text
 
 
+async def test_a_folder_of_this_machine_is_not_pushed_to_and_why_is_said(
+    tree: UserTree, workspace: Workspace, tmp_path: Path
+) -> None:
+    """Ours. Its hooks would run as this user."""
+    tree.git("init", "-q", "--bare", str(tmp_path / "bare"))
+    tree.git("remote", "add", "near", str(tmp_path / "bare"))
+
+    done = await push(workspace, "near", BRANCH)
+
+    assert done.outcome == "failed"
+    assert "only https, http, ssh and git URLs are pushed to" in done.text
+
+
+HEARD: list[str] = []
+"""Logins that the server was told, and command lines with the password."""
+
+
 async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    await reader.readuntil(b"\r\n\r\n")
+    asked = await reader.readuntil(b"\r\n\r\n")
+    HEARD.extend(line for line in asked.decode().splitlines() if line.startswith("Authorization"))
+    HEARD.extend(path.read_text() for path in Path("/proc").glob("[0-9]*/cmdline") if "hunter2" in path.read_text())
     writer.write(
         b'HTTP/1.1 401 no\r\nWWW-Authenticate: Basic realm="x"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n'
     )
@@ -165,7 +184,8 @@ async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 async def test_login_that_is_missing_is_said_at_once_and_passwords_are_in_no_message(
     tree: UserTree, workspace: Workspace
 ) -> None:
-    """Issue. Nobody is asked."""
+    """Issue. Nobody is asked. No command line holds one either, as everybody on the machine may read those."""
+    HEARD.clear()
     server = await asyncio.start_server(_answer, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     async with server, asyncio.timeout(20):
@@ -174,6 +194,7 @@ async def test_login_that_is_missing_is_said_at_once_and_passwords_are_in_no_mes
 
     assert plain.outcome == wrong.outcome == "no_login"
     assert "hunter2" not in repr(wrong)
+    assert set(HEARD) == {"Authorization: Basic Ym90Omh1bnRlcjI="}
     assert wrong.url == f"http://***@127.0.0.1:{port}/x.git"
 
 

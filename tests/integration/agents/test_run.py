@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from mcp_server.agents import run
-from mcp_server.agents.base import AgentRequest, AgentResult, Availability, Capabilities, Tell, Update, Usage
+from mcp_server.agents.base import EXTRA, AgentRequest, AgentResult, Availability, Capabilities, Tell, Update, Usage
 from mcp_server.agents.log import MAX_LOG_BYTES, Log
 from mcp_server.agents.transcript import MAX_LINE_BYTES, Transcript
 from tests.support.scripted_agent import SLEEPS
@@ -29,7 +29,7 @@ def task(folder: Path, steps: Sequence[Step], **request: Any) -> Path:
     path = folder / "TASK.json"
     agent = {"name": "scripted", "provider": "acp"}
     wanted = {"prompt": json.dumps(steps), "folder": str(folder), **request}
-    path.write_text(json.dumps({"agent": agent, "request": wanted}))
+    path.write_text(json.dumps({"agent": agent, "request": wanted, "masked": ["API_KEY", "NOT_SET"]}))
     return path
 
 
@@ -136,6 +136,20 @@ async def test_output_of_libraries_and_children_is_marked_as_theirs(tmp_path: Pa
     assert read.result and read.result.text == "done"
 
 
+async def test_keys_of_an_agent_are_not_in_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ours. Whatever prints its environment, and the sentence of a library that failed."""
+    monkeypatch.setenv("API_KEY", "sk-0123456789")
+    log, read = await played(
+        tmp_path,
+        ("say", "it is sk-0123456789"),
+        ("print", "API_KEY=sk-0123456789\n"),
+        ("ValueError", "no sk-0123456789"),
+    )
+
+    assert b"| it is ***\n" in log and b"# API_KEY=***\n" in log and b"0123456789" not in log
+    assert read.result and read.result.text.endswith("no ***")
+
+
 async def test_endless_output_is_cut(tmp_path: Path) -> None:
     """Issue. Each line and the whole log are bounded, and its end is still known."""
     log, read = await played(tmp_path, ("say", "\u20ac" * 10_000), ("say often", 15_000), ("say", "never seen"))
@@ -161,7 +175,7 @@ async def test_long_result_is_one_bounded_line(tmp_path: Path) -> None:
         ("SystemExit", "scripted failed: SystemExit: no luck"),
         ("ExceptionGroup", "scripted failed: OSError: no luck"),
         ("EnvironmentMissing", "no luck"),
-        ("ImportError", "scripted needs sdk: pip install 'build-orchestrator[agents]'"),
+        ("ImportError", f"scripted needs sdk: {EXTRA}"),
     ],
 )
 async def test_failing_agent_is_one_sentence(tmp_path: Path, what: str, text: str) -> None:

@@ -57,6 +57,7 @@ def test_a_fix_that_changes_nothing_is_1_and_says_so(cli: Cli, lay: Lay, tmp_pat
 
     assert failed.returncode == 1
     assert failed.stdout.startswith("build 2 was not mended in stage fix")
+    assert "build-orchestrator: result" not in failed.stdout  # a line for the machine, of the job's log
     assert "applied" not in failed.stdout
 
 
@@ -70,7 +71,7 @@ def test_what_cannot_be_mended_is_refused_with_2_and_one_sentence(cli: Cli, lay:
     free = cli("fix", "1", "--max-cost", "0")
 
     assert [done.returncode for done in (green, no_agent_worked, unknown, free)] == [2] * 4
-    assert green.stderr == "build-orchestrator: build 1 is success: only a failed build can be mended\n"
+    assert green.stderr == "build-orchestrator: build 1 succeeded: only a failed build can be mended\n"
     assert "no agent worked in build 1" in no_agent_worked.stderr
     assert "there is no build 7" in unknown.stderr
     assert free.stderr == "build-orchestrator: --max-cost: 0 should be more than 0\n"

@@ -473,26 +473,34 @@ async def test_an_order_that_cannot_be_used_is_one_sentence(
     ("files", "variables", "why"),
     [
         ({"copier.yml": "_tasks: [touch /tmp/x]\nword: {type: str}\n"}, {"word": "day"}, "template"),
-        ({"project/{{ word }}.txt.jinja": "x"}, {"word": "../../out"}, ""),
         ({}, {}, "word"),
         ({}, {"word": "day", "other": "x"}, "other"),
     ],
 )
-async def test_a_template_that_cannot_be_used_leaves_nothing(
+async def test_a_template_that_cannot_be_used_is_refused_at_once(
     orchestrator: Orchestrator,
     order: Order,
-    home: Path,
     tmp_path: Path,
     files: dict[str, str],
     variables: dict[str, str],
     why: str,
 ) -> None:
-    """Issue. Runs code, leads out, lacks a variable, has one too many; no agent is sent to mend that."""
+    """Docs. Runs code, lacks a variable, has one too many: no build is made of such an order."""
     place = template(tmp_path / "other", files)
-    view = await built(orchestrator, order(template=place, variables=variables))
+    with pytest.raises(BadInput, match=why):
+        await orchestrator.workflows.create(order(template=place, variables=variables))
+
+    assert await orchestrator.list() == []
+
+
+async def test_a_template_that_leads_out_leaves_nothing(
+    orchestrator: Orchestrator, order: Order, home: Path, tmp_path: Path
+) -> None:
+    """Issue. Only seen when it is made; no agent is sent to mend that."""
+    place = template(tmp_path / "other", {"project/{{ word }}.txt.jinja": "x"})
+    view = await built(orchestrator, order(template=place, variables={"word": "../../out"}))
 
     assert view.build.status is BuildStatus.FAILED
-    assert why in summaries(view)["create"]
     assert [row.stage for row in view.stages if row.started_at] == ["create"]
     assert list((home / "projects").iterdir()) == []
     assert not list(tmp_path.rglob("out.txt"))

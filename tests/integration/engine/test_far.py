@@ -13,7 +13,8 @@ from mcp_server.orchestrator import Orchestrator
 from mcp_server.orders import RemoteAsk
 from mcp_server.views import BuildView
 from tests.support.far_machine import why_not
-from tests.support.farm import CONFIG, SERVERS, Farm
+from tests.support.farm import SERVERS, Farm
+from tests.support.seed_config import SEED
 from tests.support.workers import end_everything, end_worker
 
 PIPELINE = Path(__file__).parents[3] / "examples" / "ccu2-full-build.yaml"
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not())
 @pytest.fixture
 def farm(tmp_path: Path, home: Path) -> Iterator[Farm]:
     farm = Farm(tmp_path / "farm", tmp_path / "user")
-    (home / "config.yaml").write_text(CONFIG)
+    (home / "config.yaml").write_text(SEED)
     farm.start()
     yield farm
     farm.power_off()

@@ -54,7 +54,8 @@ async def test_two_rounds_mend_two_mistakes_and_the_users_tree_is_untouched_unti
     diff(tmp_path / "diffs", "2.diff", 2, 3)
     before = tree.everything(but="bo/fix-1")
 
-    view = await run(orchestrator, tree, plan(tree.top, agent=f"patch:{tmp_path / 'diffs'}"))
+    build = f"[ -d .git ] || echo x | tee main/made.c >> .gitignore; {fix_loop.BUILD}"
+    view = await run(orchestrator, tree, plan(tree.top, agent=f"patch:{tmp_path / 'diffs'}", build=build))
 
     assert story(view) == ["1 build failed", "1 fix success", "2 build failed", "2 fix success", "3 build success"]
     assert (view.build.status, view.build.round) == (BuildStatus.SUCCESS, 3)
@@ -67,6 +68,7 @@ async def test_two_rounds_mend_two_mistakes_and_the_users_tree_is_untouched_unti
 
     assert list((orchestrator.config.worktrees_dir / "tasks").iterdir()) == []  # a prompt may hold anything
 
+    # What the build itself changed in the copy is no part of it.
     assert await orchestrator.workflows.apply(view.build.id) == ("main/main.c",)
     after = tree.everything(but="bo/fix-1")
     assert "return 3" in (tree.top / "main/main.c").read_text()
@@ -127,6 +129,25 @@ async def test_what_an_agent_did_ends_the_build_with_the_reason(
     assert tree.git("rev-list", "--count", "main..bo/fix-1") == "1"  # the tree as it was, and nothing more
 
 
+OWN_GIT = """\
+git checkout -q -b mine || git checkout -q --detach
+git -c user.name=a -c user.email=a@example.org commit -qam mine
+for name in index HEAD refs/heads/bo/fix-1; do touch $(git rev-parse --git-path $name.lock); done
+"""
+
+
+async def test_git_that_an_agent_ran_itself_costs_no_mending(
+    orchestrator: Orchestrator, tree: UserTree, home: Path
+) -> None:
+    """Ours. A branch of its own, then none, locks of a killed git: the files count, on the build's branch."""
+    agent(home, [("sh", "sed -i 's/return 2/return 3/; s/return 1/return 2/' main/main.c"), ("sh", OWN_GIT)])
+    view = await run(orchestrator, tree, plan(tree.top))
+
+    assert story(view)[1:] == ["1 fix success", "2 build failed", "2 fix success", "3 build success"]
+    assert tree.git("rev-parse", "bo/fix-1") == fix_of(view)["commit_sha"]
+    assert "return 3" in tree.git("show", "bo/fix-1:main/main.c")
+
+
 async def test_files_that_are_not_allowed_are_outside(orchestrator: Orchestrator, tree: UserTree, home: Path) -> None:
     """Issue: the diff touches only allowed paths."""
     agent(home, [mend(1, 3)])
@@ -148,12 +169,18 @@ async def test_an_edit_of_the_users_own_tree_is_told(orchestrator: Orchestrator,
 async def test_what_git_ignores_is_put_back(orchestrator: Orchestrator, tree: UserTree, home: Path) -> None:
     """Ours. A build that passes by an sdkconfig that no commit has would prove nothing."""
     tree.write("sdkconfig", "CONFIG_A=y\n")
-    agent(home, [mend(1, 3), ("sh", "echo CONFIG_B=y >> sdkconfig; echo x > dependencies.lock")])
-    view = await run(orchestrator, tree, plan(tree.top))
+    hide = "echo hidden.h >> .gitignore; mkdir build; touch main/hidden.h main/a.log build/b"
+    agent(home, [mend(1, 3), ("sh", f"echo CONFIG_B=y >> sdkconfig; echo x > dependencies.lock; {hide}")])
+    view = await run(orchestrator, tree, plan(tree.top, build=f"mkdir -p build; touch main/made.log; {fix_loop.BUILD}"))
 
     assert view.build.status is BuildStatus.SUCCESS
-    assert (worktree(view) / "sdkconfig").read_text() == "CONFIG_A=y\n"
-    assert any(note.startswith("sdkconfig was put back") for note in fix_of(view)["notes"])
+    folder = worktree(view)
+    assert (folder / "sdkconfig").read_text() == "CONFIG_A=y\n"
+    assert not [name for name in ("main/hidden.h", "main/a.log", "build/b") if (folder / name).exists()]
+    assert (tree.top / "main/made.log").exists()
+    notes = fix_of(view)["notes"]
+    assert any(note.startswith("sdkconfig was put back") for note in notes)
+    assert any(note.startswith("main/a.log, main/hidden.h were taken away") for note in notes)
 
 
 async def test_what_is_planted_without_asking_is_no_build(

@@ -293,7 +293,7 @@ async def test_a_second_worker_is_refused_with_one_sentence(
     assert second.stderr == f"another worker runs {home} already\n"
 
 
-async def test_five_fronts_that_poke_at_once_start_one_worker(orchestrator: Orchestrator, home: Path) -> None:
+async def test_three_fronts_that_poke_at_once_start_one_worker(orchestrator: Orchestrator, home: Path) -> None:
     """Design. The lock is handed down, so there is no gap in which a herd starts."""
     await orchestrator.store()
     end_worker(home)
@@ -302,9 +302,9 @@ async def test_five_fronts_that_poke_at_once_start_one_worker(orchestrator: Orch
         "asyncio.run(Orchestrator(load_config()).poke())"
     )
     front = [sys.executable, "-c", code]
-    codes = await asyncio.gather(*(asyncio.to_thread(subprocess.call, front) for _ in range(5)))
+    codes = await asyncio.gather(*(asyncio.to_thread(subprocess.call, front) for _ in range(3)))
 
-    assert codes == [0] * 5
+    assert codes == [0] * 3
     ours = set(processes_with(f"BUILD_ORCHESTRATOR_HOME={home}\0"))
     assert ours & set(processes_with("mcp_server\0worker\0")) == {worker_pid(home)}
 

@@ -1,5 +1,7 @@
 """Copies that agents worked in are removed when their time is over; in real repositories, in simulated time."""
 
+import os
+import tempfile
 from datetime import timedelta
 from pathlib import Path
 
@@ -27,11 +29,21 @@ async def ended(world: Simulation, days_ago: float, name: str) -> int:
     return number
 
 
-async def test_old_copies_are_removed_and_their_branches_stay(home: Path, tmp_path: Path) -> None:
-    """Issue. Not those of open builds, of builds that these are retries of, and of builds that others build in."""
+async def test_old_copies_are_removed_and_their_branches_stay(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Issue. Not those of open builds, of builds that these retry, and of builds that others build in.
+
+    With them what a killed worker left in the folder for temporary files.
+    """
     tree = begun(tmp_path / "project", tmp_path / "user")
-    folder = tmp_path / "plain"
+    folder, temporary = tmp_path / "plain", tmp_path / "temporary"
     folder.mkdir()
+    for name in ("bo-push-abc_1234", "bo-index-abc_1234", "bo-indexes", "bo-index-young123"):
+        (temporary / name / "in").mkdir(parents=True)
+        os.utime(temporary / name, (0, 0) if "young" not in name else None)
+    (temporary / "bo-objects-linked12").symlink_to(folder)
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     (folder / "a.txt").write_text("a\n")
     async with simulation(home, LOCAL) as world:
         services, keep_days = world.services, world.services.config.artifacts.keep / DAY_S
@@ -68,3 +80,5 @@ async def test_old_copies_are_removed_and_their_branches_stay(home: Path, tmp_pa
         assert str(place["old"]) not in listed and str(place["young"]) in listed and "mine" in listed
         assert tree.git("rev-parse", f"bo/{place['old'].name}") != tree.git("rev-parse", "main")
         assert (folder / "a.txt").exists()
+        kept = sorted(path.name for path in temporary.iterdir())
+        assert kept == ["bo-index-young123", "bo-indexes", "bo-objects-linked12"]

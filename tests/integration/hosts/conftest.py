@@ -22,12 +22,12 @@ NO_SSHD = pytest.mark.skipif(bool(why_not()), reason=why_not() or "sshd is here"
 LOCAL = ["local", pytest.param("busybox", marks=NO_BUSYBOX)]
 """Makes that are processes of the test itself: its umask, its signals, its environment."""
 
-FAR = [
-    pytest.param("ssh", marks=NO_SSHD),
-    pytest.param("ssh-busybox", marks=[NO_SSHD, NO_BUSYBOX]),
-    "exec",
-]
+FAR = [pytest.param("ssh", marks=NO_SSHD), "exec"]
 MAKES = [*LOCAL, *FAR]
+"""Each link and each set of tools once; all of the script is the same whatever brings it its lines."""
+
+BOTH = pytest.param("ssh-busybox", marks=[NO_SSHD, NO_BUSYBOX])
+"""A far host with nothing but busybox, for the contract as a whole and for what travels."""
 WITH_COREUTILS = ["local", FAR[0], "exec"]
 """Makes with the tools of GNU and util-linux; what busybox does instead has tests of its own."""
 
@@ -81,6 +81,11 @@ def stand_in(tmp_path: Path, jobs_dir: Path) -> ExecHost:
 @pytest.fixture(params=MAKES)
 def make(request: pytest.FixtureRequest, jobs_dir: Path) -> Callable[[], Host]:
     """Another client of the same host."""
+    return maker(request, jobs_dir)
+
+
+def maker(request: pytest.FixtureRequest, jobs_dir: Path) -> Callable[[], Host]:
+    """What the fixture `make` gives for its parameter."""
     if request.param in ("ssh", "ssh-busybox"):
         server: Sshd = request.getfixturevalue(request.param.replace("ssh", "sshd").replace("-", "_"))
         entry = Server(host="box", jobs_dir=str(jobs_dir))

@@ -14,11 +14,17 @@ import pytest
 from mcp_server.errors import BadInput, Conflict, HostError, JobConflict, NotFound
 from mcp_server.hosts.base import Exit, ExitReason, Host, JobSpec, JobState
 from mcp_server.hosts.request import DEFAULT_PATH
-from tests.integration.hosts.conftest import LOCAL
+from tests.integration.hosts.conftest import BOTH, LOCAL, MAKES, maker
 
 Sh = Callable[..., JobSpec]
 Log = Callable[[str], Awaitable[bytes]]
 ALL_BYTES = bytes(range(1, 256)).decode("utf-8", "surrogateescape")
+
+
+@pytest.fixture(params=[*MAKES, BOTH])
+def make(request: pytest.FixtureRequest, jobs_dir: Path) -> Callable[[], Host]:
+    """Also a far host with nothing but busybox."""
+    return maker(request, jobs_dir)
 
 
 async def run(host: Host, job: JobSpec) -> Exit:

@@ -103,7 +103,8 @@ async def test_the_survivor_of_a_lost_job_still_holds_it(
 async def test_who_waits_in_line_can_be_cancelled_and_times_out(host: Host, sh: Sh, gate: Any, build: str) -> None:
     """Ours: without having run."""
     go = gate()
-    await host.start(sh("a", 'read x <"$1"', go.path, lock=build))
+    await host.start(sh("a", 'echo first; read x <"$1"', go.path, lock=build))
+    await said(host, "a", "first")  # else another may take the lock before it
     await host.start(sh("b", "touch ran", lock=build))
     await host.start(sh("c", "touch ran", lock=build, timeout_s=0.3))
     async with asyncio.timeout(5):

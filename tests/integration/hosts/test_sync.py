@@ -11,10 +11,10 @@ from mcp_server.errors import BadInput, HostError, NotFound
 from mcp_server.hosts import rsync
 from mcp_server.hosts.base import Host
 from mcp_server.hosts.sync import pull_tree, push_tree
-from tests.integration.hosts.conftest import MAKES
+from tests.integration.hosts.conftest import BOTH, MAKES
 
 NO_RSYNC = pytest.mark.skipif(not shutil.which("rsync"), reason="rsync is not installed")
-EVERYWHERE = pytest.mark.parametrize("make", [*MAKES, "bash"], indirect=True)
+EVERYWHERE = pytest.mark.parametrize("make", [*MAKES, BOTH, "bash"], indirect=True)
 
 
 @pytest.fixture

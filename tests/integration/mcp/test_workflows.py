@@ -39,7 +39,7 @@ async def test_a_workflow_mends_in_a_copy_and_tells_its_story(connect: Connect, 
     assert verdict.startswith("build 1 succeeded · workflow · linux · ")
     assert "round 2 of 3" in verdict
     assert "agent patch changed main/thermostat.c · 1 session · branch bo/fix-1" in verdict
-    assert "the project itself is untouched: `build-orchestrator fix 1 --apply`" in verdict
+    assert "comes into the project itself by `build-orchestrator fix 1 --apply`" in verdict
     assert len(verdict.encode()) <= 800  # 700 and where the project is
     assert (project / "main" / "thermostat.c").read_bytes() == before
     lines = told.splitlines()
@@ -126,6 +126,7 @@ async def test_an_order_that_cannot_be_used_is_one_sentence(connect: Connect) ->
         ({"prompt": "x"}, "project"),
         ({"prompt": "x", "template": "esp-idf-app"}, "name"),
         ({"prompt": "x", "template": "web-page", "name": "../x"}, "name"),
+        ({"prompt": "x", "template": "web-pag", "name": "x"}, "template"),
     ]
     async with connect() as client:
         for arguments, argument in orders:

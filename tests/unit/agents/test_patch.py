@@ -335,7 +335,7 @@ def test_the_command_prints_what_changed_and_exits_by_it(tmp_path: Path) -> None
 
 
 LINES = st.lists(st.sampled_from(["a", "b", "c", "", "{", "}", "é", "\ta", "a\r"]), max_size=30)
-FREE = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FREE = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @FREE

@@ -68,7 +68,7 @@ async def test_configured_default_is_taken_even_where_it_is_missing() -> None:
 
 async def test_no_agent_at_all_says_how_to_get_one() -> None:
     """Issue."""
-    with pytest.raises(EnvironmentMissing, match=r"no code agent can be used here: pip install .*\[agents\]"):
+    with pytest.raises(EnvironmentMissing, match=r"no code agent can be used here: .* -m pip install .*\[agents\]"):
         await registry().get()
 
 
@@ -114,6 +114,7 @@ async def test_agent_is_given_its_own_key_and_nothing_else() -> None:
     )
 
     assert given == {"FAR_KEY": "mine", PASSWORD: "<${secret:P}>", "A": "<${env:B}>", "C": "<d>"}
+    assert set(found.masked("far")) == {"FAR_KEY", PASSWORD, "A"}
 
 
 async def test_listing_tells_all_and_marks_the_default() -> None:

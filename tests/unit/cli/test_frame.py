@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
@@ -43,7 +43,6 @@ def test_no_line_is_wider_than_the_terminal_and_all_end_in_one_column(name: str,
     assert all(letter.isprintable() for line in lines for letter in line)
 
 
-@settings(max_examples=50, deadline=None)
 @given(st.text(max_size=60), st.integers(20, 130), st.integers(0, 10**6), st.integers(0, 10**6))
 def test_any_text_and_any_progress_keep_the_frame_whole(text: str, width: int, done: int, total: int) -> None:
     running = stage(progress=Progress(done=done, total=total, message=text))

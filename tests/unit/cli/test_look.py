@@ -14,7 +14,7 @@ from mcp_server.cli import listing
 from mcp_server.cli.log_output import TerminalFilter
 from mcp_server.idf.verdict import FirmwareLog, judge
 from mcp_server.logs import LogSlice
-from mcp_server.model import Project
+from mcp_server.model import Plan, Project
 from tests.unit.cli.builders import NOW, FakeOrchestrator, build, failed_stage, half_done, stage, view
 from tests.unit.cli.conftest import Cli
 
@@ -25,18 +25,20 @@ def test_builds_as_a_table(cli: Cli, fake: FakeOrchestrator) -> None:
     fake.views = [
         view(build(43)),
         view(build(42, "failed", target="esp32c3")),
+        view(build(8, "failed", name="fix", reason="agent", retry_of=7, plan=Plan(stages=(), fix_first=True))),
         view(build(7, "failed", reason="timeout", retry_of=3)),
     ]
 
-    result = cli("builds", "--limit", "2")
+    result = cli("builds", "--limit", "3")
 
     assert result.code == 0 and result.err == ""
     assert result.out.splitlines() == [
         "BUILD  PROJECT     TARGET   STATUS   STARTED          TOOK  NOTE",
         "   43  greenhouse  linux    running  3 min ago  3 min 20 s",
         "   42  greenhouse  esp32c3  failed   3 min ago        12 s",
+        "    8  greenhouse  linux    failed   3 min ago        12 s  agent, fix of 7",
     ]
-    assert fake.called == [("list", None, None, 2)]
+    assert fake.called == [("list", None, None, 3)]
 
 
 def test_builds_as_json_has_exact_times_and_the_models_own_keys(cli: Cli, fake: FakeOrchestrator) -> None:

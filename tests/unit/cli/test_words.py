@@ -11,6 +11,8 @@ from mcp_server.cli.words import refusal_in_commands
         ("no build of /p is recorded: idf_build first", "no build of /p is recorded: build-orchestrator run first"),
         ("build 3 is running: build_wait(3) first", "build 3 is running: build-orchestrator status 3 --watch first"),
         ("linux runs on no board: qemu_run runs it", "linux runs on no board: build-orchestrator qemu runs it"),
+        ("more: build_get(3, detail=\"stages\")", "more: build-orchestrator status 3 --json"),
+        ("a pipeline: pipeline_run /p/x.yaml", "a pipeline: build-orchestrator run /p/x.yaml"),
         ("serial_monitor opens one", "build-orchestrator monitor opens one"),
     ],
 )  # fmt: skip

@@ -27,7 +27,7 @@ Step = tuple[str, int, bytes]
 steps = st.lists(st.tuples(st.sampled_from(["write", "erase"]), st.integers(0, 16000), st.binary(max_size=300)))
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps)
 def test_writing_clears_and_only_erasing_sets(tmp_path: Path, todo: list[Step]) -> None:
     """Spec (NOR). Against a model of it, byte by byte."""

@@ -52,9 +52,7 @@ def by_python(root: Path, pattern: str) -> set[str]:
     return (found & everything) | (set() if last == "**" else inside)
 
 
-@settings(
-    max_examples=400, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(pattern=patterns)
 def test_a_pattern_names_what_python_says(tree: Path, pattern: str) -> None:
     """Python's documentation of glob; the folders are ours."""
@@ -62,7 +60,7 @@ def test_a_pattern_names_what_python_says(tree: Path, pattern: str) -> None:
     assert {path for path in files_of(tree) if is_named(path)} == by_python(tree, pattern)
 
 
-@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(some=st.lists(patterns, min_size=1, max_size=3))
 @example(some=["[!a]"])
 @example(some=["d/[]a]"])
@@ -123,7 +121,7 @@ def by_trying(parts: Sequence[str], names: Sequence[str]) -> bool:
     return any(by_trying(parts[1:], names[end:]) for end in range(least, len(names) + 1))
 
 
-@settings(max_examples=1500, deadline=None, derandomize=True)
+@settings(derandomize=True)
 @given(parts=st.lists(PART, min_size=1, max_size=5), names=st.lists(WORD, min_size=1, max_size=6))
 @example(parts=["**", "*a*b*a", "**", "a", "**", "b"], names=["a", "abba", "b", "a", "a", "b"])
 @example(parts=["**", "**", "a*", "*b", "**"], names=["a", "a", "b", "ab", "b"])

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mcp_server.errors import BadInput, Conflict, HostError, HostFull, HostUnreachable, JobConflict, NotFound
@@ -22,7 +22,6 @@ JOB = JobSpec("a", ["true"], "/tmp")
 Reply = Callable[[list[str]], str | None]
 
 
-@settings(max_examples=20, deadline=None)
 @given(st.lists(st.binary(max_size=40).filter(lambda raw: b"\0" not in raw), min_size=1, max_size=5))
 def test_any_bytes_survive_quoting(words: list[bytes]) -> None:
     """Ours: each is one word of sh, on one line."""
@@ -278,7 +277,6 @@ async def test_a_hole_is_read(answer: str, hole: tuple[int, int] | None) -> None
     await host.aclose()
 
 
-@settings(max_examples=200, deadline=None)
 @given(st.binary(min_size=1, max_size=60), st.data())
 def test_a_followed_log_has_every_offset(log: bytes, data: st.DataObject) -> None:
     """Ours: whatever the pieces, the hole, the size at the beginning and the offset asked for."""

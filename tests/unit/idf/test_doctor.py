@@ -55,6 +55,13 @@ async def test_all_is_well(client: dict[str, str], project: Path, installation: 
     assert found["compiler for esp32c3"].status == "ok"
 
 
+async def test_the_installation_that_builds_is_looked_at(client: dict[str, str], installation: Installation) -> None:
+    """Ours: a worker that began in a shell without ESP-IDF says nothing else than the build beside it."""
+    del client["IDF_PATH"]
+    found = await examine(load_config(client), client, installation=installation)
+    assert [check.found for check in found if check.name == "ESP-IDF"] == [f"6.0.2 in {installation.path}"]
+
+
 async def test_a_folder_that_nobody_named_need_be_no_project(client: dict[str, str], tmp_path: Path) -> None:
     """Issue. One that was named is a failure."""
     folder = tmp_path / "plain"

@@ -4,7 +4,7 @@ import itertools
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mcp_server.idf.panic import Panic, PanicReader
@@ -86,7 +86,6 @@ def fed_in_pieces(data: bytes, cuts: list[int]) -> PanicReader:
     return reader
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.binary(max_size=300), st.lists(st.integers(0, 20_000), max_size=8))
 def test_any_bytes_ahead_and_any_cuts_give_the_same_panics(noise: bytes, cuts: list[int]) -> None:
     """Issue."""
@@ -98,7 +97,6 @@ def test_any_bytes_ahead_and_any_cuts_give_the_same_panics(noise: bytes, cuts: l
     assert whole.panics[-1].registers["MEPC"] == 0x420057F0
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.lists(st.one_of(st.sampled_from(CRASH.decode().splitlines() + NASTY), st.text(max_size=60)), max_size=80))
 def test_any_lines_in_any_order_are_read_and_bounded(lines: list[str]) -> None:
     """Issue."""

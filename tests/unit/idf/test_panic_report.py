@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mcp_server.idf.panic import (
@@ -186,7 +186,6 @@ def test_every_composed_panic_has_a_short_report_without_an_elf(name: str) -> No
     assert panic.file is None or f"{panic.file}:{panic.line}" in "\n".join(lines)
 
 
-@settings(max_examples=80, deadline=None)
 @given(
     st.text(max_size=500),
     st.lists(st.text(max_size=300), max_size=20),

@@ -1,6 +1,7 @@
 """What is an ESP-IDF project, and what the refusal of anything else says."""
 
 import os
+import re
 import time
 from pathlib import Path
 
@@ -110,6 +111,14 @@ def test_folder_above_is_told_the_projects_below(tmp_path: Path, project: Path) 
     """Ours. A repository with several firmwares."""
     with pytest.raises(BadInput, match=rf"has no CMakeLists\.txt, .*; there is one in '{project}'"):
         inspect_project(project.parent)
+
+
+def test_a_project_with_a_pipeline_of_its_own_is_built_by_that(tmp_path: Path) -> None:
+    """Ours. It is no ESP-IDF project, and what builds it stands there."""
+    own = tmp_path / ".build-orchestrator.yaml"
+    own.write_text("")
+    with pytest.raises(BadInput, match=re.escape(f": pipeline_run {own}")):
+        inspect_project(tmp_path)
 
 
 def test_platformio_project_is_called_one(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import json
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mcp_server.idf.firmware_log import KEPT_LINES
@@ -84,7 +84,6 @@ PIECES = st.lists(
 ).map(b"".join)
 
 
-@settings(max_examples=150, deadline=None)
 @given(PIECES, st.lists(st.integers(0, 30_000), max_size=8))
 def test_verdict_is_the_same_however_the_log_was_split(data: bytes, cuts: list[int]) -> None:
     """Issue."""

@@ -4,7 +4,7 @@ import time
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mcp_server.pipelines.graph import CycleError, critical_path, eta_s, find_cycle, order, ranks
@@ -48,7 +48,6 @@ def reaches_itself(graph: Graph, start: str) -> bool:
     return False
 
 
-@settings(max_examples=100, deadline=None)
 @given(acyclic())
 def test_order_has_every_stage_after_those_it_waits_for(graph: Graph) -> None:
     """Issue."""
@@ -65,7 +64,6 @@ def test_order_keeps_the_files_where_nothing_else_decides() -> None:
     assert order({"m": ["z"], "z": [], "a": []}) == ("z", "m", "a")
 
 
-@settings(max_examples=200, deadline=None)
 @given(any_graph())
 def test_cycle_is_found_if_and_only_if_there_is_one(graph: Graph) -> None:
     """Issue. It is a path along the arrows that ends where it begins."""
@@ -80,7 +78,6 @@ def test_cycle_is_found_if_and_only_if_there_is_one(graph: Graph) -> None:
             order(graph)
 
 
-@settings(max_examples=100, deadline=None)
 @given(acyclic(), DURATIONS)
 def test_ranks_fall_along_the_arrows(graph: Graph, durations: dict[str, float]) -> None:
     """Issue. A stage ranks its own duration above the highest of those that wait for it."""
@@ -91,7 +88,6 @@ def test_ranks_fall_along_the_arrows(graph: Graph, durations: dict[str, float]) 
         assert rank[name] == durations[name] + max(followers, default=0)
 
 
-@settings(max_examples=100, deadline=None)
 @given(acyclic(), DURATIONS)
 def test_critical_path_is_as_long_as_the_highest_rank(graph: Graph, durations: dict[str, float]) -> None:
     """Ours. And without bounds the whole takes just as long."""
@@ -103,7 +99,6 @@ def test_critical_path_is_as_long_as_the_highest_rank(graph: Graph, durations: d
     assert eta_s(graph, durations) == length
 
 
-@settings(max_examples=100, deadline=None)
 @given(acyclic(), DURATIONS, st.integers(1, 4), st.integers(1, 3))
 def test_estimate_lies_between_its_bounds(graph: Graph, durations: dict[str, float], limit: int, slots: int) -> None:
     """Ours. Not below the critical path or the work by slots; not above one after the other."""

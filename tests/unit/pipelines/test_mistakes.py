@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mcp_server.config import Defaults
@@ -304,14 +304,12 @@ def is_loaded_or_refused(text: str | bytes) -> None:
         assert len(str(error).splitlines()) <= 12
 
 
-@settings(max_examples=150, deadline=None)
 @given(st.binary(max_size=60) | st.text(alphabet="ab:{}[],&*!|>'\"%@`#-? \n\t\\<\x00é0~", max_size=40))
 def test_any_bytes_are_loaded_or_refused(text: str | bytes) -> None:
     """Ours. No input ends in anything but a pipeline or a PipelineError."""
     is_loaded_or_refused(text)
 
 
-@settings(max_examples=250, deadline=None)
 @given(st.lists(st.dictionaries(KEYS, TREES, max_size=6), max_size=4), st.dictionaries(KEYS, TREES, max_size=3))
 def test_any_tree_of_known_keys_is_loaded_or_refused(entries: list[object], params: dict[str, object]) -> None:
     """Ours. Values of every shape in every key."""

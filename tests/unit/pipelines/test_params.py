@@ -4,7 +4,7 @@ import os
 import subprocess
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.pipelines.loading import load, stages
@@ -59,7 +59,6 @@ def test_given_value_takes_the_kind_of_the_files(written: str, given: object, te
         assert load(file, x=given).params == {"x": text}
 
 
-@settings(max_examples=150, deadline=None)
 @given(
     st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0"), max_size=30) | st.sampled_from(NASTY)
 )

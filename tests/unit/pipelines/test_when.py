@@ -1,7 +1,7 @@
 """The language of `when`."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mcp_server.pipelines.when import MAX_LENGTH, Value, WhenError, parse
@@ -137,7 +137,6 @@ PIECES = [
 ]
 
 
-@settings(max_examples=300, deadline=None)
 @given(st.lists(st.sampled_from(PIECES), max_size=12).map(" ".join) | st.text(max_size=20))
 def test_any_text_is_a_condition_or_a_mistake(text: str) -> None:
     """Ours. Nothing but WhenError, and nothing but True or False."""

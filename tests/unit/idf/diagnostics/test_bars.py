@@ -4,7 +4,7 @@ import tracemalloc
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mcp_server.idf.diagnostics import Diagnoser, Hints
@@ -129,7 +129,6 @@ PIECES = [
     cuts=st.lists(st.integers(0, 600), max_size=8),
     code=st.sampled_from([0, 1, None]),
 )
-@settings(max_examples=200, deadline=None)
 def test_any_chunks_give_the_same_counts_and_none_falls(log: bytes, cuts: list[int], code: int | None) -> None:
     """Ours: what a watcher sees does not depend on how the bytes came, and no error is taken back."""
     whole, cut = Diagnoser(hints=Hints()), Diagnoser(hints=Hints())

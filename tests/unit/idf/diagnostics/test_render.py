@@ -1,6 +1,6 @@
 """The report: within its bytes, the most telling first, nothing cut inside a letter."""
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mcp_server.idf.diagnostics import render
@@ -31,7 +31,6 @@ diagnoses = st.builds(
 
 
 @given(diagnosis=diagnoses, limit=st.integers(0, 2000), more=st.none() | texts, build=st.none() | st.integers(1, 10**6))
-@settings(max_examples=300, deadline=None)
 def test_the_limit_always_holds(diagnosis: Diagnosis, limit: int, more: str | None, build: int | None) -> None:
     """Ours: in bytes of UTF-8, whatever is told."""
     assert len(render(diagnosis, limit, build=build, more=more).encode()) <= limit

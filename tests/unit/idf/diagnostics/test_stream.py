@@ -6,7 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.diagnosis import speed
@@ -54,7 +54,6 @@ def chunked(log: bytes, cuts: list[int], exit_code: int | None) -> Diagnosis:
 
 
 @given(log=st.sampled_from(SMALL), cuts=st.lists(st.integers(0, 10**6), max_size=12), code=st.sampled_from([2, None]))
-@settings(max_examples=60, deadline=None)
 def test_chunks_cut_anywhere_give_the_same_diagnosis(log: bytes, cuts: list[int], code: int | None) -> None:
     """Ours: cuts fall inside lines, letters, colours and \\r\\n."""
     crlf = log.replace(b"\n", b"\r\n")
@@ -64,7 +63,6 @@ def test_chunks_cut_anywhere_give_the_same_diagnosis(log: bytes, cuts: list[int]
 
 
 @given(log=st.lists(st.sampled_from(PIECES), max_size=40).map(b"\n".join), code=st.sampled_from([2, None, 0, -9]))
-@settings(max_examples=200, deadline=None)
 def test_any_order_of_lines_is_read(log: bytes, code: int | None) -> None:
     """Ours: parallel compilers mix their lines; a cut log starts and ends anywhere."""
     diagnosis = diagnose(log, code, hints=Hints())
@@ -74,7 +72,6 @@ def test_any_order_of_lines_is_read(log: bytes, code: int | None) -> None:
 
 
 @given(log=st.binary(max_size=2000), code=st.sampled_from([1, None]))
-@settings(max_examples=200, deadline=None)
 def test_any_bytes_are_read(log: bytes, code: int | None) -> None:
     """Ours: a log may hold whatever a program printed."""
     assert len(render(diagnose(log, code, hints=Hints())).encode()) <= 700

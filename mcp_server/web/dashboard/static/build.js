@@ -8,6 +8,7 @@ import { isTold, story, told } from './story.js';
 
 const STAGES = ['Status', 'Stage', 'Round', 'Duration', 'Host', 'What came of it', 'Log'];
 const FILES = ['File', 'Kind', 'Size', 'SHA-256'];
+const TESTS = ['Result', 'Test', 'What', 'Where'];
 const MOST_FILES = 200;
 const MOST_TOLD = 500;
 
@@ -53,8 +54,10 @@ async function fillExcerpt(node, build, stage, first) {
     const lines = (await text(`around=${found[1]}&max_bytes=16000`)).split('\n');
     const tail = quoted(first.file?.split('/').at(-1) ?? '');
     const here = lines.findIndex((line) => new RegExp(`${tail}:${first.line ?? ''}.*error`).test(line) || line.includes(first.message.slice(0, 30)));
-    const shown = here < 0 ? lines : lines.slice(Math.max(0, here - 3), here + 7);
-    node.replaceChildren(...shown.map((line) => (line === lines[here] ? el('mark', null, `${line.slice(0, 600)}\n`) : `${line.slice(0, 300)}\n`)));
+    const shown = here < 0 ? lines : lines.slice(Math.max(0, here - 2), here + 7);
+    node.replaceChildren(...shown.map((line) => (line === lines[here] ? el('mark', null, `${line.slice(0, 600)}\n`) : `${line.length > 160 ? `${line.slice(0, 159)}…` : line}\n`)));
+    const mark = node.querySelector('mark');
+    if (mark) node.scrollTop = mark.offsetTop - node.offsetTop - 24; // on a phone a compiler's command line would fill it
     return;
   }
   node.textContent = (await text('tail=12&max_bytes=8000')) || 'the log is empty';
@@ -91,7 +94,7 @@ function outcome(stage) {
   const step = stage.progress;
   if (stage.status === 'running' && step?.total) return el('span', null, progress(step.done, step.total, `progress of ${stage.stage}`), `${step.done} of ${step.total} ${step.message}`);
   const first = stage.verdict?.diagnosis?.errors?.[0];
-  const said = first ? `${first.file ? `${first.file}:${first.line ?? ''} ` : ''}${first.message}` : stage.verdict?.summary || stage.reason || '';
+  const said = first ? `${first.file ? `${first.file}:${first.line ?? ''} ` : ''}${first.message}` : stage.verdict?.summary || (stage.reason === 'exit' ? '' : stage.reason) || '';
   return said.length > 300 ? `${said.slice(0, 299)}…` : said;
 }
 
@@ -116,13 +119,18 @@ function files(build) {
 }
 
 function tests(build) {
-  const found = build.test_results;
-  if (!found || !Object.keys(found).length) return [];
-  const plain = Object.entries(found).filter(([, value]) => typeof value !== 'object');
-  const lists = Object.entries(found).filter(([, value]) => Array.isArray(value) && value.length);
-  const said = (one) => (typeof one === 'object' && one ? [one.name ?? one.test ?? one.stage, one.status ?? one.result, one.message ?? one.summary].filter(Boolean).join(' · ') || JSON.stringify(one) : String(one));
-  return [el('h2', null, 'Tests'), el('p', { class: 'facts' }, ...plain.map(([name, value]) => el('span', null, `${name.replaceAll('_', ' ')}: ${value}`))),
-    ...lists.map(([name, values]) => el('details', null, el('summary', null, `${name.replaceAll('_', ' ')} (${values.length})`), el('pre', null, values.slice(0, 200).map(said).join('\n'))))];
+  const newest = new Map(build.stages.map((stage) => [stage.stage, stage]));
+  const found = [...newest.values()].filter((stage) => stage.verdict?.details?.tests);
+  if (!found.length) return [];
+  return [el('h2', null, 'Tests'), ...found.flatMap((stage) => {
+    const said = stage.verdict.details.tests;
+    const counts = [['passed', said.passed], ['failed', said.failed], ['ignored', said.skipped]].filter(([, count]) => count);
+    const cases = (said.cases ?? []).filter((one) => one.result === 'fail').slice(0, MOST_FILES);
+    const rows = cases.map((one) => row(TESTS, [badge('failed'), one.suite ? `${one.suite}.${one.name}` : one.name,
+      one.message ?? '', one.file ? el('code', null, `${one.file}:${one.line ?? ''}`) : '–']));
+    return [el('p', null, `${stage.stage}: ${counts.map(([name, count]) => `${count} ${name}`).join(', ') || 'none ran'}`),
+      rows.length ? table(`Failed tests of ${stage.stage}`, TESTS, rows) : ''];
+  })];
 }
 
 function which(build, wanted) {
@@ -146,7 +154,7 @@ export async function buildView(place, session, id, wantedLog) {
     logOf = stage;
     log = new LogView(id, stage);
     logPlace.replaceChildren(el('h2', { id: 'log' }, `Log of ${stage}`), log.node);
-    try { await log.begin(); } catch (error) { logPlace.append(el('p', { class: 'problem' }, error.message)); }
+    try { await log.begin(isOpen(build.status) || build.status === 'success'); } catch (error) { logPlace.append(el('p', { class: 'problem' }, error.message)); }
   };
   const drawTop = () => top.replaceChildren(
     el('div', { class: 'head' }, el('h1', null, `Build ${build.id}`), badge(build.status), buttons(build, session)), facts(build), waits(build), isOpen(build.status) ? '' : verdict(build));
@@ -161,7 +169,8 @@ export async function buildView(place, session, id, wantedLog) {
   drawRest();
   place.append(top, body, logPlace, rest, el('h2', null, 'What happened'), events);
   showLog().then(() => { if (wanted) logPlace.scrollIntoView(); });
-  story(id).then((lines) => events.replaceChildren(...lines)).catch(() => {});
+  const roles = build.graph.some((one) => one.role);
+  story(id, roles).then((lines) => events.replaceChildren(...lines)).catch(() => {});
   const refresh = async () => {
     const before = build.status;
     build = await get(`/api/builds/${id}`);
@@ -175,7 +184,7 @@ export async function buildView(place, session, id, wantedLog) {
   const ticking = setInterval(() => { if (build.status === 'running') log?.more(); }, 1000);
   const off = live.on((event) => {
     if (event.build !== Number(id)) return;
-    if (isTold(event)) {
+    if (isTold(event, roles)) {
       events.append(told(event));
       while (events.childElementCount > MOST_TOLD) events.firstChild.remove();
     }

@@ -36,7 +36,10 @@ export function drawGraph(graph, stages, round) {
     at.set(one.stage, [column * (WIDE + GAP_X) + 4, (columns[column] - 1) * (HIGH + GAP_Y) + 4]);
   }
   const status = (name) => newest.get(name)?.status ?? 'pending';
-  const edges = graph.flatMap((one) => one.depends_on.filter((from) => at.has(from)).map((from) => {
+  const direct = new Map(graph.map((one) => [one.stage, one.depends_on]));
+  // What another of its stages waits for already needs no line of its own.
+  const implied = (one, from) => one.depends_on.some((other) => other !== from && (direct.get(other) ?? []).includes(from));
+  const edges = graph.flatMap((one) => one.depends_on.filter((from) => at.has(from) && !implied(one, from)).map((from) => {
     const [[x1, y1], [x2, y2]] = [at.get(from), at.get(one.stage)];
     const [a, b, middle] = [x1 + WIDE, y1 + HIGH / 2, (x1 + WIDE + x2) / 2];
     return svg('path', { class: 'edge', d: `M${a},${b} C${middle},${b} ${middle},${y2 + HIGH / 2} ${x2},${y2 + HIGH / 2}` });

@@ -49,9 +49,12 @@ export class LogView {
     return Math.max(0, high - PIECE);
   }
 
-  async begin() {
+  // At the end of what a good or an open build says, at the first mistake of a bad one.
+  async begin(atEnd) {
     this.from = this.to = await this.lastPiece();
+    this.follows.checked = atEnd;
     await this.read();
+    if (!atEnd) { this.nextError(); this.box.scrollTop ||= this.at < 0 ? this.box.scrollHeight : 0; }
   }
 
   async read() {

@@ -11,12 +11,11 @@ const MOST_OPEN = 20; // of running and of pending ones
 const may = (session, scope) => ['read', 'build', 'flash', 'admin'].indexOf(session.scope) >= ['read', 'build', 'flash', 'admin'].indexOf(scope);
 
 function totals(stats, projects, more) {
-  const counted = stats.successful + stats.failed;
   const figures = [
     ['Projects', more ? `${projects.length}+` : projects.length],
     ['Active', stats.running + stats.pending],
     ['Builds', stats.total_builds.toLocaleString()],
-    ['Success rate', counted ? `${Math.round((100 * stats.successful) / counted)} %` : '–'],
+    ['Success rate', stats.total_builds ? `${Math.round(stats.success_rate)} %` : '–'],
   ];
   return figures.map(([name, value]) => el('div', null, el('dt', null, name), el('dd', null, String(value))));
 }

@@ -60,8 +60,7 @@ export async function statsView(place, session, wanted) {
     location.hash = event.target.value ? `#/stats/${encodeURIComponent(event.target.value)}` : '#/stats';
   } }, el('option', { value: '' }, 'all projects'),
   ...known.projects.map((one) => el('option', { value: one.id, selected: one.id === project }, one.name)));
-  const counted = stats.successful + stats.failed;
-  const rate = counted ? `${Math.round((100 * stats.successful) / counted)} %` : '–';
+  const rate = stats.total_builds ? `${Math.round(stats.success_rate)} %` : '–';
   const figures = [['Success rate', rate], ['Builds', stats.total_builds], ['Failed', stats.failed], ['Cancelled', stats.cancelled],
     ['Median', duration(stats.p50_duration)], ['90 % within', duration(stats.p90_duration)]];
   const causes = stats.failures.map((one) => row(CAUSES, [`${one.count}×`, `${one.kind}: ${one.message}`, el('code', null, one.place || '–'), buildLink(one.last_build)]));

@@ -120,7 +120,9 @@ def whole(view: BuildView) -> BuildWhole:
         build_output=view.build.build_output,
         verdict=report.build_report(view),
         decided_by=f"{decided.stage}:{decided.round}.{decided.attempt}" if decided else None,
-        graph=[{"stage": one.name, "depends_on": list(one.depends_on), "role": one.role} for one in specs],
+        graph=[
+            {"stage": one.name, "depends_on": list(one.depends_on), "role": one.role, "once": one.once} for one in specs
+        ],
         stages=told["stages"],
         artifacts=told["artifacts"],
         blocked_by=told["blocked_by"],

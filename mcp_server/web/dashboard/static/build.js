@@ -1,7 +1,7 @@
 // One build: its verdict first, then how it came to that.
 
 import { ask, get, live, post, throttled } from './api.js';
-import { badge, buildLink, duration, el, news, progress, row, size, table, when } from './dom.js';
+import { badge, buildLink, duration, el, keepFocus, news, progress, row, size, table, when } from './dom.js';
 import { MOST_NODES, drawGraph } from './graph.js';
 import { LogView } from './log.js';
 import { isTold, story, told } from './story.js';
@@ -149,22 +149,26 @@ export async function buildView(place, session, id, wantedLog) {
 
   const showLog = async () => {
     const stage = which(build, wanted);
-    if (!stage || stage === logOf) return;
+    if (!stage || stage === logOf || (log && !log.follows.checked)) return; // who reads is left where he is
     log?.stop();
     logOf = stage;
     log = new LogView(id, stage);
     logPlace.replaceChildren(el('h2', { id: 'log' }, `Log of ${stage}`), log.node);
     try { await log.begin(isOpen(build.status) || build.status === 'success'); } catch (error) { logPlace.append(el('p', { class: 'problem' }, error.message)); }
   };
-  const drawTop = () => top.replaceChildren(
-    el('div', { class: 'head' }, el('h1', null, `Build ${build.id}`), badge(build.status), buttons(build, session)), facts(build), waits(build), isOpen(build.status) ? '' : verdict(build));
-  const drawBody = () => body.replaceChildren(
-    ...(build.graph.length > 1 && build.graph.length <= MOST_NODES ? [el('div', { class: 'graph', tabindex: 0, role: 'region', 'aria-label': 'Stage graph' }, drawGraph(build.graph, build.stages, build.round))] : []),
-    el('h2', null, 'Stages'), stageTable(build));
+  const figures = el('div', null);
+  const drawTop = () => top.replaceChildren( // only where its status is another one: a button keeps its focus
+    el('div', { class: 'head' }, el('h1', null, `Build ${build.id}`), badge(build.status), buttons(build, session)),
+    figures, isOpen(build.status) ? '' : verdict(build));
+  const drawFigures = () => keepFocus(figures, [facts(build), waits(build)]);
+  const drawBody = () => keepFocus(body, [
+    ...(build.graph.length > 1 && build.graph.length <= MOST_NODES ? [el('div', { class: 'graph', tabindex: 0, role: 'region', 'aria-label': 'Stage graph' }, drawGraph(build.graph, build.stages, build.round, isOpen(build.status)))] : []),
+    el('h2', null, 'Stages'), stageTable(build)]);
   const rest = el('div', null);
   const drawRest = () => rest.replaceChildren(...tests(build), ...files(build));
 
   drawTop();
+  drawFigures();
   drawBody();
   drawRest();
   place.append(top, body, logPlace, rest, el('h2', null, 'What happened'), events);
@@ -174,8 +178,11 @@ export async function buildView(place, session, id, wantedLog) {
   const refresh = async () => {
     const before = build.status;
     build = await get(`/api/builds/${id}`);
-    if (before !== build.status) news(`build ${id}: ${build.status}`);
-    drawTop();
+    if (before !== build.status) {
+      news(`build ${id}: ${build.status}`);
+      drawTop();
+    }
+    drawFigures();
     drawBody();
     if (!isOpen(build.status)) drawRest();
     await showLog();

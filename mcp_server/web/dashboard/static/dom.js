@@ -61,9 +61,17 @@ export function table(caption, heads, rows, props) {
   return el('table', props, el('caption', null, caption), el('thead', null, head), el('tbody', null, ...rows));
 }
 
-// Cells carry their column's name: on a phone rows become cards.
+// Puts others in the place of what is there; where the focus was inside, it is on what stands in the same place then.
+export function keepFocus(node, children) {
+  const places = () => [...node.querySelectorAll('a, button, input, select, summary, [tabindex]')];
+  const at = places().indexOf(document.activeElement);
+  node.replaceChildren(...children);
+  if (at >= 0) places()[at]?.focus({ preventScroll: true });
+}
+
+// Cells carry their column's name: on a phone rows become cards, without what is empty.
 export const row = (heads, cells, props) =>
-  el('tr', props, ...cells.map((cell, at) => el('td', { 'data-name': heads[at] }, cell)));
+  el('tr', props, ...cells.map((cell, at) => el('td', { 'data-name': heads[at], class: cell === '' || cell === '–' ? 'none' : null }, cell)));
 
 export function progress(value, total, name) {
   return el('progress', { max: total || 100, value: total ? value : null, 'aria-label': name });

@@ -24,9 +24,11 @@ function depths(graph) {
 
 const short = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
 
-export function drawGraph(graph, stages, round) {
+// Of an open build's later rounds: what has not begun again is to come, whatever it was before.
+export function drawGraph(graph, stages, round, open) {
   const newest = new Map();
-  for (const stage of stages) if (stage.round <= round) newest.set(stage.stage, stage);
+  const once = new Set(graph.filter((one) => one.once).map((one) => one.stage));
+  for (const stage of stages) if (!open || stage.round === round || once.has(stage.stage)) newest.set(stage.stage, stage);
   const depth = depths(graph);
   const columns = [];
   const at = new Map();

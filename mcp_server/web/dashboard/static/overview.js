@@ -1,7 +1,7 @@
 // All builds: totals, what runs, what waits, and history by pages.
 
 import { get, live, post, throttled } from './api.js';
-import { badge, buildLink, duration, el, news, progress, row, table, when } from './dom.js';
+import { badge, buildLink, duration, el, keepFocus, news, progress, row, table, when } from './dom.js';
 
 const HEADS = ['Status', 'Build', 'Project', 'Name', 'Target', 'Commit', 'Duration', 'When'];
 const STATUSES = ['pending', 'running', 'success', 'failed', 'cancelled'];
@@ -23,12 +23,14 @@ function totals(stats, projects, more) {
 function how(build) {
   const running = build.stages.filter((stage) => stage.status === 'running');
   const step = running.find((stage) => stage.progress?.total)?.progress;
-  const over = new Set(build.stages.filter((stage) => stage.ended_at && stage.round === build.round).map((stage) => stage.stage));
-  const bar = build.graph.length > 1
+  const planned = new Set(build.graph.map((one) => one.stage));
+  const mends = running.some((stage) => !planned.has(stage.stage)); // between two rounds nobody knows how far it is
+  const over = new Set(build.stages.filter((stage) => stage.ended_at && stage.round === build.round && planned.has(stage.stage)).map((stage) => stage.stage));
+  const bar = mends ? [0, 0] : build.graph.length > 1
     ? [over.size + (step ? step.done / step.total : 0), build.graph.length] : [step?.done ?? 0, step?.total ?? 0];
   const names = running.map((stage) => stage.stage).join(', ');
   const said = [names && `stage ${names}`, step && `${step.done} of ${step.total}`, step?.message,
-    build.round > 1 && `round ${build.round}`, build.eta_s !== null && `about ${duration(build.eta_s)} left`];
+    build.round > 1 && `round ${build.round}`, build.eta_s >= 1 && !mends && `about ${duration(build.eta_s)} left`];
   return [bar, said.filter(Boolean).join(' · ') || 'starting'];
 }
 
@@ -93,7 +95,7 @@ export async function overview(place, session, query) {
     return get(`/api/builds?${wanted}`);
   };
   const draw = () => {
-    parts.body.replaceChildren(...rows.map(historyRow));
+    keepFocus(parts.body, rows.map(historyRow));
     more.hidden = next === null;
     empty.textContent = rows.length ? '' : 'No builds here yet.';
   };
@@ -112,7 +114,7 @@ export async function overview(place, session, query) {
     const lists = await Promise.all(['running', 'pending'].map((status) => get(`/api/builds?status=${status}&limit=${MOST_OPEN}`)));
     const wholes = await Promise.all(lists.flatMap((list) => list.builds).map((one) => get(`/api/builds/${one.id}`).catch(() => null)));
     const cards = wholes.filter((one) => one && (one.status === 'running' || one.status === 'pending')).map(openCard);
-    parts.open.replaceChildren(...(cards.length ? cards : [el('p', { class: 'soft' }, 'Nothing runs or waits.')]));
+    keepFocus(parts.open, cards.length ? cards : [el('p', { class: 'soft' }, 'Nothing runs or waits.')]);
   };
   const figures = async () => parts.totals.replaceChildren(...totals(await get('/api/stats'), found.projects, found.next !== null));
 

@@ -67,7 +67,7 @@ export async function statsView(place, session, wanted) {
   const slowest = stats.slowest.map((one) => row(STAGES, [one.stage, duration(one.median_s), String(one.runs)]));
   const timed = good.builds.filter((one) => one.duration !== null).reverse();
   place.append(el('h1', null, 'Stats'), el('div', { class: 'bar' }, choice),
-    el('dl', { class: 'totals' }, ...figures.map(([name, value]) => el('div', null, el('dt', null, name), el('dd', null, String(value))))),
+    el('dl', { class: 'totals' }, ...figures.map(([name, value]) => el('div', null, el('dt', null, name), el('dd', null, value.toLocaleString())))),
     el('h2', null, 'What builds fail of'), causes.length ? table('Failures by first cause', CAUSES, causes) : el('p', { class: 'soft' }, 'No build has failed.'),
     el('h2', null, 'Builds a day'), days(stats.trend),
     el('h2', null, 'Durations'), line(timed.map((one) => [one.id, one.duration]), 'Duration', duration),

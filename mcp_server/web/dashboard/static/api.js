@@ -49,7 +49,8 @@ export class Live {
     const after = this.last === null ? '' : `?after=${this.last}`;
     const socket = new WebSocket(`${scheme}//${location.host}/ws${after}`);
     this.socket = socket;
-    socket.onopen = () => { this.wait = 500; this.told?.(true); };
+    let opened = false;
+    socket.onopen = () => { opened = true; this.wait = 500; this.told?.(true); };
     socket.onmessage = (message) => {
       const event = JSON.parse(message.data);
       this.last = event.id;
@@ -59,6 +60,7 @@ export class Live {
       if (this.socket === socket) this.socket = null;
       this.told?.(false);
       if (this.ended) return;
+      if (!opened) ask('GET', '/api/session').catch(() => {}); // a session that is over asks for a token
       setTimeout(() => { if (!this.ended) this.start(); }, this.wait);
       this.wait = Math.min(this.wait * 2, 15000);
     };

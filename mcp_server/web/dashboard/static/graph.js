@@ -24,11 +24,11 @@ function depths(graph) {
 
 const short = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
 
-// Of an open build's later rounds: what has not begun again is to come, whatever it was before.
+// The newest round's: what has not begun again in it is to come, whatever it was before.
 export function drawGraph(graph, stages, round, open) {
   const newest = new Map();
   const once = new Set(graph.filter((one) => one.once).map((one) => one.stage));
-  for (const stage of stages) if (!open || stage.round === round || once.has(stage.stage)) newest.set(stage.stage, stage);
+  for (const stage of stages) if (stage.round === round || once.has(stage.stage)) newest.set(stage.stage, stage);
   const depth = depths(graph);
   const columns = [];
   const at = new Map();
@@ -37,7 +37,7 @@ export function drawGraph(graph, stages, round, open) {
     columns[column] = (columns[column] ?? 0) + 1;
     at.set(one.stage, [column * (WIDE + GAP_X) + 4, (columns[column] - 1) * (HIGH + GAP_Y) + 4]);
   }
-  const status = (name) => newest.get(name)?.status ?? 'pending';
+  const status = (name) => newest.get(name)?.status ?? (open ? 'pending' : 'not run');
   const direct = new Map(graph.map((one) => [one.stage, one.depends_on]));
   // What another of its stages waits for already needs no line of its own.
   const implied = (one, from) => one.depends_on.some((other) => other !== from && (direct.get(other) ?? []).includes(from));
@@ -50,7 +50,7 @@ export function drawGraph(graph, stages, round, open) {
     const [x, y] = at.get(one.stage);
     const row = newest.get(one.stage);
     const took = row?.started_at && row?.ended_at ? ` · ${duration((new Date(row.ended_at) - new Date(row.started_at)) / 1000)}` : '';
-    return svg('g', { class: `node ${status(one.stage)}`, transform: `translate(${x},${y})` },
+    return svg('g', { class: `node ${status(one.stage).replace(' ', '-')}`, transform: `translate(${x},${y})` },
       svg('title', null, `${one.stage}: ${status(one.stage)}${one.role ? `, by ${one.role}` : ''}`),
       svg('rect', { width: WIDE, height: HIGH, rx: 7 }), svg('text', { x: 10, y: 18 }, short(one.stage, 20)),
       svg('text', { x: 10, y: 34, class: 'small' }, short(`${status(one.stage)}${took}`, 24)));

@@ -11,6 +11,7 @@ export class LogView {
   constructor(build, stage) {
     this.base = `/api/builds/${build}/log/${encodeURIComponent(stage)}`;
     [this.from, this.to, this.whole, this.at] = [0, 0, true, -1];
+    [this.starts, this.ended] = [[], false]; // the first lines of pieces, with their bytes
     this.list = el('ol', null);
     this.box = el('div', { class: 'log', tabindex: 0, role: 'region', 'aria-label': `Log of stage ${stage}` }, this.list);
     this.earlier = el('button', { type: 'button', hidden: true, onclick: () => this.loadEarlier() }, 'Load earlier lines');
@@ -58,9 +59,9 @@ export class LogView {
   }
 
   async read() {
-    for (;;) {
+    while (!this.ended) {
       const got = await this.slice(this.to, PIECE);
-      this.add(got.text);
+      this.add(got.text, this.to);
       this.to = got.end;
       if (!got.more) break;
     }
@@ -70,21 +71,26 @@ export class LogView {
 
   item(text) { return el('li', { class: MISTAKE.test(text) ? 'error' : null }, text || ' '); }
 
-  add(text) {
+  // A piece that began at this byte; its first line may go on where the one before ended.
+  add(text, offset) {
     if (!text) return;
     const lines = text.split('\n');
     const unfinished = this.list.lastChild;
     if (!this.whole && unfinished) {
       lines[0] = unfinished.textContent + lines[0];
+      if (this.starts.at(-1)?.node === unfinished) this.starts.pop();
       unfinished.remove();
     }
     this.whole = lines.at(-1) === '';
     if (this.whole) lines.pop();
-    this.list.append(...lines.slice(-MOST_LINES).map((line) => this.item(line)));
-    while (this.list.childElementCount > MOST_LINES) {
-      const first = this.list.firstChild;
-      this.from += new Blob([first.textContent]).size + 1;
-      first.remove();
+    const items = lines.map((line) => this.item(line));
+    if (items.length) this.starts.push({ node: items[0], offset });
+    this.list.append(...items);
+    // Whole pieces go, as only of their beginnings the byte is known: a line has lost its colours.
+    while (this.list.childElementCount > MOST_LINES && this.starts.length > 1) {
+      this.starts.shift();
+      while (this.list.firstChild !== this.starts[0].node) this.list.firstChild.remove();
+      this.from = this.starts[0].offset;
     }
   }
 
@@ -93,11 +99,20 @@ export class LogView {
     const [start, before] = [Math.max(0, this.from - PIECE), this.box.scrollHeight];
     try {
       const got = await this.slice(start, this.from - start);
-      this.list.prepend(...got.text.replace(/\n$/, '').split('\n').map((line) => this.item(line)));
+      const lines = got.text.split('\n');
+      const rest = lines.pop(); // the beginning of the first line that is shown, unless that has it already
+      const first = this.list.firstChild;
+      if (rest && first && !first.textContent.startsWith(rest)) first.textContent = rest + first.textContent;
+      const items = lines.map((line) => this.item(line));
+      this.list.prepend(...items);
+      if (items.length) this.starts.unshift({ node: items[0], offset: start });
       this.from = start;
       this.earlier.hidden = start === 0;
-      // What was asked for last stays; the end makes room, and comes back by following.
-      while (this.list.childElementCount > MOST_LINES * 2) { this.list.lastChild.remove(); this.said.textContent = 'the end is not shown: open the log again for it'; }
+      while (this.list.childElementCount > MOST_LINES * 3) { // what was asked for last stays
+        this.list.lastChild.remove();
+        this.ended = true;
+        this.said.textContent = 'the end is not shown: open the log again for it';
+      }
       this.box.scrollTop = this.box.scrollHeight - before;
     } catch (error) { news(error.message); }
   }

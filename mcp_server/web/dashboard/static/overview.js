@@ -110,10 +110,25 @@ export async function overview(place, session, query) {
     [rows, next] = [all, after];
     draw();
   };
+  const [shown, stale] = [new Map(), new Set()]; // open builds by number; those that something happened to
+  let changed = true; // which ones are open
   const open = async () => {
-    const lists = await Promise.all(['running', 'pending'].map((status) => get(`/api/builds?status=${status}&limit=${MOST_OPEN}`)));
-    const wholes = await Promise.all(lists.flatMap((list) => list.builds).map((one) => get(`/api/builds/${one.id}`).catch(() => null)));
-    const cards = wholes.filter((one) => one && (one.status === 'running' || one.status === 'pending')).map(openCard);
+    if (changed) {
+      changed = false;
+      const lists = await Promise.all(['running', 'pending'].map((status) => get(`/api/builds?status=${status}&limit=${MOST_OPEN}`)));
+      const ids = new Set(lists.flatMap((list) => list.builds).map((one) => one.id));
+      for (const id of shown.keys()) if (!ids.has(id)) shown.delete(id);
+      for (const id of ids) stale.add(id);
+    }
+    const wanted = [...stale];
+    stale.clear();
+    const wholes = await Promise.all(wanted.map((id) => get(`/api/builds/${id}`).catch(() => null)));
+    for (const one of wholes.filter(Boolean)) {
+      if (one.status === 'running' || one.status === 'pending') shown.set(one.id, one);
+      else shown.delete(one.id);
+    }
+    const running = (one) => one.status === 'running';
+    const cards = [...shown.values()].sort((a, b) => running(b) - running(a) || b.id - a.id).map(openCard);
     keepFocus(parts.open, cards.length ? cards : [el('p', { class: 'soft' }, 'Nothing runs or waits.')]);
   };
   const figures = async () => parts.totals.replaceChildren(...totals(await get('/api/stats'), found.projects, found.next !== null));
@@ -158,9 +173,16 @@ export async function overview(place, session, query) {
   const off = live.on((event) => {
     if (event.type === 'build.status') {
       if (event.status === 'failed' || event.status === 'success') news(`build ${event.build}: ${event.status}`);
+      changed = true;
       later();
     }
-    soon();
+    if (event.type === 'lease.released') for (const one of shown.values()) if (one.status === 'pending') stale.add(one.id);
+    if (shown.has(event.build)) stale.add(event.build);
+    if (changed || stale.size) soon();
   });
-  return () => { off(); soon.stop(); later.stop(); };
+  const ticking = setInterval(() => { // how long it has taken goes on without any event
+    for (const one of shown.values()) if (one.status === 'running') stale.add(one.id);
+    if (stale.size) soon();
+  }, 5000);
+  return () => { off(); soon.stop(); later.stop(); clearInterval(ticking); };
 }

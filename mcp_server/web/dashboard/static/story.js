@@ -3,9 +3,11 @@
 import { get } from './api.js';
 import { clock, el } from './dom.js';
 
+const why = (e) => (e.reason && e.reason !== 'exit' ? ` (${e.reason})` : '');
+
 const TELL = {
-  'build.status': (e) => `the build is ${e.status}${e.reason ? ` (${e.reason})` : ''}`,
-  'stage.status': (e) => `${e.stage}${e.round > 1 ? `, round ${e.round}` : ''}${e.attempt > 1 ? `, attempt ${e.attempt}` : ''}: ${e.status}${e.reason ? ` (${e.reason})` : ''}`,
+  'build.status': (e) => `the build is ${e.status}${why(e)}`,
+  'stage.status': (e) => `${e.stage}${e.round > 1 ? `, round ${e.round}` : ''}${e.attempt > 1 ? `, attempt ${e.attempt}` : ''}: ${e.status}${why(e)}`,
   'stage.diagnostic': (e) => `${e.stage}: ${e.file ? `${e.file}:${e.line ?? ''} ` : ''}${e.severity}: ${e.message}`,
   'agent.status': (e) => `${e.agent ?? 'agent'} ${e.status ?? ''}${e.round > 1 ? `, round ${e.round}` : ''}: ${e.task ?? e.message ?? ''}`,
   'artifact.stored': (e) => `${e.stage} left ${e.path}`,

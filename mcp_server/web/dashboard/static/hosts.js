@@ -7,7 +7,7 @@ const HEADS = ['What', 'Build', 'Stage', 'For', 'Since'];
 
 function hostCard(host) {
   const facts = host.facts;
-  const held = host.held.map((lease) => row(HEADS, [lease.resource, buildLink(lease.build), lease.stage ?? '–', lease.reason, when(lease.taken_at)]));
+  const held = [...host.held, ...host.boards].map((lease) => row(HEADS, [lease.resource, buildLink(lease.build), lease.stage ?? '–', lease.reason, when(lease.taken_at)]));
   const slots = host.held.filter((lease) => lease.resource === `host:${host.name}`).length;
   return el('section', { class: 'card', 'aria-label': `host ${host.name}` },
     el('p', { class: 'head' }, el('strong', null, host.name),

@@ -8,9 +8,11 @@ from fastapi import FastAPI
 
 from mcp_server import __version__
 from mcp_server.web import bots, builds, docs, live, machines, metrics, problems, projects, webhooks
+from mcp_server.web.dashboard import files, login
 from mcp_server.web.feed import Feed
 from mcp_server.web.guard import App, Guard
 from mcp_server.web.mcp import McpOverHttp
+from mcp_server.web.sessions import Sessions
 
 if TYPE_CHECKING:
     from mcp_server.orchestrator import Orchestrator
@@ -28,6 +30,8 @@ ROUTERS = (
     metrics.router,
     webhooks.router,
     docs.router,
+    files.router,
+    login.router,
 )
 
 
@@ -35,7 +39,8 @@ def make_app(orchestrator: "Orchestrator") -> tuple[App, FastAPI]:
     """What a server runs, and the routes behind its guard, whose state has the feed."""
     routes = make_routes(orchestrator)
     tools: McpOverHttp = routes.state.tools
-    return Guard(tools, orchestrator.tokens, orchestrator.clock), routes
+    sessions: Sessions = routes.state.sessions
+    return Guard(tools, orchestrator.tokens, orchestrator.clock, sessions), routes
 
 
 def make_routes(orchestrator: "Orchestrator") -> FastAPI:
@@ -62,6 +67,7 @@ def make_routes(orchestrator: "Orchestrator") -> FastAPI:
     )
     tools = McpOverHttp(app, orchestrator)
     app.state.orchestrator, app.state.feed, app.state.tools = orchestrator, feed, tools
+    app.state.sessions = Sessions(orchestrator.clock)
     for router in ROUTERS:
         app.include_router(router)
     problems.register(app)

@@ -1,7 +1,8 @@
 """/api/builds: list, look, log, files, cancel, retry."""
 
 import asyncio
-from typing import Annotated
+import json
+from typing import Annotated, Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Path, Query
@@ -13,6 +14,7 @@ from mcp_server.artifact_files import artifact_file
 from mcp_server.model import BuildStatus
 from mcp_server.views import BuildView
 from mcp_server.web.context import Service, need
+from mcp_server.web.feed import encode
 from mcp_server.web.shapes import MOST_ROWS, BuildPage, BuildRow, BuildWhole, RetryAsk, Triggered
 
 router = APIRouter(prefix="/api/builds", tags=["builds"])
@@ -60,6 +62,12 @@ async def cancel_build(service: Service, build: Number) -> Triggered:
     return triggered(row.id, row.status, row.project_id, row.commit_sha)
 
 
+@router.get("/{build}/events")
+async def list_events(service: Service, build: Number, limit: Limit = MOST_ROWS) -> list[dict[str, Any]]:
+    """The newest events of a build, the oldest of them first, as `/ws` told them."""
+    return [json.loads(encode(event).text) for event in await service.newest_events(build, limit)]
+
+
 @router.get("/{build}/log/{stage}", response_class=Response)
 async def get_log(
     service: Service,
@@ -73,12 +81,15 @@ async def get_log(
 ) -> Response:
     """A slice of a stage's log as text: its end, or by one of grep, around, tail and offset.
 
-    The header `X-Next-Offset` is the `offset` that goes on where this slice ends, where there is more.
+    The header `X-Next-Offset` is the `offset` that goes on where this slice ends, where there is more;
+    `X-End-Offset` of a slice by offset is where it ended, also at the log's end as it is now.
     """
     piece = await service.log(build, stage, grep=grep, around=around, tail=tail, offset=offset, max_bytes=max_bytes)
     headers = {"X-Content-Type-Options": "nosniff", "X-Log-Stage": quote(piece.stage)}
     if piece.next_offset is not None:
         headers["X-Next-Offset"] = str(piece.next_offset)
+    if piece.end_offset is not None:
+        headers["X-End-Offset"] = str(piece.end_offset)
     if piece.note:
         headers["X-Log-Note"] = quote(piece.note)
     return Response(piece.text, media_type="text/plain; charset=utf-8", headers=headers)
@@ -102,10 +113,16 @@ async def get_artifact(service: Service, build: Number, path: str) -> FileRespon
 def whole(view: BuildView) -> BuildWhole:
     """A build with all that belongs to it."""
     told = record.of_view(view)
+    decided = record.deciding(view)
+    specs = view.build.plan.stages
     return BuildWhole(
         **BuildRow.of(view.build, view.project).model_dump(),
         build_output=view.build.build_output,
         verdict=report.build_report(view),
+        decided_by=f"{decided.stage}:{decided.round}.{decided.attempt}" if decided else None,
+        graph=[
+            {"stage": one.name, "depends_on": list(one.depends_on), "role": one.role, "once": one.once} for one in specs
+        ],
         stages=told["stages"],
         artifacts=told["artifacts"],
         blocked_by=told["blocked_by"],

@@ -5,6 +5,7 @@ it sends one, are loopback names, and whose body is JSON, which no other site's 
 """
 
 import asyncio
+import functools
 import ipaddress
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -14,15 +15,17 @@ from urllib.parse import urlsplit
 
 from mcp_server.clock import Clock
 from mcp_server.tokens import Scope, Tokens, includes
+from mcp_server.web.dashboard.files import FILES
 from mcp_server.web.problems import problem
+from mcp_server.web.sessions import COOKIE, LOGIN, LOGOUT, Sessions, cookie_of, own_page
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 
-PUBLIC = frozenset({"/healthz", "/api/docs", "/api/openapi.json"})
-"""What says nothing of this home."""
+PUBLIC = frozenset({"/healthz", "/api/docs", "/api/openapi.json", LOGIN, LOGOUT, *FILES})
+"""What says nothing of this home, and what asks by itself."""
 
 MCP = "/mcp"
 
@@ -44,6 +47,7 @@ class Who:
 
     name: str
     scope: Scope
+    by_cookie: bool = False
 
     def may(self, wanted: Scope) -> bool:
         """Whether it may do what needs `wanted`."""
@@ -72,8 +76,8 @@ class Buckets:
 class Guard:
     """ASGI middleware around the whole service; puts `who` into the request's state."""
 
-    def __init__(self, app: App, tokens: Tokens, clock: Clock) -> None:
-        self._app, self._tokens, self._clock = app, tokens, clock
+    def __init__(self, app: App, tokens: Tokens, clock: Clock, sessions: Sessions) -> None:
+        self._app, self._tokens, self._clock, self._sessions = app, tokens, clock, sessions
         self._rates = Buckets(clock, RATE, BURST)
         self._wrong = Buckets(clock, WRONG_RATE, WRONG_BURST)
 
@@ -100,6 +104,10 @@ class Guard:
         client = str((scope.get("client") or ("",))[0])
         if (wait := self._rates.wait_s(client)) > 0:
             return _slow_down(wait)
+        if path == LOGIN:
+            if (wait := self._wrong.wait_s(client, take=False)) > 0:
+                return _slow_down(wait)
+            scope.setdefault("state", {})["wrong_token"] = functools.partial(self._wrong.wait_s, client)
         if path in PUBLIC or path.startswith(SIGNED):
             return None
         origin = headers.get("origin")
@@ -108,7 +116,10 @@ class Guard:
             return problem(403, f"Origin {origin[:100]!r} is another site's: its pages may not use this service")
         if not isinstance(who, Who):
             return who
-        looks = path == MCP or scope["type"] == "websocket" or scope["method"] in READING  # each tool asks by itself
+        reads = scope["type"] == "http" and scope["method"] in READING
+        if who.by_cookie and not reads and not own_page(headers, is_socket=scope["type"] == "websocket"):
+            return problem(403, "a session is used by this service's own page only: programs send a token")
+        looks = path == MCP or scope["type"] == "websocket" or reads  # each tool asks by itself
         wanted: Scope = "read" if looks else "build"
         if not who.may(wanted):
             return problem(403, f"token {who.name} may {who.scope}: this needs {wanted}")
@@ -120,6 +131,10 @@ class Guard:
     async def _who(self, headers: dict[str, str], client: str) -> Any:
         """Who it is, or the answer to whom nobody knows."""
         given = headers.get("authorization", "")
+        if not given and (kept := self._sessions.token_text(cookie_of(headers.get("cookie", ""), COOKIE))):
+            by_cookie = await self._tokens.of(kept)  # each time: a token that was taken away ends its sessions
+            if by_cookie is not None:
+                return Who(by_cookie.name, by_cookie.scope, by_cookie=True)
         if not given and not await self._tokens.any():
             if not is_loopback(client):
                 return problem(401, "only this machine's users are admitted while there is no token")
@@ -133,10 +148,7 @@ class Guard:
         if token is None:
             if given:
                 self._wrong.wait_s(client)
-            said = "the token is wrong or expired" if given else "send Authorization: Bearer TOKEN"
-            answer = problem(401, f"{said}; `build-orchestrator tokens create NAME` makes one")
-            answer.headers["WWW-Authenticate"] = 'Bearer realm="build-orchestrator"'
-            return answer
+            return _unknown("the token is wrong or expired" if given else "send Authorization: Bearer TOKEN")
         return Who(token.name, token.scope)
 
     async def _body(self, scope: Message, receive: Receive, limit: int) -> Any:
@@ -190,6 +202,12 @@ async def _refuse(scope: Message, receive: Receive, send: Send, refusal: Any) ->
         await send({"type": "websocket.close", "code": 1008, "reason": "forbidden"})
         return
     await refusal(scope, receive, send)
+
+
+def _unknown(said: str) -> Any:
+    answer = problem(401, f"{said}; `build-orchestrator tokens create NAME` makes one")
+    answer.headers["WWW-Authenticate"] = 'Bearer realm="build-orchestrator"'
+    return answer
 
 
 def _slow_down(wait_s: float) -> Any:

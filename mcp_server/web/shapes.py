@@ -76,10 +76,16 @@ class BuildPage(BaseModel):
 
 
 class BuildWhole(BuildRow):
-    """A build with all that belongs to it. `verdict` is what a model is told of it."""
+    """A build with all that belongs to it. `verdict` is what a model is told of it.
+
+    `decided_by` is the attempt whose verdict is the build's, as `STAGE:ROUND.ATTEMPT`; `graph` has each planned stage
+    with the names of those that it comes after.
+    """
 
     build_output: str | None
     verdict: str
+    decided_by: str | None
+    graph: list[Mapping[str, Any]]
     stages: list[Mapping[str, Any]]
     artifacts: list[Mapping[str, Any]]
     blocked_by: list[Mapping[str, Any]]

@@ -1,11 +1,12 @@
 """What several roles do together, and what code agents mend and make: as every front asks for it.
 
 May import: model, config, errors, agents, build_spec, continued, device_plans, devices, workflow_plans, hosts, idf,
-orders, pipelines, references, plans, templates, views. Never: engine, a front.
+orders, pipelines, references, plans, templates, text, views. Never: engine, a front.
 """
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,7 @@ from mcp_server.model import BuildStatus, Expansion, Plan, StageSpec, StageStatu
 from mcp_server.orders import NEVER_FLASH, Order
 from mcp_server.pipelines.stage import MAX_ROUNDS
 from mcp_server.plans import args_key
+from mcp_server.text import one_line
 from mcp_server.views import BuildView, Started
 from mcp_server.workflow_plans import Board, Developer, Tests
 
@@ -189,7 +191,8 @@ class Workflows:
             )
         # Not the files as they are now: a build may have changed some, too, and who came by since.
         accepted = [sha for _, verdict in worked if verdict and (sha := verdict.details.get("commit_sha"))]
-        return await apply_to(space, Path(view.project.path), commit=str(accepted[-1]) if accepted else None)
+        files = await apply_to(space, Path(view.project.path), commit=str(accepted[-1]) if accepted else None)
+        return tuple(one_line(os.fsencode(name).decode("utf-8", "replace"), 400) for name in files)  # to be printed
 
     # -- making ------------------------------------------------------------------------------------------------------
 

@@ -1,12 +1,16 @@
 """What a code agent may do: edit files inside its folder, run the commands it was given, read. Nothing else."""
 
 import os
+import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mcp_server.agents.base import AgentRequest
+
+_BOARD = re.compile(r"(.+[-_:])?(flash|upload|monitor)|(erase|write|burn|efuse|dfu)[-_].+|@.+", re.DOTALL)
+"""Words behind a listed command that make more of it: `idf.py build flash` writes to a board, which is asked for."""
 
 _CONTROL = frozenset(";&|<>`$()\n\r{}*?[]~!#\\")
 
@@ -62,8 +66,11 @@ class Policy:
             words = shlex.split(command)
         except ValueError:
             return f"the command's quotes do not match; those of this task: {listed}"
-        if any(_begins(words, shlex.split(allowed)) for allowed in self.commands):
+        more = [words[len(begin) :] for one in self.commands if _begins(words, begin := shlex.split(one))]
+        if any(not any(map(_BOARD.fullmatch, rest)) for rest in more):
             return None
+        if more:
+            return f"{command[:120]!r} reaches a board, or reads a file of words: only a command listed whole may"
         return f"{command[:120]!r} is not among the commands of this task: {listed}"
 
 

@@ -18,7 +18,7 @@ from mcp_server.agents.git import Git, GitFailed, real_path, repository
 from mcp_server.agents.inputs import copy_inputs, copy_tree
 from mcp_server.agents.snapshot import commit_tree, snapshot, temporary_index
 from mcp_server.agents.submodules import provide
-from mcp_server.errors import BadInput, Conflict
+from mcp_server.errors import BadInput, Conflict, OrchestratorError
 
 INPUTS = ("sdkconfig", "dependencies.lock", "managed_components")
 """What a build of ESP-IDF reads and Git is mostly told to ignore."""
@@ -105,7 +105,13 @@ async def make(
     await asyncio.to_thread(_write, place, begun)
     await asyncio.to_thread(_write_excludes, git, project, place, ignored)
     make_it = _make_worktree if git else _make_copy
-    workspace = await make_it(git, begun, Workspace(project, place, place, branch, "", None, git is None), environment)
+    bare = Workspace(project, place, place, branch, "", None, git is None)
+    try:
+        workspace = await make_it(git, begun, bare, environment)
+    except OrchestratorError:
+        await _start_over(git, place, await asyncio.to_thread(_read, place))  # half a copy may be large
+        await asyncio.to_thread(shutil.rmtree, bare.state, ignore_errors=True)
+        raise
     left_out = [*workspace.left_out]
     if git:
         left_out += (await asyncio.to_thread(copy_inputs, project, workspace.folder, inputs))[1]

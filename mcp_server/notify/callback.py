@@ -83,7 +83,8 @@ def make_payload(task_id: str, project_id: str, status: str, result: Mapping[str
         "status": _STATUS_WORDS.get(status, status),
         "result": dict(result),
     }
-    return json.dumps(said, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    text = json.dumps(said, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return text.encode("utf-8", "replace").decode()  # half a character can neither be kept nor sent
 
 
 def signing_secret(folder: Path) -> str:

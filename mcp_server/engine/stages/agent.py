@@ -27,6 +27,7 @@ from mcp_server.errors import BadInput, Conflict
 from mcp_server.hosts.base import Exit, ExitReason
 from mcp_server.idf.environment import job_environment
 from mcp_server.model import Stage, Verdict
+from mcp_server.text import one_line
 
 PROTECTED = (".git/**", "managed_components/**", ".build-orchestrator.yaml", ".woodpecker.yaml", ".github/**")
 """Never changed by an agent, whatever it was asked: what decides how its own work is judged."""
@@ -79,7 +80,7 @@ class AgentFix:
             "branch": space.branch,
             "since": since,
             "project_state": await sentinel(space.project, context.environment),
-            "left_out": list(space.left_out),
+            "left_out": [_shown(sentence) for sentence in space.left_out],
             "closed": list(closed),
         }
         return Prepared(
@@ -170,17 +171,18 @@ class AgentFix:
             return _with(bad, details) if bad else _failed(sentence, "no_change", details)
         if wrong := await _not_allowed(context, space, found):
             await restore(space, resolved["since"], context.environment)
-            sentence = f"{resolved['agent']} changed what it may not, so all was taken back: {'; '.join(wrong[:5])}"
+            told = "; ".join(map(_shown, wrong[:5]))
+            sentence = f"{resolved['agent']} changed what it may not, so all was taken back: {told}"
             details["last_lines"] = []  # the sentence says it all
             return _failed(sentence, "outside", details)
-        details |= {"files_changed": [file.path for file in found.files], "diff": found.diff[:DIFF_CHARS]}
+        details |= {"files_changed": [_shown(file.path) for file in found.files], "diff": found.diff[:DIFF_CHARS]}
         details["commit_sha"] = await self._committed(context, space)
         return Verdict(result="pass", summary=_summary(resolved["agent"], found), details=details)
 
     async def _notes(self, context: StageContext, space: Workspace) -> list[str]:
         """What a reader should know; what Git ignores is put back."""
         resolved = context.stage.resolved or {}
-        notes = list(resolved.get("left_out", ()))
+        notes = [_shown(sentence) for sentence in resolved.get("left_out", ())]
         if not await unchanged(space.project, resolved["project_state"], context.environment):
             notes.append(f"{space.project} itself changed meanwhile, by a person or by the agent")
         kept = _kept(context, space, resolved.get("closed", ()))
@@ -254,7 +256,7 @@ def _kept(context: StageContext, space: Workspace, closed: Sequence[str] = ()) -
 
 def _listed(names: Sequence[str]) -> str:
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return f"{', '.join(names[:5])}{more}{' were' if len(names) > 1 else ' was'}"
+    return f"{', '.join(map(_shown, names[:5]))}{more}{' were' if len(names) > 1 else ' was'}"
 
 
 def _sdkconfig(row: Stage, *roots: Path) -> tuple[str, str] | None:
@@ -320,9 +322,14 @@ def cost(log: Transcript) -> dict[str, Any]:
     return found
 
 
+def _shown(text: str) -> str:
+    """A file's name, or a sentence with some, in one line of text that can be stored: what is no UTF-8 is replaced."""
+    return one_line(text.encode("utf-8", "surrogateescape").decode("utf-8", "replace"), SUMMARY_CHARS)
+
+
 def _told(file: FileChange) -> str:
     lines = f" +{file.added} -{file.removed}" if file.added is not None else ""
-    return f"{file.path}{lines if file.status != 'deleted' else ' (deleted)'}"
+    return f"{_shown(file.path)}{lines if file.status != 'deleted' else ' (deleted)'}"
 
 
 def _summary(agent: str, changes: Changes) -> str:

@@ -28,7 +28,8 @@ class GitCommit:
         git = await repository(project, context.environment)
         space = await open_(git.top) if git else None
         branch = params.get("branch")
-        if space is None and params.get("allow_default") is False and (why := await _why_not(git, project, branch)):
+        named = space is None or branch  # a copy is on a branch of its own
+        if named and params.get("allow_default") is False and (why := await _why_not(git, project, branch)):
             return Verdict(result="fail", summary=why)
         made, verb = await self._made(context, git, space)
         git = git or await repository(project, context.environment)

@@ -110,7 +110,11 @@ async def test_commit_of_paths_leaves_what_else_is_changed_or_staged(tree: UserT
 
 
 async def test_commit_in_a_mended_copy_leads_the_named_branch_to_it(tree: UserTree, place: Path) -> None:
-    """Ours. The copy stays on its own branch; one that is checked out is left, and so is one with other commits."""
+    """Ours. The copy stays on its own branch; one that is checked out is left, and so is one with other commits.
+
+    A default branch is none to be named here either.
+    """
+    tree.git("checkout", "-q", "-b", "mine")
     space = await make(tree.top, place, "bo/fix-7", environment=tree.environment)
     (place / "main/main.c").write_text("fixed\n")
     params = {"project": str(space.folder), "message": "x", "whole": True, "allow_default": False}
@@ -119,7 +123,7 @@ async def test_commit_in_a_mended_copy_leads_the_named_branch_to_it(tree: UserTr
         return await GitCommit().run(stage_context("git.commit", {**params, "branch": branch}, tree.environment))
 
     made = await run("bot/1")
-    checked_out = await run("main")
+    checked_out, default = await run("mine"), await run("main")
     tree.git("branch", "other", tree.git("commit-tree", "HEAD^{tree}", "-m", "other"))
     other = await run("other")
 
@@ -127,9 +131,11 @@ async def test_commit_in_a_mended_copy_leads_the_named_branch_to_it(tree: UserTr
     assert made.summary.endswith("on bo/fix-7: 1 file; branch bot/1 leads to it")
     assert tree.git("rev-parse", "bot/1") == tree.git("rev-parse", "bo/fix-7") == made.details["commit_sha"]
     assert tree.git("rev-list", "--count", "main..bot/1") == "1"
-    assert checked_out.details["notes"] == ["branch main is checked out, and was left as it is"]
+    assert checked_out.details["notes"] == ["branch mine is checked out, and was left as it is"]
+    assert default.result == "fail" and "main may be the default branch" in default.summary
+    assert tree.git("rev-parse", "main") == tree.git("rev-parse", "mine")
     assert "with commits that this one does not come after" in other.summary
-    assert tree.git("symbolic-ref", "HEAD") == "refs/heads/main"
+    assert tree.git("symbolic-ref", "HEAD") == "refs/heads/mine"
 
 
 async def test_push_that_was_forbidden_meanwhile_is_refused(tree: UserTree, home: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from mcp_server.agents import inputs
 from mcp_server.agents.changes import changes
 from mcp_server.agents.workspace import Workspace, make, open_, remove, state_of
 from mcp_server.errors import BadInput, Conflict
@@ -239,6 +240,26 @@ async def test_folder_in_no_repository_is_copied_into_one_of_its_own(tmp_path: P
     assert [one.path for one in (await changes(workspace)).files] == ["main/main.c"]
     await remove(workspace)
     assert names_in(place.parent) == []
+
+
+async def test_what_cannot_be_made_leaves_nothing(
+    tree: UserTree, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ours. Neither half of a copy nor a note that another attempt would stumble over."""
+    tree.git("branch", "bo")
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    for name in "abc":
+        (plain / name).write_text(name)
+    monkeypatch.setattr(inputs, "MAX_FILES", 2)
+    before = tree.everything()
+
+    with pytest.raises(Conflict, match="'refs/heads/bo' exists"):
+        await make(tree.top, place, "bo/fix-1")
+    with pytest.raises(BadInput, match="files to copy"):
+        await make(plain, place, "bo/fix-1")
+
+    assert list(place.parent.iterdir()) == [] and tree.everything() == before
 
 
 async def test_made_twice_is_the_same_and_another_branch_there_is_refused(tree: UserTree, place: Path) -> None:

@@ -129,6 +129,7 @@ async def test_what_an_agent_did_ends_the_build_with_the_reason(
     assert tree.git("rev-list", "--count", "main..bo/fix-1") == "1"  # the tree as it was, and nothing more
 
 
+ODD = "touch \"$(printf 'main/a\\377\\nb')\"\n"
 OWN_GIT = """\
 git checkout -q -b mine || git checkout -q --detach
 git -c user.name=a -c user.email=a@example.org commit -qam mine
@@ -140,10 +141,13 @@ async def test_git_that_an_agent_ran_itself_costs_no_mending(
     orchestrator: Orchestrator, tree: UserTree, home: Path
 ) -> None:
     """Ours. A branch of its own, then none, locks of a killed git: the files count, on the build's branch."""
-    agent(home, [("sh", "sed -i 's/return 2/return 3/; s/return 1/return 2/' main/main.c"), ("sh", OWN_GIT)])
+    # No UTF-8, and a control character: it must be possible to keep the name, and to print it.
+    agent(home, [("sh", "sed -i 's/return 2/return 3/; s/return 1/return 2/' main/main.c"), ("sh", ODD + OWN_GIT)])
     view = await run(orchestrator, tree, plan(tree.top))
 
     assert story(view)[1:] == ["1 fix success", "2 build failed", "2 fix success", "3 build success"]
+    assert fix_of(view, 0)["files_changed"] == ["main/a\ufffd b", "main/main.c"]
+    assert await orchestrator.workflows.apply(view.build.id) == ("main/a\ufffd b", "main/main.c")
     assert tree.git("rev-parse", "bo/fix-1") == fix_of(view)["commit_sha"]
     assert "return 3" in tree.git("show", "bo/fix-1:main/main.c")
 

@@ -58,6 +58,7 @@ def test_payload_reads_as_the_seeds_write_it() -> None:
         "result": {"output": "o", "artifacts": {"commit_sha": "abc"}},
     }
     assert json.loads(make_payload("u-1", "p", "failed", {}))["status"] == "failed"
+    assert make_payload("u-1", "p", "failed", {"error": "a\udcff"}).encode()  # a file's name in other bytes
 
 
 async def test_a_receiver_verifies_what_is_delivered_with_the_standards_own_library(tmp_path: Path) -> None:

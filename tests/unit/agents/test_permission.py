@@ -43,3 +43,14 @@ def test_all_else_of_the_project_may_be_changed(policy: Policy, path: str) -> No
 def test_what_may_not_be_looked_at_is_not_changed(policy: Policy, path: str) -> None:
     """Ours."""
     assert policy.may_change(path) == policy.may_touch(path) is not None
+
+
+def test_a_listed_command_is_not_made_one_that_reaches_a_board(tmp_path: Path) -> None:
+    """Ours. A board is asked for: an agent that only may build flashes by habit, and a file may hold the words."""
+    policy = Policy(tmp_path, ("idf.py build", "make", "idf.py size flash"))
+
+    for more in ("flash", "-p /dev/ttyUSB0 app-flash monitor", "erase-flash", "@words", "efuse-summary"):
+        assert "listed whole" in (policy.may_run(f"idf.py build {more}") or "")
+    assert "listed whole" in (policy.may_run("make flash") or "")
+    for command in ("idf.py build -v", "make test_flash.o", "make -C main/flash", "idf.py size flash"):
+        assert policy.may_run(command) is None

@@ -53,7 +53,7 @@ class AgentFix:
         registry = Registry(context.config.agents, context.environment)
         agent = await registry.usable(context.params.get("agent"))
         rows = await context.history.rows()
-        settings = registry.settings(agent.name)
+        settings, masked = registry.settings(agent.name), registry.masked(agent.name)
         left = bounds(context, left_of(context, rows), settings)
         space = await self._workspace(context)
         since = trusted_commit(rows) or await self._begun(context, space)
@@ -69,7 +69,6 @@ class AgentFix:
             session=session_of(rows, context.spec.name),
             **left,
         ).checked()
-        masked = registry.masked(agent.name)
         task = AgentTask(agent=settings, request=settings.completed(request), masked=masked)
         environment = job_environment({}, context.environment, ())
         environment |= registry.environment(agent.name, context.secrets.resolve)

@@ -167,12 +167,16 @@ class Artifacts(YamlModel):
 
 
 class Security(YamlModel):
-    """What needs a yes. `never` beats a call's confirm=true. `push_to_default`: also to a remote's default branch."""
+    """What needs a yes. `never` beats a call's confirm=true. `push_to_default`: also to a remote's default branch.
+
+    `project_hosts`: private hosts (`name` or `name:port`) that the service may clone from, also by plain http.
+    """
 
     allow_flash: Permission = "ask"
     allow_push: Permission = "ask"
     push_to_default: bool = False
     callback_hosts: tuple[Text, ...] = ()
+    project_hosts: tuple[Text, ...] = ()
     project_roots: tuple[Annotated[str, AfterValidator(_absolute)], ...] = ()
 
 
@@ -189,6 +193,20 @@ class Ci(YamlModel):
     woodpecker: Woodpecker | None = None
 
 
+class GitHub(YamlModel):
+    """What GitHub may start: `secret` signs its webhooks. Without globs every branch and every change builds."""
+
+    secret: Secret
+    branches: tuple[Text, ...] = ()
+    paths: tuple[Text, ...] = ()
+
+
+class Webhooks(YamlModel):
+    """Who may say that something is to be built."""
+
+    github: GitHub | None = None
+
+
 class Settings(YamlModel):
     """What config.yaml may say."""
 
@@ -199,6 +217,7 @@ class Settings(YamlModel):
     artifacts: Artifacts = Field(default_factory=Artifacts)
     security: Security = Field(default_factory=Security)
     ci: Ci = Field(default_factory=Ci)
+    webhooks: Webhooks = Field(default_factory=Webhooks)
     env_pass: tuple[Variable, ...] = ()
 
 

@@ -29,7 +29,7 @@ def begin_of(build: Build, rows: Sequence[Stage]) -> Begin | None:
     """None: the project itself was built. Conflict: what was made in a copy was never built there."""
     plan = build.plan
     given: dict[str, Any] | None = plan.fix.params.get("begin") if plan.fix else None
-    if given is None and not any(stage.once for stage in plan.stages):
+    if given is None and not any(stage.once and "checkout" not in stage.params for stage in plan.stages):
         return None
     worked = [row for row in rows if row.kind.startswith("agent.") and row.status is StageStatus.SUCCESS]
     told = [(row.resolved, row.verdict.details.get("commit_sha")) for row in worked if row.resolved and row.verdict]

@@ -5,6 +5,7 @@ OrchestratorError                 one sentence for people, fields and `reason` f
 │   └── PipelineError             a pipeline file: every mistake, with line and column
 ├── NotFound                      a build, project or file that is not there
 ├── Conflict                      the state of a build forbids the operation
+├── Forbidden                     who asks may not do this
 ├── NotAgreed                     a person must say yes first; carries the question
 ├── OverBudget                    what a build may spend on agents is spent
 ├── ConfigError                   config.yaml: where and what would be right
@@ -65,6 +66,12 @@ class NotAgreed(OrchestratorError):
     def __init__(self, question: str) -> None:
         self.question = question
         super().__init__(f"a person must say yes first: {question}")
+
+
+class Forbidden(OrchestratorError):
+    """Who asks is known, and may not do this."""
+
+    reason = "forbidden"
 
 
 class NotFound(OrchestratorError):

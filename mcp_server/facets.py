@@ -1,6 +1,6 @@
 """Parts of the orchestrator that most processes never need, each made when it is first asked for.
 
-May import: devices, workflows. Never: anything else of ours.
+May import: devices, projects, tokens, webhooks, workflows. Never: anything else of ours.
 """
 
 from functools import cached_property
@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, cast
 if TYPE_CHECKING:
     from mcp_server.devices import Devices
     from mcp_server.orchestrator import Orchestrator
+    from mcp_server.projects import Projects
+    from mcp_server.tokens import Tokens
+    from mcp_server.webhooks import Webhooks
     from mcp_server.workflows import Workflows
 
 
 class Facets:
-    """What an orchestrator can do with boards, and with agents."""
+    """What an orchestrator can do with boards and agents, and who may have it done over the network."""
 
     @cached_property
     def devices(self) -> "Devices":
@@ -28,3 +31,24 @@ class Facets:
         from mcp_server.workflows import Workflows  # noqa: PLC0415 - as above
 
         return Workflows(cast("Orchestrator", self))
+
+    @cached_property
+    def tokens(self) -> "Tokens":
+        """Who may use the service."""
+        from mcp_server.tokens import Tokens  # noqa: PLC0415 - as above
+
+        return Tokens(cast("Orchestrator", self))
+
+    @cached_property
+    def projects(self) -> "Projects":
+        """The projects that are known here."""
+        from mcp_server.projects import Projects  # noqa: PLC0415 - as above
+
+        return Projects(cast("Orchestrator", self))
+
+    @cached_property
+    def webhooks(self) -> "Webhooks":
+        """What other services tell of."""
+        from mcp_server.webhooks import Webhooks  # noqa: PLC0415 - as above
+
+        return Webhooks(cast("Orchestrator", self))

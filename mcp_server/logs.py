@@ -27,12 +27,16 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]"
 
 @dataclass(frozen=True, slots=True)
 class LogSlice:
-    """Text of a stage's log. `next_offset` goes on where the slice ended, None at the log's end (as it is now)."""
+    """Text of a stage's log. `next_offset` goes on where the slice ended, None at the log's end (as it is now).
+
+    `end_offset`: where a slice by offset ended, at the log's end, too: what is written later begins there.
+    """
 
     stage: str
     text: str
     next_offset: int | None = None
     note: str = ""
+    end_offset: int | None = None
 
 
 async def slice_log(
@@ -91,7 +95,8 @@ async def _from(host: Host, job_id: JobId, stage: str, start: int, max_bytes: in
         start = last
     wanted = min(max_bytes, first - start) if start < first else max_bytes
     piece = await host.read_log(job_id, start, wanted)
-    return LogSlice(stage, clean(piece), start + len(piece) if len(piece) == wanted else None, note)
+    end = start + len(piece)
+    return LogSlice(stage, clean(piece), end if len(piece) == wanted else None, note, end)
 
 
 async def _lines(host: Host, job_id: JobId) -> AsyncIterator[str]:

@@ -19,11 +19,15 @@ if TYPE_CHECKING:
     from mcp_server.hosts.trust import OfferedKey
 
 LOOK_S = 20  # at one host, dialling three times included; the others do not wait for it
+HELD_THERE = ("port", "monitor", "dir")  # what builds hold of a host besides its slots
 
 
 @dataclass(frozen=True, slots=True)
 class HostView:
-    """A host: what config.yaml says, who holds its slots, and, where it was asked, its facts or why there are none."""
+    """A host: what config.yaml says, who holds its slots, and, where it was asked, its facts or why there are none.
+
+    `boards`: who holds what else is there: serial ports, sessions at them, working folders.
+    """
 
     name: str
     server: Server
@@ -31,6 +35,7 @@ class HostView:
     held: Sequence[Lease] = ()
     facts: HostFacts | None = None
     trouble: str = ""
+    boards: Sequence[Lease] = ()
 
 
 class Machines:
@@ -48,6 +53,7 @@ class Machines:
     async def _look(self, name: str, held: Sequence[Lease], check: bool) -> HostView:
         server = self.hosts.server(name)
         mine = [lease for lease in held if lease.resource == f"host:{name}"]
+        there = [lease for lease in held if lease.resource.startswith(tuple(f"{kind}:{name}:" for kind in HELD_THERE))]
         facts, trouble = None, ""
         if check:
             try:
@@ -56,7 +62,7 @@ class Machines:
                 trouble = str(error).removeprefix(f"host {name}: ")
             except TimeoutError:
                 trouble = f"no answer within {LOOK_S} s"
-        return HostView(name, server, self.hosts.slots(name), mine, facts, trouble)
+        return HostView(name, server, self.hosts.slots(name), mine, facts, trouble, there)
 
     async def offered_key(self, name: str) -> "OfferedKey":
         """The key that an SSH host shows, and whether it is known. BadInput: unknown, or not reached over SSH."""

@@ -211,7 +211,11 @@ class Plan(Model):
 
 
 class Project(Model):
-    """A source tree that builds are made of."""
+    """A source tree that builds are made of.
+
+    `source`: the Git URL that it was cloned from, or the folder that was registered; None where a build made it known.
+    `reason`: why it is in `error`, or why its last sync failed.
+    """
 
     id: str
     name: str
@@ -220,6 +224,9 @@ class Project(Model):
     target: str | None = None
     branch: str | None = None
     created_at: datetime
+    source: str | None = None
+    reason: str | None = None
+    synced_at: datetime | None = None
 
 
 class Build(Model):
@@ -296,6 +303,17 @@ class Lease(Model):
     stage: str | None
     reason: str
     taken_at: datetime
+
+
+class Token(Model):
+    """What lets somebody use the service: `scope` is what it may do at most. Its text is shown once and not kept."""
+
+    id: str
+    name: str
+    scope: Literal["read", "build", "flash", "admin"]
+    created_at: datetime
+    expires_at: datetime | None = None
+    used_at: datetime | None = None
 
 
 _KEYS = uuid.UUID("6ff7a0c1-7c1e-4f0e-9d52-0c6a6f0f8f5b")  # the name space of a bot's own keys for its orders

@@ -117,16 +117,6 @@ class Orchestrator(Facets):
         await self.refresh()
         return await asyncio.to_thread(self.orders.read_pipeline, path, text, params or {})
 
-    async def usual_durations(self, folder: Path, name: str) -> Mapping[str, float]:
-        """Seconds that each stage of a pipeline usually takes, from its earlier builds in the folder."""
-        path, store = await asyncio.to_thread(references.real_path, str(folder)), await self.store()
-
-        def statements(c: builds.sa.Connection) -> Mapping[str, float]:
-            found = builds.find_projects(c, path)
-            return stats.stage_durations(c, found[0].id, name) if found else {}
-
-        return await store.read(statements)
-
     async def start_pipeline(
         self, pipeline: Pipeline, folder: Path, *, triggered_by: str = "manual", agreed: bool = False
     ) -> Started:
@@ -278,13 +268,17 @@ class Orchestrator(Facets):
         """A signal that arrives whenever a row of this home may have changed; look once more after entering."""
         return signals.watch(self.config.home)
 
-    async def list(self, *, project: str | None = None, status: str | None = None, limit: int = 10) -> Sequence[Build]:
-        """The newest builds first. BadInput: unknown status or project."""
+    async def list(
+        self, *, project: str | None = None, status: str | None = None, limit: int = 10, below: int | None = None
+    ) -> Sequence[Build]:
+        """The newest builds first, of those with a smaller number than `below`. BadInput: unknown status or project."""
         if status is not None and status not in list(BuildStatus):
             raise BadInput("status", f"{status[:40]!r} is none of {', '.join(BuildStatus)}")
         store = await self.store()
         project_id = (await self.find_project(project)).id if project is not None else None
-        found = await store.read(lambda c: builds.list_builds(c, project_id=project_id, status=status, limit=limit))
+        found = await store.read(
+            lambda c: builds.list_builds(c, project_id=project_id, status=status, limit=limit, below=below)
+        )
         if any(build.status.is_open for build in found):
             await self.poke()
         return found
@@ -313,6 +307,10 @@ class Orchestrator(Facets):
     async def events(self, after: int, *, build: int | None = None) -> Sequence[Event]:
         """Events above an id, oldest first; none is ever missed by asking with the last id seen."""
         return await (await self.store()).read(lambda c: events.events_after(c, after, build_id=build))
+
+    async def last_event(self) -> int:
+        """The id of the newest event, 0 where there is none."""
+        return await (await self.store()).read(events.last_id)
 
     async def log(
         self,

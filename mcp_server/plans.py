@@ -155,6 +155,7 @@ def again(build: Build, stages: Sequence[Stage], *, failed_only: bool) -> Plan:
 def unfinished(plan: Plan, stages: Sequence[Stage], last_round: int) -> Plan:
     """The plan without the stages that passed in the last round; whole where all of them did."""
     passed = {stage.stage for stage in stages if stage.round == last_round and stage.status is StageStatus.SUCCESS}
+    passed -= {stage.name for stage in plan.stages if "checkout" in stage.params}  # it may be at another commit by now
     left = tuple(
         stage.model_copy(update={"depends_on": tuple(name for name in stage.depends_on if name not in passed)})
         for stage in plan.stages

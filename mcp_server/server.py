@@ -20,12 +20,13 @@ from mcp_types import CallToolResult, InputRequiredResult, Tool
 from pydantic import ValidationError
 
 from mcp_server import __version__
-from mcp_server.errors import OrchestratorError
+from mcp_server.errors import Forbidden, OrchestratorError
 from mcp_server.loading import all_is_loaded
-from mcp_server.tools import builds, device, hosts, idf, pipelines, prompts, resources, workflows
+from mcp_server.tools import builds, device, hosts, idf, pipelines, projects, prompts, resources, workflows
 from mcp_server.tools.answers import Opener, answer
 from mcp_server.tools.arguments import (
     ENDS_WORK,
+    FETCHES,
     READS,
     RUNS_COMMANDS,
     STARTS_WORK,
@@ -33,6 +34,7 @@ from mcp_server.tools.arguments import (
     lean_schema,
     unknown_argument,
 )
+from mcp_server.tools.callers import CALLER, Caller
 
 if TYPE_CHECKING:
     from mcp_server.orchestrator import Orchestrator
@@ -65,6 +67,8 @@ TOOLS = (
     (builds.build_cancel, ENDS_WORK),
     (builds.build_retry, STARTS_WORK),
     (hosts.hosts, READS),
+    (projects.projects, READS),
+    (projects.project_import, FETCHES),
 )
 
 
@@ -117,10 +121,24 @@ class Server(MCPServer[Opener]):
             return answer(f"there is no tool {name[:60]!r}; there are {', '.join(schemas)}", is_error=True)
         if (sentence := unknown_argument(name, schema, arguments)) is not None:
             return answer(sentence, is_error=True)
+        caller = _caller(context)
+        token = CALLER.set(caller)
         try:
+            if caller is not None:
+                caller.check(name, arguments)
             return await super().call_tool(name, arguments, context)
+        except Forbidden as error:
+            return answer(str(error), is_error=True)
         except ToolError as error:
             return answer(_sentence(name, schema, error), is_error=True)
+        finally:
+            CALLER.reset(token)
+
+
+def _caller(context: Context[Any, Any] | None) -> Caller | None:
+    """Whom the service's guard let in; None over stdio."""
+    request = context.request_context.request if context is not None else None
+    return None if request is None else Caller(request.state.who.name, request.state.who.scope)
 
 
 def make_server(opener: Opener | None = None) -> Server:

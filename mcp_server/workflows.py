@@ -298,6 +298,10 @@ def _mendable(view: BuildView, project: str) -> None:
         raise Conflict(f"build {build.id} {state}: only a failed build can be mended")
     if not project.startswith("/"):
         raise Conflict(f"the sources of build {build.id} are in {project}, and agents work on this machine")
+    if any("checkout" in stage.params for stage in build.plan.stages):
+        raise Conflict(
+            f"build {build.id} was of {build.commit_sha[:12]}, not of its project's folder: build that first"
+        )
     for row in view.stages:
         if row.round == build.round and row.status is StageStatus.FAILED and row.kind in DELIVERS:
             raise Conflict(f"build {build.id} failed in {row.stage}, which no change mends: build_retry({build.id})")

@@ -1,7 +1,7 @@
 """The command line: parse, ask the orchestrator, render.
 
 May import: orchestrator, orders, views, machines, workflows, report, report_hosts, report_parts, report_plan,
-report_stats, report_story, plans, device_plans, workflow_plans, pipelines, logs, model, config, clock, errors,
-durations, secret_store, build_statistics, demo, idf, loading.
+report_projects, report_stats, report_story, plans, device_plans, workflow_plans, pipelines, logs, model, config,
+clock, errors, durations, record, secret_store, tokens, web.serve, build_statistics, demo, idf, loading.
 Never: store, engine, hosts, server, tools.
 """

@@ -23,7 +23,8 @@ def cancel(build: BuildNumber, json: Json = False) -> int:
     """
 
     async def work(orchestrator: "Orchestrator") -> int:
-        from mcp_server.cli import record, screen  # noqa: PLC0415  # rich, once there is something to show
+        from mcp_server import record  # noqa: PLC0415
+        from mcp_server.cli import screen  # noqa: PLC0415  # rich, once there is something to show
 
         asked = await orchestrator.cancel(build)
         view = await orchestrator.wait(asked.build.id, CANCEL_S)
@@ -52,7 +53,8 @@ def retry(
     """
 
     async def work(orchestrator: "Orchestrator") -> int:
-        from mcp_server.cli import record, screen  # noqa: PLC0415  # as above
+        from mcp_server import record  # noqa: PLC0415
+        from mcp_server.cli import screen  # noqa: PLC0415  # as above
 
         started = await agreed_to(
             lambda agreed: orchestrator.retry(build, failed_only=not all_stages, agreed=agreed), yes=yes

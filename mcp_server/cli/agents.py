@@ -17,7 +17,8 @@ def agents(json: Json = False) -> int:
     """
 
     async def work(orchestrator: "Orchestrator") -> int:
-        from mcp_server.cli import agent_table, record, screen  # noqa: PLC0415  # rich, once there is something to show
+        from mcp_server import record  # noqa: PLC0415
+        from mcp_server.cli import agent_table, screen  # noqa: PLC0415  # rich, once there is something to show
 
         views = await orchestrator.workflows.agents()
         if json:

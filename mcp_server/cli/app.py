@@ -43,9 +43,12 @@ COMMANDS = {
     "agents": ("agents", "Show the code agents, which can be used, and what the others lack."),
     "stats": ("statistics", "Show counts, success rate, durations and why builds fail."),
     "hosts": ("machines", "Show each host: reachable, load, disk, slots, jobs, other builds."),
+    "projects": ("projects", "List projects, or import, sync or remove one."),
+    "tokens": ("tokens", "Make, list or take away tokens for the service."),
     "secrets": ("secrets", "Set, list or take away secrets; no value is ever shown."),
     "diagnose": ("diagnose", "Print the verdict on any saved build log."),
     "doctor": ("doctor", "Show what is here, what is missing, and the command that mends it."),
+    "serve": ("serve", "Serve builds to a team, its bots and its browser until Ctrl-C."),
     "mcp": ("served", "Serve MCP over stdio; what a client starts."),
     "worker": ("served", "Run pending builds; started on demand by the other commands."),
 }

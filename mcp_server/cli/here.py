@@ -3,7 +3,8 @@
 import sys
 from typing import TYPE_CHECKING
 
-from mcp_server.cli import record, screen, verdict
+from mcp_server import record
+from mcp_server.cli import screen, verdict
 from mcp_server.cli.display import display_for
 from mcp_server.cli.follow import Signals, follow
 from mcp_server.cli.words import typed

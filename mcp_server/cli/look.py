@@ -33,7 +33,8 @@ def builds(project: Project = None, status: Status = None, limit: Limit = 10, js
         raise BadInput("--limit", f"{limit} is out of range: 1 to {MOST_BUILDS}")
 
     async def work(orchestrator: "Orchestrator") -> int:
-        from mcp_server.cli import listing, record, screen  # noqa: PLC0415  # rich, once there is something to show
+        from mcp_server import record  # noqa: PLC0415
+        from mcp_server.cli import listing, screen  # noqa: PLC0415  # rich, once there is something to show
 
         found = await orchestrator.list(project=project, status=status, limit=limit)
         projects = await orchestrator.projects_of(found)

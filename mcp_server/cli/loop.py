@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mcp_server import demo as demo_room
-from mcp_server import device_plans, plans
-from mcp_server.cli import record
+from mcp_server import device_plans, plans, record
 from mcp_server.cli.follow import follow, signals_heard
 from mcp_server.cli.here import SIGNAL_BASE, say_how_to_go_on
 from mcp_server.cli.screen import err, out, print_json

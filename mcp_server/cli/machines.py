@@ -48,7 +48,8 @@ def hosts(
 
 
 async def _show(orchestrator: "Orchestrator", name: str | None, *, check: bool, json: bool) -> int:
-    from mcp_server.cli import host_table, record, screen  # noqa: PLC0415  # rich, once there is something to show
+    from mcp_server import record  # noqa: PLC0415
+    from mcp_server.cli import host_table, screen  # noqa: PLC0415  # rich, once there is something to show
 
     views = await orchestrator.look_at_hosts(name, check=check)
     if json:

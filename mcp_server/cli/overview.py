@@ -12,7 +12,8 @@ from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
-from mcp_server.cli import frame, listing, record
+from mcp_server import record
+from mcp_server.cli import frame, listing
 from mcp_server.cli.display import FRAME_LINES, display_for
 from mcp_server.cli.screen import Screen, err, out, print_json
 from mcp_server.cli.verdict import show

@@ -170,7 +170,7 @@ async def _show_plan(orchestrator: "Orchestrator", path: str, params: Mapping[st
     from mcp_server.cli import screen  # noqa: PLC0415
 
     pipeline = await orchestrator.read_pipeline(path=path, params=params)
-    usual = await orchestrator.usual_durations(_folder_of(path), pipeline.name)
+    usual = await orchestrator.projects.usual_durations(_folder_of(path), pipeline.name)
     hosts = orchestrator.machines.hosts
     if json:
         screen.print_json(report_plan.record(pipeline, hosts, usual, orchestrator.config))

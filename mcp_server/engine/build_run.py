@@ -1,14 +1,16 @@
 """`run_build`: one build to its end state, over rows and jobs; may run again from the top at any time."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mcp_server.bot_result import bot_result
 from mcp_server.build_spec import BuildResult
 from mcp_server.engine import results
-from mcp_server.engine.bot_result import bot_result
 from mcp_server.engine.expand import expanded
+from mcp_server.engine.imported import settle
 from mcp_server.engine.rounds import AGENTS
 from mcp_server.engine.services import Services
 from mcp_server.engine.source import read_commit
@@ -18,8 +20,9 @@ from mcp_server.engine.walk import Key, Walk
 from mcp_server.engine.watch import GRACE_S
 from mcp_server.engine.worktrees import forget_tasks
 from mcp_server.errors import BadInput, HostUnreachable, NotFound, OrchestratorError, StoreError
-from mcp_server.model import Build, BuildStatus, Stage
+from mcp_server.model import Build, BuildStatus, Stage, StageStatus
 from mcp_server.notify.callback import make_payload
+from mcp_server.project_plans import CHECKOUT
 from mcp_server.store import builds, callbacks, leases
 
 log = logging.getLogger(__name__)
@@ -112,6 +115,12 @@ class BuildRun:
 
     async def _walk(self, build: Build, graph: Walk) -> tuple[BuildStatus, Stage]:
         """The end state and the stage that decided it; meanwhile the commit is looked up."""
+        place = next((str(one.params["checkout"]) for one in build.plan.stages if "checkout" in one.params), None)
+        if place is not None:
+            ended = await graph.run()
+            with contextlib.suppress(TimeoutError):
+                await self.services.clock.within(COMMIT_S, self._note_checkout(build, place))
+            return ended
         commit = asyncio.create_task(self._note_commit(build))
         try:
             return await graph.run()
@@ -183,6 +192,7 @@ class BuildRun:
             ended_at = max((row.ended_at for row in rows if row.ended_at), default=now)
             if builds.end_build(c, self.build_id, status, reason, ended_at, **columns):
                 self._call_back(c, bot_result(build, status, rows, ended_at, stage, sentence), status)
+                settle(c, build, status, output, ended_at)
             return leases.release_of(c, self.build_id, now)
 
         await self.services.leases.offer(await self.services.store.write(statements))
@@ -236,6 +246,13 @@ class BuildRun:
             await self.services.store.write(lambda c: builds.set_facts(c, self.build_id, **facts))
         except Exception:  # what is built matters more than under which name
             log.exception("build %d: commit of %s", self.build_id, project)
+
+    async def _note_checkout(self, build: Build, place: str) -> None:
+        """The commit that was built, where the checkout came to one; its branch is what was asked for."""
+        _, rows = await self.services.store.read(self._facts)
+        if any(row.stage == CHECKOUT and row.status is StageStatus.SUCCESS for row in rows):
+            facts = {name: fact for name, fact in (await read_commit(place)).items() if fact}
+            await self.services.store.write(lambda c: builds.set_facts(c, build.id, **facts))
 
 
 def _tests(rows: Sequence[Stage]) -> dict[str, Any] | None:

@@ -2,10 +2,10 @@
 
 import re
 from collections.abc import Sequence
-from typing import Any, Final, cast
+from typing import Final
 
 from mcp_server.engine.quality import last_attempts
-from mcp_server.model import Stage, StageSpec, StageStatus, Sync
+from mcp_server.model import Stage, StageStatus
 
 AGENTS: Final = ("agent.fix", "agent.work")
 """Kinds of stages in which a code agent works; `resolved["folder"]` of one is its copy of the project."""
@@ -16,7 +16,6 @@ STOPS: Final = ("budget", "outside", "no_change", "agent", "no_progress")
 FINAL: Final = ("doctor", "git.commit", "git.push", "git.deliver", "ci.wait")
 """Kinds of stages whose failure no change of the sources would mend."""
 
-_BEFORE, _BEHIND = r"(?<![^\s\"'=:;,(])", r"(?=$|[/\s\"':;,)])"  # what a path in a command stands between
 _NUMBER = re.compile(r"0x[0-9a-fA-F]+|\d+(?:\.\d+)?")
 
 
@@ -38,22 +37,3 @@ def evidence(rows: Sequence[Stage], *, continued: bool = False) -> Sequence[Stag
     numbers = [row.round for row in rows if row.kind not in AGENTS]
     wanted = (min if mended and not continued else max)(numbers, default=1)
     return [row for row in last_attempts(rows, wanted) if row.kind not in AGENTS]
-
-
-def moved(spec: StageSpec, project: str, folder: str) -> StageSpec:
-    """The stage with every path at or below `project` in `folder` instead, also where a command names one."""
-    if project == folder:
-        return spec
-    path = re.compile(_BEFORE + re.escape(project) + _BEHIND)
-
-    def put(value: Any) -> Any:
-        if isinstance(value, str):
-            return path.sub(lambda _: folder, value)
-        if isinstance(value, dict):
-            return {name: put(one) for name, one in cast("dict[str, Any]", value).items()}
-        if isinstance(value, list | tuple):
-            return [put(one) for one in cast("list[Any]", value)]
-        return value
-
-    sync = spec.sync and Sync(source=spec.sync.source, path=put(spec.sync.path))
-    return spec.model_copy(update={"params": put(dict(spec.params)), "directory": put(spec.directory), "sync": sync})

@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from mcp_server.engine.arrival import Belongings
 from mcp_server.engine.leases import Gate
 from mcp_server.engine.retry import asks_again, pause_s
-from mcp_server.engine.rounds import AGENTS, FINAL, STOPS, evidence, first_cause, moved
+from mcp_server.engine.rounds import AGENTS, FINAL, STOPS, evidence, first_cause
 from mcp_server.engine.services import Services
 from mcp_server.engine.stage_row import StageRow
 from mcp_server.engine.stage_run import StageRun
 from mcp_server.model import Build, BuildStatus, Lease, Stage, StageSpec, StageStatus
+from mcp_server.moved import moved
 from mcp_server.pipelines.graph import ranks
 from mcp_server.store import builds, stats
 from mcp_server.store import leases as table

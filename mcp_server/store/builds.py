@@ -13,6 +13,7 @@ from mcp_server.model import Build, BuildStatus, Plan, Project, Stage, StageStat
 from mcp_server.store.events import append
 from mcp_server.store.tables import BUILDS, PROJECTS, STAGES
 
+REMOVED = "removed"  # the `reason` of a project that only its builds' records still need
 MOST_DIAGNOSTIC_EVENTS = 10  # the rest is in the stage's verdict
 
 _PHASES = {
@@ -57,9 +58,14 @@ def ensure_project(c: sa.Connection, path: str, name: str, now: datetime, target
     if row is None:
         values = {"id": str(uuid.uuid4()), "name": name, "path": path, "target": target, "created_at": now}
         c.execute(sa.insert(PROJECTS).values(values))
-    elif (name, target or row["target"]) != (row["name"], row["target"]):
-        changed = {"name": name, "target": target or row["target"]}
-        c.execute(sa.update(PROJECTS).where(PROJECTS.c.path == path).values(changed))
+    else:
+        changed: dict[str, Any] = {"target": target or row["target"]}
+        if row["source"] is None:  # an imported one keeps the name that it was given
+            changed["name"] = name
+        if row["reason"] == REMOVED:
+            changed |= {"status": "active", "reason": None}
+        if any(row[key] != value for key, value in changed.items()):
+            c.execute(sa.update(PROJECTS).where(PROJECTS.c.path == path).values(changed))
     return Project(**c.execute(sa.select(PROJECTS).where(PROJECTS.c.path == path)).mappings().one())
 
 
@@ -72,6 +78,15 @@ def find_projects(c: sa.Connection, text: str) -> list[Project]:
     """Projects whose id, name or path is `text`."""
     known = sa.or_(PROJECTS.c.id == text, PROJECTS.c.name == text, PROJECTS.c.path == text)
     return [Project(**row) for row in c.execute(sa.select(PROJECTS).where(known)).mappings()]
+
+
+def list_projects(c: sa.Connection, *, limit: int, after: str | None = None) -> list[Project]:
+    """Projects by name, then id, those of the same name or an earlier one as project `after` and that itself not."""
+    there = sa.func.coalesce(PROJECTS.c.reason, "") != REMOVED
+    query = sa.select(PROJECTS).where(there).order_by(PROJECTS.c.name, PROJECTS.c.id).limit(limit)
+    if after is not None and (last := c.execute(sa.select(PROJECTS).where(PROJECTS.c.id == after)).first()):
+        query = query.where(sa.tuple_(PROJECTS.c.name, PROJECTS.c.id) > (last.name, last.id))
+    return [Project(**row) for row in c.execute(query).mappings()]
 
 
 def insert_build(
@@ -145,14 +160,21 @@ def status_of(c: sa.Connection, build_id: int) -> BuildStatus:
 
 
 def list_builds(
-    c: sa.Connection, *, project_id: str | None = None, status: str | None = None, limit: int = 10
+    c: sa.Connection,
+    *,
+    project_id: str | None = None,
+    status: str | None = None,
+    limit: int = 10,
+    below: int | None = None,
 ) -> list[Build]:
-    """The newest builds first."""
+    """The newest builds first, of those with a smaller number than `below`."""
     query = sa.select(BUILDS).order_by(BUILDS.c.id.desc()).limit(limit)
     if project_id is not None:
         query = query.where(BUILDS.c.project_id == project_id)
     if status is not None:
         query = query.where(BUILDS.c.status == status)
+    if below is not None:
+        query = query.where(BUILDS.c.id < below)
     return [_build(row) for row in c.execute(query).mappings()]
 
 

@@ -44,6 +44,11 @@ def events_after(c: sa.Connection, after: int, *, build_id: int | None = None, l
     return [Event(**row) for row in c.execute(query).mappings()]
 
 
+def last_id(c: sa.Connection) -> int:
+    """The id of the newest event, 0 where there is none."""
+    return c.execute(sa.select(sa.func.coalesce(sa.func.max(EVENTS.c.id), 0))).scalar_one()
+
+
 def newest_events(c: sa.Connection, build_id: int, limit: int) -> list[Event]:
     """The last events of a build, oldest of them first."""
     query = sa.select(EVENTS).where(EVENTS.c.build == build_id).order_by(EVENTS.c.id.desc()).limit(limit)

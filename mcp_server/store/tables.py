@@ -5,7 +5,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 5
 
 metadata = sa.MetaData()
 
@@ -40,6 +40,9 @@ PROJECTS = sa.Table(
     sa.Column("target", sa.String),
     sa.Column("branch", sa.String),
     sa.Column("created_at", UtcTime, nullable=False),
+    sa.Column("source", sa.String),
+    sa.Column("reason", sa.String),
+    sa.Column("synced_at", UtcTime),
 )
 
 BUILDS = sa.Table(
@@ -147,6 +150,26 @@ CALLBACKS = sa.Table(
     sa.Index("ix_callbacks_next_at", "next_at"),
 )
 
+TOKENS = sa.Table(
+    "tokens",
+    metadata,
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("name", sa.String, nullable=False, unique=True),
+    sa.Column("sha256", sa.String, nullable=False),
+    sa.Column("scope", sa.String, nullable=False),
+    sa.Column("created_at", UtcTime, nullable=False),
+    sa.Column("expires_at", UtcTime),
+    sa.Column("used_at", UtcTime),
+)
+
+DELIVERIES = sa.Table(
+    "deliveries",
+    metadata,
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("received_at", UtcTime, nullable=False),
+    sa.Column("said", sa.Text),
+)
+
 AUDIT_VIEW = """
 CREATE VIEW build_audit AS
 SELECT b.task_id AS task, b.project_id AS project, b.plan AS spec, b.status AS status,
@@ -163,6 +186,17 @@ MIGRATIONS = {
            status VARCHAR NOT NULL, attempts INTEGER NOT NULL, created_at DATETIME NOT NULL, next_at DATETIME,
            last_error TEXT, UNIQUE (task_id, event))""",
         "CREATE INDEX ix_callbacks_next_at ON callbacks (next_at)",
+    ),
+    4: (
+        """CREATE TABLE tokens (
+           id VARCHAR NOT NULL PRIMARY KEY, name VARCHAR NOT NULL UNIQUE, sha256 VARCHAR NOT NULL,
+           scope VARCHAR NOT NULL, created_at DATETIME NOT NULL, expires_at DATETIME, used_at DATETIME)""",
+    ),
+    5: (
+        "ALTER TABLE projects ADD COLUMN source VARCHAR",
+        "ALTER TABLE projects ADD COLUMN reason VARCHAR",
+        "ALTER TABLE projects ADD COLUMN synced_at DATETIME",
+        "CREATE TABLE deliveries (id VARCHAR NOT NULL PRIMARY KEY, received_at DATETIME NOT NULL, said TEXT)",
     ),
 }
 """What brings a database to the schema of that number from the one before it."""

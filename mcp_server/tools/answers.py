@@ -15,6 +15,7 @@ from mcp_types import CallToolResult, ListRootsRequest, ListRootsResult, TextCon
 
 from mcp_server.errors import BadInput, NotFound
 from mcp_server.tools.arguments import Ctx
+from mcp_server.tools.callers import CALLER, named_project
 
 if TYPE_CHECKING:  # a database comes with it: loaded at the first call
     from mcp_server.orchestrator import Orchestrator
@@ -64,7 +65,12 @@ Roots = Annotated[ListRootsResult | None, Resolve(client_roots)]
 
 
 def base_folder(roots: ListRootsResult | None) -> Path:
-    """What `.` means: the client's only root, else CLAUDE_PROJECT_DIR, else this server's directory."""
+    """What `.` means: the client's only root, else CLAUDE_PROJECT_DIR, else this server's directory.
+
+    BadInput: the caller is on another machine, and has no folder here.
+    """
+    if CALLER.get() is not None:
+        raise BadInput("path", "a service has no folder of its caller's: give an absolute path, or the text as yaml")
     if roots is not None and len(roots.roots) == 1:
         url = urlsplit(str(roots.roots[0].uri))
         if url.scheme == "file" and url.path:
@@ -74,6 +80,8 @@ def base_folder(roots: ListRootsResult | None) -> Path:
 
 async def project_path(orchestrator: "Orchestrator", text: str, roots: ListRootsResult | None) -> str:
     """The folder that a path, a name or an id means; one that is not there is left for the orchestrator to refuse."""
+    if CALLER.get() is not None:
+        return await named_project(orchestrator, text)
     base = await asyncio.to_thread(base_folder, roots)
     folder = await asyncio.to_thread(_folder, base, text)
     if folder is not None:

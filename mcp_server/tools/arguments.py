@@ -14,6 +14,7 @@ MAX_WAIT_S = 55  # some clients drop a call at 60 s
 
 READS = ToolAnnotations(read_only_hint=True, open_world_hint=False)
 STARTS_WORK = ToolAnnotations(destructive_hint=False, open_world_hint=False)
+FETCHES = ToolAnnotations(destructive_hint=False)
 ENDS_WORK = ToolAnnotations(destructive_hint=True, open_world_hint=False)
 RUNS_COMMANDS = None
 """For tools that run whatever the caller wrote: a tool without hints counts as destructive and of an open world."""

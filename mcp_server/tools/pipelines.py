@@ -66,7 +66,7 @@ async def pipeline_run(
     if dry_run:
         from mcp_server import report_plan  # noqa: PLC0415  (first use: the server starts without it)
 
-        usual = await orchestrator.usual_durations(folder, pipeline.name)
+        usual = await orchestrator.projects.usual_durations(folder, pipeline.name)
         return answer(report_plan.plan_report(pipeline, orchestrator.machines.hosts, usual, orchestrator.config))
     if (refused := consent.refusal(ctx, agreed, MEND, "path", consent.RUN)) is not None:
         return refused

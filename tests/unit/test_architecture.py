@@ -19,7 +19,17 @@ GROUND = {  # what everything stands on; it stands on nothing but itself
     },
 }
 DATA = ("_data", "demo/idf")  # the second is a simulated ESP-IDF, run as one and never imported
-KNOW_ROWS = ("orchestrator", "views", "product_lookup", "serial_sessions", "engine", "store")
+KNOW_ROWS = (
+    "orchestrator",
+    "projects",
+    "tokens",
+    "views",
+    "webhooks",
+    "product_lookup",
+    "serial_sessions",
+    "engine",
+    "store",
+)
 MAX_LINES = 400  # a file beyond that is two rooms
 MAX_FUNCTION_LINES = 40
 

@@ -12,10 +12,10 @@ import pytest
 import pytest_asyncio
 
 from mcp_server.agents import push as push_module
+from mcp_server.bot_result import bot_result
 from mcp_server.build_spec import BuildResult, BuildSpec
 from mcp_server.config import load_config
 from mcp_server.demo.place import fix_patch, lay_out
-from mcp_server.engine.bot_result import bot_result
 from mcp_server.errors import BadInput, Conflict, NotAgreed
 from mcp_server.model import BuildStatus
 from mcp_server.orchestrator import Orchestrator

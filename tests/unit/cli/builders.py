@@ -223,6 +223,10 @@ class FakeOrchestrator:
     async def read_pipeline(self, *, path: str, params: Mapping[str, str]) -> Pipeline:
         return Orders(self.config, self.machines.hosts, {}).read_pipeline(path, None, params)
 
+    @property
+    def projects(self) -> "FakeOrchestrator":
+        return self
+
     async def usual_durations(self, folder: Path, name: str) -> Mapping[str, float]:
         return self.usual
 

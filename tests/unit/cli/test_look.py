@@ -154,6 +154,7 @@ def test_a_log_slice_as_json(cli: Cli, fake: FakeOrchestrator) -> None:
         "text": "one\ntwo",
         "next_offset": None,
         "note": "",
+        "end_offset": None,
     }
 
 

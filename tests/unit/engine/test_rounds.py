@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from mcp_server.engine.rounds import evidence, first_cause, moved
+from mcp_server.engine.rounds import evidence, first_cause
 from mcp_server.model import Diagnosis, Diagnostic, Stage, StageSpec, StageStatus, Sync, Verdict
+from mcp_server.moved import moved
 
 
 def failed(message: str, line: int, file: str = "main/a.c", source: str = "x = y;") -> Stage:

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from mcp_server.store import callbacks
 from mcp_server.store.database import Store
 from mcp_server.store.events import events_after
-from mcp_server.store.tables import BUILDS, PROJECTS
+from mcp_server.store.tables import BUILDS, PROJECTS, SCHEMA_VERSION
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 
@@ -89,9 +89,13 @@ def test_an_upgraded_database_has_the_same_callbacks_as_a_new_one(home: Path) ->
     expected = new.look(facts)
     with new.engine.begin() as c:
         c.exec_driver_sql("DROP TABLE callbacks")
+        c.exec_driver_sql("DROP TABLE tokens")
+        c.exec_driver_sql("DROP TABLE deliveries")
+        for column in ("source", "reason", "synced_at"):
+            c.exec_driver_sql(f"ALTER TABLE projects DROP COLUMN {column}")
         c.exec_driver_sql("UPDATE meta SET value = '2' WHERE key = 'schema'")
     new.migrate()
 
     assert new.look(facts) == expected
-    assert new.schema_version() == 3
+    assert new.schema_version() == SCHEMA_VERSION
     new.engine.dispose()

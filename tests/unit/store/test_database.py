@@ -57,6 +57,10 @@ def test_a_database_of_schema_1_keeps_its_records(home: Path) -> None:
     with sqlite3.connect(home / "orchestrator.db") as connection:
         connection.execute("ALTER TABLE stages DROP COLUMN unreachable_since")
         connection.execute("DROP TABLE callbacks")
+        connection.execute("DROP TABLE tokens")
+        connection.execute("DROP TABLE deliveries")
+        for column in ("source", "reason", "synced_at"):
+            connection.execute(f"ALTER TABLE projects DROP COLUMN {column}")
         connection.execute("UPDATE meta SET value = '1' WHERE key = 'schema'")
         connection.execute(
             "INSERT INTO stages (build, stage, round, attempt, kind, host, status) "

@@ -287,6 +287,10 @@ class Fake:
         self._note("read_pipeline", **arguments)
         return self.pipeline
 
+    @property
+    def projects(self) -> "Fake":
+        return self
+
     async def usual_durations(self, folder: Path, name: str) -> Mapping[str, float]:
         return self.usual
 

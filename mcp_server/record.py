@@ -1,4 +1,7 @@
-"""Builds as JSON: the model's own keys, times in ISO 8601 with their zone, durations in seconds."""
+"""Builds as JSON: the model's own keys, times in ISO 8601 with their zone, durations in seconds.
+
+May import: model, views. Never: store, engine, a front.
+"""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -67,7 +70,7 @@ def deciding(view: "BuildView") -> Stage | None:
 
 
 def of_host(view: "HostView") -> dict[str, Any]:
-    """A host: what config.yaml says without secrets, who holds its slots, its facts or why there are none."""
+    """A host: what config.yaml says without secrets, who holds what of it, its facts or why there are none."""
     server = view.server
     return {
         "name": view.name,
@@ -78,6 +81,7 @@ def of_host(view: "HostView") -> dict[str, Any]:
         "workdir": server.workdir,
         "slots": view.slots,
         "held": [lease.model_dump(mode="json") for lease in view.held],
+        "boards": [lease.model_dump(mode="json") for lease in view.boards],
         "trouble": view.trouble or None,
         "facts": dataclasses.asdict(view.facts) if view.facts else None,
     }

@@ -1,13 +1,16 @@
-"""What a bot is told of a build's end, from its rows."""
+"""What a bot is told of a build's end, from its rows.
+
+May import: model, build_spec. Never: store, engine, a front.
+"""
 
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 from mcp_server.build_spec import BuildResult
-from mcp_server.engine.rounds import AGENTS
 from mcp_server.model import Build, BuildStatus, Stage, StageStatus
 
+AGENTS = "agent."  # what the kinds of stages begin with in which an agent works
 MAX_OUTPUT = 4000  # characters
 MAX_FILES = 200  # names
 
@@ -35,7 +38,7 @@ def bot_result(
     files = _files([row for row in rows if row.status is StageStatus.SUCCESS])
     artifacts: dict[str, Any] = {
         "commit_sha": sha,
-        "branch": next((row.resolved["branch"] for row in last if row.kind in AGENTS and row.resolved), None),
+        "branch": next((row.resolved["branch"] for row in last if row.kind.startswith(AGENTS) and row.resolved), None),
         "deploy_url": next((one["deploy_url"] for one in reversed(found) if one.get("deploy_url")), None),
         "files": [artifact.path for row in last if row.verdict for artifact in row.verdict.artifacts][:MAX_FILES],
     }
@@ -52,10 +55,11 @@ def bot_result(
 
 def _files(rows: Sequence[Stage]) -> list[str]:
     """What the commit changed, else what the agent did in all rounds."""
-    for kinds in (("git.commit",), AGENTS):
-        named = [row.verdict.details.get("files_changed", ()) for row in rows if row.kind in kinds and row.verdict]
-        if found := list(dict.fromkeys(name for names in named for name in names)):
-            return found[:MAX_FILES]
+    for kinds in ("git.commit", AGENTS):
+        found = [row.verdict.details for row in rows if row.kind.startswith(kinds) and row.verdict]
+        named = [details.get("files_changed", ()) for details in found]
+        if files := list(dict.fromkeys(name for names in named for name in names)):
+            return files[:MAX_FILES]
     return []
 
 

@@ -1,7 +1,7 @@
 """Builds as JSON."""
 
-from mcp_server.cli.record import of_view
 from mcp_server.model import BuildStatus, Plan, StageSpec, StageStatus, Verdict
+from mcp_server.record import of_view
 from tests.unit.tools.fake import a_build, a_stage, a_view
 
 PLAN = Plan(

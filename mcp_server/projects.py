@@ -1,0 +1,236 @@
+"""The projects that are known here: imported, synced, removed, and how long their builds take.
+
+May import: model, config, errors, git_source, orders, project_plans, references, store, views,
+workflows. Never: engine, a front.
+"""
+
+import asyncio
+import dataclasses
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from mcp_server import git_source, project_plans, references
+from mcp_server.errors import BadInput, Conflict
+from mcp_server.model import Plan, Project
+from mcp_server.store import builds, projects, stats
+from mcp_server.views import Started
+from mcp_server.workflows import WorkflowAsk
+
+if TYPE_CHECKING:
+    from mcp_server.orchestrator import Orchestrator
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """A project, and the build that brings it here; None where its folder was only registered."""
+
+    project: Project
+    build: int | None
+
+
+class Projects:
+    """Over the store of one orchestrator."""
+
+    def __init__(self, orchestrator: "Orchestrator") -> None:
+        self._orchestrator = orchestrator
+
+    async def list(self, *, limit: int, after: str | None = None) -> Sequence[Project]:
+        """Projects by name; those that follow the one with the id `after`."""
+        return await (await self._orchestrator.store()).read(
+            lambda c: builds.list_projects(c, limit=limit, after=after)
+        )
+
+    async def usual_durations(self, folder: Path, name: str) -> Mapping[str, float]:
+        """Seconds that each stage of a pipeline usually takes, from its earlier builds in the folder."""
+        path = await asyncio.to_thread(references.real_path, str(folder))
+
+        def statements(c: sa.Connection) -> Mapping[str, float]:
+            found = builds.find_projects(c, path)
+            return stats.stage_durations(c, found[0].id, name) if found else {}
+
+        return await (await self._orchestrator.store()).read(statements)
+
+    async def import_(
+        self,
+        source: str,
+        name: str | None = None,
+        target: str | None = None,
+        branch: str | None = None,
+        *,
+        public: bool = False,
+        triggered_by: str = "manual",
+    ) -> Imported:
+        """Make a project known: a folder, registered as it is, or a Git URL, cloned by a build. A known one is synced.
+
+        `public`: whoever asks is elsewhere, and may name public hosts only, but for `security.project_hosts`. BadInput:
+        a source, name or branch that cannot be used. Conflict: the name is taken.
+        """
+        orchestrator = self._orchestrator
+        await orchestrator.refresh()
+        if branch is not None:
+            git_source.checked_branch(branch)
+        if name is not None:
+            git_source.checked_name(name)
+        if not git_source.is_url(source):
+            return await self._register(source, name, target, branch)
+        await self._check(source, public=public)
+        name = name or git_source.name_of(source)
+        folder = orchestrator.config.projects_dir / name
+        store, now = await orchestrator.store(), orchestrator.clock.now()
+        known = await store.read(lambda c: builds.find_projects(c, str(folder)))
+        if known and known[0].source == source and known[0].status == "active":
+            synced = await self.sync(known[0].id, triggered_by=triggered_by)
+            return Imported(known[0], synced.build.id)
+        if known and known[0].status == "active" and known[0].source:
+            raise Conflict(f"name: {name} is a clone of {known[0].source} already: give another one")
+        if await asyncio.to_thread(folder.exists):
+            raise Conflict(f"{folder} is there already: give another name, or import the folder")
+        project = await store.write(
+            lambda c: projects.import_project(
+                c,
+                path=str(folder),
+                name=name,
+                source=source,
+                status="pending",
+                target=target,
+                branch=branch,
+                now=now,
+            )
+        )
+        parent = str(orchestrator.config.projects_dir)
+        plan = project_plans.clone(source, str(folder), branch, parent=parent, redirects=not public)
+        return Imported(project, (await self._start(project, plan, project_plans.IMPORT, triggered_by)).build.id)
+
+    async def _register(self, source: str, name: str | None, target: str | None, branch: str | None) -> Imported:
+        if source.startswith("-") or not source or any(ord(letter) < 32 for letter in source) or branch is not None:
+            raise BadInput(
+                *(("branch", "is for a Git URL: a folder is built as it is") if branch else ("source", "is no folder"))
+            )
+        folder = await asyncio.to_thread(references.real_path, source)
+        if not await asyncio.to_thread(Path(folder).is_dir):
+            raise BadInput("source", f"{source[:200]!r} is neither a folder of this machine nor a Git URL")
+        store, now = await self._orchestrator.store(), self._orchestrator.clock.now()
+        given = name or git_source.name_of(folder)
+        project = await store.write(
+            lambda c: projects.import_project(
+                c, path=folder, name=given, source=folder, status="active", target=target, branch=None, now=now
+            )
+        )
+        return Imported(project, None)
+
+    async def _check(self, url: str, *, public: bool) -> None:
+        named = self._orchestrator.config.security.project_hosts
+        _, host, port = git_source.checked_url(url, named)
+        if public:
+            await git_source.check_public(host, port, named)
+
+    async def sync(
+        self, project: str, *, build: bool = False, public: bool = False, triggered_by: str = "manual"
+    ) -> Started:
+        """Bring a clone to what its origin has, by fast-forward only; with `build`, build it then.
+
+        Conflict: it is no clone of ours, whose folder is its user's, or was never cloned to the end.
+        """
+        orchestrator = self._orchestrator
+        await orchestrator.refresh()
+        found = await orchestrator.find_project(project)
+        if not self.is_clone(found):
+            raise Conflict(f"project {found.name} is the folder {found.path}: only what was cloned here is synced")
+        if found.status != "active":
+            raise Conflict(f"project {found.name} is {found.status}: import it again")
+        await self._check(found.source or "", public=public)
+        stage = project_plans.update(found.path, redirects=not public)
+        stages = [stage]
+        if build:
+            order = await orchestrator.order_build(found.path, target=found.target, clean=False, host="local")
+            stages += [one.model_copy(update={"depends_on": (stage.name,)}) for one in order.plan.stages]
+        return await self._start(found, Plan(stages=tuple(stages)), project_plans.SYNC, triggered_by)
+
+    async def build(
+        self, ask: WorkflowAsk, *, commit: str | None = None, branch: str | None = None, triggered_by: str = "manual"
+    ) -> Started:
+        """Run the workflow on a known project; at a commit or branch in a checkout of its own, never in its folder.
+
+        Conflict: it is not active, its folder is gone, or it is no Git repository and a commit or branch is asked for.
+        """
+        orchestrator = self._orchestrator
+        await orchestrator.refresh()
+        project = await orchestrator.find_project(ask.project)
+        await asyncio.to_thread(check_active, project)
+        asked = json.dumps([dataclasses.asdict(ask) | {"project": project.id}, commit, branch], sort_keys=True)
+        ask = dataclasses.replace(ask, project=project.path, target=ask.target or project.target)
+        if commit is None and branch is None:
+            return await orchestrator.workflows.run(ask, triggered_by=triggered_by, agreed=True)
+        if branch is not None:
+            git_source.checked_branch(branch)
+        top = await asyncio.to_thread(_repository, project)
+        order = await orchestrator.workflows.order(ask)
+        clone = self.is_clone(project)
+        folder = str(orchestrator.config.worktrees_dir.resolve() / f"project-{project.id[:8]}")
+        plan = project_plans.checked_out(
+            order.plan, top, folder, commit=commit, branch=branch, origin=clone, redirects=not clone
+        )
+        plan = plan.model_copy(update={"order": asked})  # what its target is may be known only after the first build
+        started = await orchestrator.start(dataclasses.replace(order, plan=plan), triggered_by, agreed=True)
+        if started.joined:
+            return started
+        number, facts = started.build.id, {"commit_sha": commit or "", "branch": branch}
+        await (await orchestrator.store()).write(lambda c: builds.set_facts(c, number, **facts))
+        return Started(started.build.model_copy(update=facts), False)
+
+    async def _start(self, project: Project, plan: Plan, name: str, triggered_by: str) -> Started:
+        return await self._orchestrator.start_plan(
+            project.path,
+            plan,
+            name=name,
+            target=project.target,
+            triggered_by=triggered_by,
+            project_name=project.name,
+        )
+
+    def is_clone(self, project: Project) -> bool:
+        """Whether its folder is one that we made of a Git URL."""
+        ours = Path(project.path).parent == self._orchestrator.config.projects_dir
+        return ours and project.source is not None and git_source.is_url(project.source)
+
+    async def remove(self, project: str, *, delete: bool = False) -> str:
+        """Forget a project, one sentence about what is gone and what stays; `delete` takes away a clone's folder, too.
+
+        Conflict: a build of it is open, or the folder to delete is its user's.
+        """
+        found = await self._orchestrator.find_project(project)
+        if delete and not self.is_clone(found):
+            raise Conflict(f"{found.path} was not cloned here: its folder is not deleted")
+        store = await self._orchestrator.store()
+        gone = await store.write(lambda c: projects.remove_project(c, found.id))
+        folder = f"its folder {found.path} stays"
+        checkout = self._orchestrator.config.worktrees_dir / f"project-{found.id[:8]}"
+        await asyncio.to_thread(shutil.rmtree, checkout, ignore_errors=True)
+        if delete:
+            await asyncio.to_thread(shutil.rmtree, found.path, ignore_errors=True)
+            folder = f"its folder {found.path} is deleted"
+        records = "it had no builds" if gone else "the records of its builds stay"
+        return f"project {found.name} is removed: {folder}, {records}"
+
+
+def check_active(project: Project) -> None:
+    """Conflict: the project cannot be built now. Reads."""
+    if project.status != "active":
+        raise Conflict(f"Project status is {project.status!r}, must be 'active'")
+    if not Path(project.path).is_dir():
+        raise Conflict(f"the folder of project {project.name} is gone: {project.path}")
+
+
+def _repository(project: Project) -> str:
+    """The top of the work tree that a project is in. Conflict: there is none. Reads."""
+    folder = Path(project.path)
+    for place in (folder, *folder.parents):
+        if (place / ".git").exists():
+            return str(place)
+    raise Conflict(f"project {project.name} is no Git repository: it has no commits or branches to build")

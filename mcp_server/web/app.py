@@ -1,0 +1,74 @@
+"""The web app: routes behind the guard, errors as problems, the event feed for as long as it runs."""
+
+import contextlib
+from collections.abc import AsyncGenerator
+from typing import TYPE_CHECKING
+
+from fastapi import FastAPI
+
+from mcp_server import __version__
+from mcp_server.web import bots, builds, docs, live, machines, metrics, problems, projects, webhooks
+from mcp_server.web.dashboard import files, login
+from mcp_server.web.feed import Feed
+from mcp_server.web.guard import App, Guard
+from mcp_server.web.mcp import McpOverHttp
+from mcp_server.web.sessions import Sessions
+
+if TYPE_CHECKING:
+    from mcp_server.orchestrator import Orchestrator
+
+DESCRIPTION = (
+    "Builds, their logs, verdicts and files. Send `Authorization: Bearer TOKEN`; "
+    "`build-orchestrator tokens create NAME` makes one. Every error is problem+json with one sentence in `detail`."
+)
+ROUTERS = (
+    builds.router,
+    projects.router,
+    bots.router,
+    machines.router,
+    live.router,
+    metrics.router,
+    webhooks.router,
+    docs.router,
+    files.router,
+    login.router,
+)
+
+
+def make_app(orchestrator: "Orchestrator") -> tuple[App, FastAPI]:
+    """What a server runs, and the routes behind its guard, whose state has the feed."""
+    routes = make_routes(orchestrator)
+    tools: McpOverHttp = routes.state.tools
+    sessions: Sessions = routes.state.sessions
+    return Guard(tools, orchestrator.tokens, orchestrator.clock, sessions), routes
+
+
+def make_routes(orchestrator: "Orchestrator") -> FastAPI:
+    """The routes without guard and tools."""
+    feed = Feed(orchestrator)
+
+    @contextlib.asynccontextmanager
+    async def running(app: FastAPI) -> AsyncGenerator[None]:
+        await feed.start()
+        try:
+            async with tools.running():
+                yield
+        finally:
+            await feed.aclose()
+
+    app = FastAPI(
+        title="build-orchestrator",
+        version=__version__,
+        description=DESCRIPTION,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/api/openapi.json",
+        lifespan=running,
+    )
+    tools = McpOverHttp(app, orchestrator)
+    app.state.orchestrator, app.state.feed, app.state.tools = orchestrator, feed, tools
+    app.state.sessions = Sessions(orchestrator.clock)
+    for router in ROUTERS:
+        app.include_router(router)
+    problems.register(app)
+    return app

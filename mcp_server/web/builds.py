@@ -1,0 +1,136 @@
+"""/api/builds: list, look, log, files, cancel, retry."""
+
+import asyncio
+import json
+from typing import Annotated, Any
+from urllib.parse import quote
+
+from fastapi import APIRouter, Path, Query
+from fastapi.responses import FileResponse, Response
+from starlette.requests import Request
+
+from mcp_server import record, report
+from mcp_server.artifact_files import artifact_file
+from mcp_server.model import BuildStatus
+from mcp_server.views import BuildView
+from mcp_server.web.context import Service, need
+from mcp_server.web.feed import encode
+from mcp_server.web.shapes import MOST_ROWS, BuildPage, BuildRow, BuildWhole, RetryAsk, Triggered
+
+router = APIRouter(prefix="/api/builds", tags=["builds"])
+
+MOST_LOG_BYTES = 1_000_000
+Number = Annotated[str, Path(description="A build's number, or its task's UUID.", max_length=64)]
+Limit = Annotated[int, Query(ge=1, le=MOST_ROWS)]
+
+
+@router.get("")
+async def list_builds(
+    service: Service,
+    status: BuildStatus | None = None,
+    project: Annotated[str | None, Query(max_length=4096, description="Its id, name or path.")] = None,
+    limit: Limit = 50,
+    after: Annotated[int | None, Query(ge=1, description="`next` of the page before.")] = None,
+) -> BuildPage:
+    """Builds, the newest first."""
+    found = await service.list(project=project, status=status, limit=limit + 1, below=after)
+    projects = await service.projects_of(found)
+    rows = [BuildRow.of(build, projects.get(build.project_id)) for build in found[:limit]]
+    return BuildPage(builds=rows, next=rows[-1].id if len(found) > limit else None)
+
+
+@router.get("/{build}")
+async def get_build(service: Service, build: Number) -> BuildWhole:
+    """A build with its stages, what it left and what it came to."""
+    return whole(await service.get(build))
+
+
+@router.post("/{build}/retry", status_code=202)
+async def retry_build(service: Service, request: Request, build: Number, ask: RetryAsk | None = None) -> Triggered:
+    """Start a failed or cancelled build again, as a new build with `retry_of`. 409: it is neither."""
+    view = await service.get(build)
+    if any(stage.kind == "idf.flash" for stage in view.build.plan.stages):
+        need(request, "flash")
+    started = await service.retry(build, failed_only=ask is None or ask.failed_only, agreed=True)
+    return triggered(started.build.id, started.build.status, started.build.project_id, started.build.commit_sha)
+
+
+@router.post("/{build}/cancel", status_code=202)
+async def cancel_build(service: Service, build: Number) -> Triggered:
+    """Ask for a build's end; its jobs are gone within two seconds. 409: it is over."""
+    row = (await service.cancel(build)).build
+    return triggered(row.id, row.status, row.project_id, row.commit_sha)
+
+
+@router.get("/{build}/events")
+async def list_events(service: Service, build: Number, limit: Limit = MOST_ROWS) -> list[dict[str, Any]]:
+    """The newest events of a build, the oldest of them first, as `/ws` told them."""
+    return [json.loads(encode(event).text) for event in await service.newest_events(build, limit)]
+
+
+@router.get("/{build}/log/{stage}", response_class=Response)
+async def get_log(
+    service: Service,
+    build: Number,
+    stage: Annotated[str, Path(max_length=300, description="`build`, or `build:1.2` for round 1, attempt 2.")],
+    grep: Annotated[str | None, Query(max_length=1000)] = None,
+    around: Annotated[int | None, Query(ge=1)] = None,
+    tail: Annotated[int | None, Query(ge=1)] = None,
+    offset: Annotated[int | None, Query(ge=0)] = None,
+    max_bytes: Annotated[int, Query(ge=1, le=MOST_LOG_BYTES)] = 100_000,
+) -> Response:
+    """A slice of a stage's log as text: its end, or by one of grep, around, tail and offset.
+
+    The header `X-Next-Offset` is the `offset` that goes on where this slice ends, where there is more;
+    `X-End-Offset` of a slice by offset is where it ended, also at the log's end as it is now.
+    """
+    piece = await service.log(build, stage, grep=grep, around=around, tail=tail, offset=offset, max_bytes=max_bytes)
+    headers = {"X-Content-Type-Options": "nosniff", "X-Log-Stage": quote(piece.stage)}
+    if piece.next_offset is not None:
+        headers["X-Next-Offset"] = str(piece.next_offset)
+    if piece.end_offset is not None:
+        headers["X-End-Offset"] = str(piece.end_offset)
+    if piece.note:
+        headers["X-Log-Note"] = quote(piece.note)
+    return Response(piece.text, media_type="text/plain; charset=utf-8", headers=headers)
+
+
+@router.get("/{build}/artifacts")
+async def list_artifacts(service: Service, build: Number) -> list[dict[str, object]]:
+    """What the build left: paths, sizes in bytes, SHA-256, flash addresses."""
+    return [artifact.model_dump(mode="json") for artifact in (await service.get(build)).artifacts]
+
+
+@router.get("/{build}/artifacts/{path:path}", response_class=FileResponse)
+async def get_artifact(service: Service, build: Number, path: str) -> FileResponse:
+    """One of these files, as it was recorded. 404: it is gone, or was changed since."""
+    view = await service.get(build)
+    found = await asyncio.to_thread(artifact_file, view, path)
+    headers = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "sandbox"}
+    return FileResponse(found, media_type="application/octet-stream", filename=found.name, headers=headers)
+
+
+def whole(view: BuildView) -> BuildWhole:
+    """A build with all that belongs to it."""
+    told = record.of_view(view)
+    decided = record.deciding(view)
+    specs = view.build.plan.stages
+    return BuildWhole(
+        **BuildRow.of(view.build, view.project).model_dump(),
+        build_output=view.build.build_output,
+        verdict=report.build_report(view),
+        decided_by=f"{decided.stage}:{decided.round}.{decided.attempt}" if decided else None,
+        graph=[
+            {"stage": one.name, "depends_on": list(one.depends_on), "role": one.role, "once": one.once} for one in specs
+        ],
+        stages=told["stages"],
+        artifacts=told["artifacts"],
+        blocked_by=told["blocked_by"],
+        elapsed_s=view.elapsed_s,
+        eta_s=view.eta_s,
+    )
+
+
+def triggered(number: int, status: BuildStatus, project_id: str, commit_sha: str) -> Triggered:
+    """What whoever starts or ends a build is answered."""
+    return Triggered(build_id=number, status=status, project_id=project_id, commit_sha=commit_sha)

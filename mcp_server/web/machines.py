@@ -1,0 +1,49 @@
+"""/api/hosts, /api/agents, /api/pipelines, /api/stats."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.requests import Request
+
+from mcp_server import record, report_plan
+from mcp_server.web.builds import triggered
+from mcp_server.web.context import Service, need
+from mcp_server.web.shapes import PipelineAsk
+
+router = APIRouter(prefix="/api", tags=["hosts, agents, pipelines"])
+
+
+@router.get("/hosts")
+async def list_hosts(service: Service, name: str | None = None, check: bool = True) -> list[dict[str, Any]]:
+    """The hosts: reachable or why not, load, disk, slots and who holds them."""
+    return [record.of_host(view) for view in await service.look_at_hosts(name, check=check)]
+
+
+@router.get("/agents")
+async def list_agents(service: Service) -> list[dict[str, Any]]:
+    """The code agents: which can be used, and what the others lack."""
+    return [record.of_agent(view) for view in await service.workflows.agents()]
+
+
+@router.get("/stats")
+async def get_stats(service: Service) -> dict[str, Any]:
+    """Figures over all projects."""
+    return dataclasses.asdict(await service.stats())
+
+
+@router.post("/pipelines", status_code=202)
+async def run_pipeline(service: Service, request: Request, ask: PipelineAsk) -> dict[str, Any]:
+    """Run a YAML pipeline in a known project's folder; with `dry_run` only check and show it.
+
+    Its commands run as the service's own user: this needs a token that may do everything.
+    """
+    need(request, "admin")
+    pipeline = await service.read_pipeline(text=ask.yaml, params=ask.params)
+    folder = Path((await service.find_project(ask.project)).path)
+    if ask.dry_run:
+        usual = await service.projects.usual_durations(folder, pipeline.name)
+        return report_plan.record(pipeline, service.machines.hosts, usual, service.config)
+    build = (await service.start_pipeline(pipeline, folder, triggered_by="webhook", agreed=True)).build
+    return triggered(build.id, build.status, build.project_id, build.commit_sha).model_dump(mode="json")

@@ -1,0 +1,107 @@
+"""Every error as RFC 9457 problem+json: one sentence in `detail`, the same as on the other fronts."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from mcp_server.errors import (
+    BadInput,
+    ConfigError,
+    Conflict,
+    EnvironmentMissing,
+    Forbidden,
+    HostError,
+    NotAgreed,
+    NotFound,
+    OrchestratorError,
+    PipelineError,
+    StoreError,
+)
+from mcp_server.text import one_line
+
+MEDIA_TYPE = "application/problem+json"
+TITLES = {
+    400: "bad request",
+    401: "no valid token",
+    403: "forbidden",
+    404: "not found",
+    405: "method not allowed",
+    409: "conflict",
+    413: "too large",
+    415: "not JSON",
+    421: "wrong host",
+    422: "bad input",
+    429: "too many requests",
+    500: "internal error",
+    503: "not now",
+}
+STATUS: Mapping[type[OrchestratorError], int] = {
+    BadInput: 422,
+    NotFound: 404,
+    Conflict: 409,
+    Forbidden: 403,
+    NotAgreed: 403,
+    EnvironmentMissing: 503,
+    ConfigError: 503,
+    StoreError: 503,
+    HostError: 503,
+}
+"""By the nearest base class; any other error of ours is 409: the state of things forbids it."""
+
+_SENTENCE_CHARS = 1000
+
+
+def problem(status: int, detail: str, reason: str | None = None, **more: Any) -> JSONResponse:
+    """The answer; `reason` is the error's name for programs, kept in `type`."""
+    name = reason or TITLES.get(status, "error").replace(" ", "_")
+    body = {"type": f"urn:build-orchestrator:{name}", "title": TITLES.get(status, "error"), "status": status}
+    return JSONResponse({**body, "detail": detail[:_SENTENCE_CHARS], **more}, status, media_type=MEDIA_TYPE)
+
+
+def register(app: FastAPI) -> None:
+    """Whatever goes wrong in a route becomes a problem; nothing of ours inside is ever shown."""
+    app.add_exception_handler(OrchestratorError, _ours)
+    app.add_exception_handler(RequestValidationError, _unusable)
+    app.add_exception_handler(HTTPException, _http)
+
+
+def of_error(error: OrchestratorError) -> JSONResponse:
+    """An error of ours with its own fields: `argument` of bad input, `mistakes` of a pipeline, a `question` to ask."""
+    status = next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), 409)
+    more: dict[str, Any] = {}
+    if isinstance(error, BadInput):
+        more["argument"] = error.argument
+    if isinstance(error, PipelineError):
+        more["mistakes"] = list(error.mistakes)
+    if isinstance(error, NotAgreed):
+        more["question"] = error.question
+    return problem(status, str(error), error.reason, **more)
+
+
+async def _ours(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, OrchestratorError)
+    return of_error(error)
+
+
+async def _unusable(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    mistakes = [_mistake(one) for one in error.errors()]
+    first = mistakes[0] if mistakes else {"argument": "body", "detail": "cannot be used"}
+    return problem(422, f"{first['argument']}: {first['detail']}", "bad_input", argument=first["argument"])
+
+
+def _mistake(one: Mapping[str, Any]) -> dict[str, str]:
+    place = [str(part) for part in one.get("loc", ()) if part not in ("body", "query", "path")]
+    said = one_line(str(one.get("msg", "")), 300).removeprefix("Value error, ")
+    return {"argument": ".".join(place)[:100] or "body", "detail": said}
+
+
+async def _http(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    answer = problem(error.status_code, one_line(str(error.detail), 300))
+    answer.headers.update(error.headers or {})
+    return answer

@@ -1,0 +1,90 @@
+"""One process that serves the web app until a signal ends it."""
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import Generator
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from mcp_server.errors import BadInput, Conflict
+from mcp_server.web.app import make_app
+from mcp_server.web.feed import Feed
+from mcp_server.web.guard import is_loopback
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mcp_server.orchestrator import Orchestrator
+
+STOP_S = 5  # for requests that are being answered when the end is asked for
+MOST_CONNECTIONS = 1000
+WS_BYTES = 65_536  # of one message of a client; none says anything that matters
+
+
+class _Server(uvicorn.Server):
+    """One whose signals are ours: uvicorn raises a signal that it caught once more at its end."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        yield
+
+
+async def serve(orchestrator: "Orchestrator", host: str, port: int, say: "Callable[[str], None]") -> int:
+    """Serve until SIGINT or SIGTERM. BadInput: it would be open to others without a token; the port is taken."""
+    await orchestrator.store()
+    orchestrator.tokens.check_fixed()
+    closed = await orchestrator.tokens.any()
+    if not closed and not is_loopback(host):
+        raise BadInput("host", f"{host[:60]} is open to others: first `build-orchestrator tokens create NAME`")
+    listening = _listen(host, port)
+    at = listening.getsockname()
+    name = f"[{at[0]}]" if ":" in at[0] else at[0]
+    app, routes = make_app(orchestrator)
+    config = uvicorn.Config(
+        app,
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        limit_concurrency=MOST_CONNECTIONS,
+        timeout_graceful_shutdown=STOP_S,
+        ws_max_size=WS_BYTES,
+        ws="websockets-sansio",
+    )
+    server = _Server(config)
+    open_to = "whoever has a token" if closed else "every user of this machine, as there is no token"
+    say(f"http://{name}:{at[1]} is open to {open_to}; API: /api/docs")
+    with contextlib.closing(listening):
+        await _until_signal(server, listening, routes.state.feed)
+    return 0
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
+        listening = socket.create_server((host, port), family=family, backlog=256)
+    except socket.gaierror:
+        raise BadInput("host", f"{host[:60]!r} is no address of this machine") from None
+    except OSError as error:
+        raise Conflict(f"port {port} of {host[:60]} cannot be had: {error.strerror}; another one: --port") from None
+    listening.set_inheritable(False)
+    return listening
+
+
+async def _until_signal(server: uvicorn.Server, listening: socket.socket, feed: Feed) -> None:
+    loop = asyncio.get_running_loop()
+
+    def end() -> None:
+        server.should_exit = True
+        feed.end()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, end)
+    try:
+        await server.serve(sockets=[listening])
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)

@@ -1,0 +1,214 @@
+"""What goes over the wire, with the examples that /api/docs shows. Times are ISO 8601 in UTC, durations seconds."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from mcp_server.build_spec import BuildResult, BuildSpec
+from mcp_server.model import Build, BuildStatus, Project
+
+MOST_ROWS = 200
+
+
+class Body(BaseModel):
+    """A request's body: an unknown key is a mistake."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class BuildRow(BaseModel):
+    """A build without its stages and output."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": 42,
+                    "project_id": "9b1f",
+                    "commit_sha": "abc1234",
+                    "status": "running",
+                    "started_at": "2024-01-15T10:30:00Z",
+                    "completed_at": None,
+                    "duration": None,
+                    "name": "workflow",
+                }
+            ]
+        }
+    )
+
+    id: int
+    task_id: str
+    project_id: str
+    project: str = Field(description="The project's name.")
+    name: str
+    status: BuildStatus
+    reason: str | None
+    commit_sha: str
+    commit_message: str | None
+    commit_author: str | None
+    branch: str | None
+    triggered_by: str
+    target: str | None
+    priority: int
+    round: int
+    retry_of: int | None
+    created_at: datetime
+    started_at: datetime | None
+    completed_at: datetime | None
+    duration: float | None
+    test_results: Mapping[str, Any] | None
+    artifacts_path: str | None
+
+    @classmethod
+    def of(cls, build: Build, project: Project | None) -> "BuildRow":
+        """The row of a build of that project."""
+        names = set(cls.model_fields) - {"project"}
+        return cls(project=project.name if project else "", **{name: getattr(build, name) for name in names})
+
+
+class BuildPage(BaseModel):
+    """Builds, the newest first; `next` as `after` brings those that follow, null at the end."""
+
+    builds: list[BuildRow]
+    next: int | None
+
+
+class BuildWhole(BuildRow):
+    """A build with all that belongs to it. `verdict` is what a model is told of it.
+
+    `decided_by` is the attempt whose verdict is the build's, as `STAGE:ROUND.ATTEMPT`; `graph` has each planned stage
+    with the names of those that it comes after.
+    """
+
+    build_output: str | None
+    verdict: str
+    decided_by: str | None
+    graph: list[Mapping[str, Any]]
+    stages: list[Mapping[str, Any]]
+    artifacts: list[Mapping[str, Any]]
+    blocked_by: list[Mapping[str, Any]]
+    elapsed_s: float
+    eta_s: float | None
+
+
+class Trigger(Body):
+    """What is to be built: the whole workflow, in the emulator and, with `flash`, on the board."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"trigger": "manual"}]})
+
+    commit_sha: str | None = Field(default=None, pattern=r"^[0-9a-fA-F]{4,64}$")
+    branch: str | None = Field(default=None, max_length=200)
+    trigger: Literal["manual", "push", "webhook"] = "manual"
+    target: str | None = Field(default=None, max_length=40)
+    flash: bool = False
+    qemu: bool = True
+    agent: str | None = Field(default=None, max_length=200)
+    max_rounds: int = 3
+
+
+class Triggered(BaseModel):
+    """The build that was started, or the pending one that is the same."""
+
+    build_id: int
+    status: BuildStatus
+    project_id: str
+    commit_sha: str
+
+
+class ImportAsk(Body):
+    """A folder of this machine, or a Git URL: https, ssh, git@host:path or git."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"source": "https://github.com/espressif/esp-idf-template.git"}]},
+    )
+
+    source: str = Field(min_length=1, max_length=4096)
+    name: str | None = Field(default=None, max_length=100)
+    target: str | None = Field(default=None, max_length=40)
+    branch: str | None = Field(default=None, max_length=200)
+
+
+class ImportedProject(BaseModel):
+    """The project, and the build that clones or syncs it; null for a folder."""
+
+    project: Project
+    build_id: int | None
+
+
+class SyncAsk(Body):
+    """`build`: it is built once it is up to date."""
+
+    build: bool = False
+
+
+class RemoveAsk(Body):
+    """`delete`: the folder that was cloned is taken away, too."""
+
+    delete: bool = False
+
+
+class Removed(BaseModel):
+    """One sentence: what is gone, and what stays."""
+
+    removed: str
+
+
+class RetryAsk(Body):
+    """`failed_only`: what passed is not run again."""
+
+    failed_only: bool = True
+
+
+class PipelineAsk(Body):
+    """A pipeline as YAML; its relative paths start from `project`, a known one."""
+
+    yaml: str = Field(max_length=5_000_000)
+    project: str = Field(max_length=4096)
+    params: Mapping[str, Any] = Field(default_factory=dict[str, Any])
+    dry_run: bool = False
+
+
+class Order(BuildSpec):
+    """What an agent is to do to the project, and what is to be done with that."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        defer_build=False,  # unlike its base: FastAPI takes it apart at once
+        json_schema_extra={
+            "examples": [
+                {
+                    "prompt": "Create a coming soon page with a dark theme",
+                    "template": "web-page",
+                    "name": "coming-soon",
+                    "auto_commit": True,
+                    "callback_url": "https://bots.example/build-complete",
+                    "idempotency_key": "order-7",
+                }
+            ]
+        },
+    )
+
+
+class Task(BaseModel):
+    """An order as bots see it: `success` of a build reads `completed`."""
+
+    task_id: str
+    project_id: str
+    status: Literal["pending", "running", "completed", "failed", "cancelled"]
+    result: BuildResult | None = None
+
+    @staticmethod
+    def word(status: BuildStatus) -> str:
+        """A build's status in the words of bots."""
+        return "completed" if status is BuildStatus.SUCCESS else str(status)
+
+
+class Ordered(BaseModel):
+    """The task that was made of an order, or the one that the same idempotency key made before."""
+
+    task_id: str
+    status: str

@@ -1,0 +1,174 @@
+"""Pushes that GitHub tells of: whether they are GitHub's, what they mean, and the build that comes of one.
+
+May import: model, config, errors, git_source, projects, secret_store, store, workflows. Never: engine, a front.
+"""
+
+import asyncio
+import hashlib
+import hmac
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from mcp_server import git_source
+from mcp_server.config import GitHub
+from mcp_server.errors import OrchestratorError
+from mcp_server.model import Project
+from mcp_server.secret_store import Secrets
+from mcp_server.store import projects
+from mcp_server.workflows import WorkflowAsk
+
+if TYPE_CHECKING:
+    from mcp_server.orchestrator import Orchestrator
+
+log = logging.getLogger(__name__)
+
+SKIP = re.compile(r"\[(skip ci|ci skip|no ci)\]", re.IGNORECASE)
+_SHA = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_SECTION = re.compile(r"\s*\[(.*)\]\s*")
+_URL = re.compile(r"\s*url\s*=\s*(\S+)\s*")
+HEADS = "refs/heads/"
+LISTED_COMMITS = 20  # a push of more may have changed files that it does not name
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """What was pushed where. `places` are `host/owner/name`, `full_name` is `owner/name`, in lower case."""
+
+    commit: str
+    branch: str
+    places: frozenset[str]
+    full_name: str
+
+
+class Webhooks:
+    """Over one orchestrator."""
+
+    def __init__(self, orchestrator: "Orchestrator") -> None:
+        self._orchestrator = orchestrator
+        self._working: set[asyncio.Task[None]] = set()
+
+    async def signed(self, body: bytes, signature: str) -> bool:
+        """Whether the body is signed with the secret of config.yaml; False without one.
+
+        EnvironmentMissing: the secret is not set.
+        """
+        await self._orchestrator.refresh()
+        settings = self._orchestrator.config.webhooks.github
+        if settings is None or not signature.startswith("sha256="):
+            return False
+        secrets = Secrets(self._orchestrator.config, self._orchestrator.environment)
+        secret = await asyncio.to_thread(secrets.resolve, settings.secret)
+        made = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+        return bool(secret) and hmac.compare_digest(made.encode(), signature[len("sha256=") :].encode())
+
+    async def pushed(self, delivery: str, payload: Mapping[str, Any]) -> str:
+        """What becomes of a push, in a word or two; a build is ordered behind the answer, once for a delivery."""
+        settings = self._orchestrator.config.webhooks.github
+        assert settings is not None
+        push = read_push(payload)
+        if isinstance(push, str):
+            return f"ignored: {push}"
+        if (why := unwanted(payload, push, settings)) is not None:
+            return f"ignored: {why}"
+        store, now = await self._orchestrator.store(), self._orchestrator.clock.now()
+        if not await store.write(lambda c: projects.note_delivery(c, delivery, now)):
+            return "delivered before"
+        task = asyncio.create_task(self._order(delivery, push))
+        self._working.add(task)
+        task.add_done_callback(self._working.discard)
+        return "accepted"
+
+    async def settled(self) -> None:
+        """Return once nothing that was accepted is still being ordered."""
+        await asyncio.gather(*self._working)
+
+    async def _order(self, delivery: str, push: Push) -> None:
+        orchestrator = self._orchestrator
+        said: list[str] = []
+        try:
+            store = await orchestrator.store()
+            known = await store.read(projects.imported)
+            for project in await asyncio.to_thread(_of_repository, known, push):
+                try:
+                    ask = WorkflowAsk(project.id)
+                    started = await orchestrator.projects.build(
+                        ask, commit=push.commit, branch=push.branch, triggered_by="push"
+                    )
+                    said.append(f"build {started.build.id}")
+                except OrchestratorError as error:
+                    log.warning("delivery %s: %s: %s", delivery, project.name, error)
+                    said.append(f"{project.name}: {error}")
+            told = "; ".join(said) or f"no project is of {push.full_name}"
+            await store.write(lambda c: projects.end_delivery(c, delivery, told))
+        except Exception:  # it is answered already: a redelivery tries again
+            log.exception("delivery %s", delivery)
+
+
+def read_push(payload: Mapping[str, Any]) -> Push | str:
+    """The push of a payload, or why there is nothing to build."""
+    reference, commit = str(payload.get("ref", "")), str(payload.get("after", ""))
+    if payload.get("deleted") is True or set(commit) == {"0"}:
+        return "a branch was deleted"
+    if not reference.startswith(HEADS):
+        return "no branch was pushed"
+    if not _SHA.fullmatch(commit):
+        return "it names no commit"
+    repository = _mapping(payload.get("repository"))
+    urls = [str(repository.get(name) or "") for name in ("clone_url", "ssh_url", "git_url", "html_url")]
+    places = frozenset(place for url in urls if (place := git_source.same_place(url)))
+    name = str(repository.get("full_name") or "").lower()
+    return Push(commit, reference.removeprefix(HEADS), places, name) if places and name else "it names no repository"
+
+
+def unwanted(payload: Mapping[str, Any], push: Push, settings: GitHub) -> str | None:
+    """Why config.yaml or the commit's message says that it is not to be built."""
+    head = _mapping(payload.get("head_commit"))
+    if SKIP.search(str(head.get("message", ""))):
+        return "its message says to skip CI"
+    if settings.branches and not any(fnmatchcase(push.branch, glob) for glob in settings.branches):
+        return f"branch {push.branch[:100]} is not in webhooks.github.branches"
+    if not settings.paths:
+        return None
+    given = payload.get("commits")
+    commits = [_mapping(one) for one in cast("Sequence[object]", given)] if isinstance(given, list) else []
+    if not commits or len(commits) >= LISTED_COMMITS:
+        return None
+    lists = [one.get(kind) for one in commits for kind in ("added", "removed", "modified")]
+    changed = [str(path) for one in lists if isinstance(one, list) for path in cast("Sequence[object]", one)]
+    if any(fnmatchcase(path, glob) for path in changed for glob in settings.paths):
+        return None
+    return "nothing in webhooks.github.paths was changed"
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return cast("Mapping[str, Any]", value) if isinstance(value, dict) else {}
+
+
+def _of_repository(known: Sequence[Project], push: Push) -> list[Project]:
+    """The projects whose source, or whose folder's origin, is the repository. Reads."""
+    found: list[Project] = []
+    for project in known:
+        source = project.source if project.source and git_source.is_url(project.source) else _origin(project.path)
+        if git_source.same_place(source or "") in push.places:
+            found.append(project)
+    return found
+
+
+def _origin(folder: str) -> str | None:
+    """The URL of a folder's remote `origin`, read without running anything of it."""
+    try:
+        text = (Path(folder) / ".git" / "config").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    section = ""
+    for line in text.splitlines():
+        if header := _SECTION.fullmatch(line):
+            section = header[1]
+        elif section == 'remote "origin"' and (url := _URL.fullmatch(line)):
+            return url[1]
+    return None

@@ -1,0 +1,197 @@
+"""Who comes in: every route by enumeration, tokens of every kind, other sites' pages, floods."""
+
+import re
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from starlette.routing import Route, WebSocketRoute
+
+from mcp_server.errors import BadInput, Conflict, NotFound
+from mcp_server.web import guard
+from mcp_server.web.app import ROUTERS
+from tests.support.moved_clock import MovedClock
+from tests.support.web_service import Service, web_service
+
+pytestmark = pytest.mark.timeout(30)
+
+
+@pytest_asyncio.fixture
+async def service(home: Path) -> AsyncIterator[Service]:
+    async with web_service(MovedClock()) as service:
+        yield service
+
+
+def every_route(service: Service) -> list[tuple[str, str]]:
+    """Method and path of each, with something in the place of its parameters."""
+    return [
+        (method, re.sub(r"\{[^}]*\}", "1", route.path))
+        for holder in (service.routes, *ROUTERS)
+        for route in holder.routes
+        if isinstance(route, Route)
+        for method in sorted(route.methods or ())
+    ]
+
+
+async def test_without_a_token_nobody_comes_into_any_route(service: Service) -> None:
+    """Issue. By enumeration, so that a new route is closed without anybody thinking of it."""
+    token, text = await service.orchestrator.tokens.create("bot", "admin", 1)
+    expired = f"bo_{token.id}_{'A' * 43}"
+    routes = [(method, path) for method, path in every_route(service) if path not in guard.PUBLIC]
+
+    assert len(routes) > 20
+    for method, path in routes:
+        for wrong in (None, "", "x", expired, text[:-1], text + "x", text.replace(token.id, "0" * 12)):
+            service.guarded._wrong = guard.Buckets(service.orchestrator.clock, 1, 10_000)
+            assert (await service.ask(method, path, token=wrong)).status_code == 401, (method, path, wrong)
+    websockets = [route for router in ROUTERS for route in router.routes if isinstance(route, WebSocketRoute)]
+    assert [route.path for route in websockets] == ["/ws"]
+
+
+async def test_a_token_may_do_what_its_scope_says(service: Service) -> None:
+    """Issue: too weak."""
+    _, text = await service.orchestrator.tokens.create("screen", "read")
+    for method, path in every_route(service):
+        open_ = path in guard.PUBLIC or path.startswith(guard.SIGNED)
+        if method not in guard.READING and not open_:
+            answer = await service.ask(method, path, token=text)
+            assert answer.status_code == 403, (method, path)
+            assert answer.json()["detail"] == "token screen may read: this needs build"
+    assert (await service.ask("GET", "/api/builds", token=text)).status_code == 200
+
+
+async def test_what_needs_more_than_building_says_so(service: Service, tmp_path: Path) -> None:
+    """Ours. Boards and pushes are another matter than builds."""
+    _, text = await service.orchestrator.tokens.create("bot", "build")
+    asked = [
+        ("/api/projects/p/build", {"flash": True}, "flash"),
+        ("/api/pipelines", {"yaml": "a", "project": "p"}, "admin"),
+        ("/api/create-and-build", {"prompt": "p", "template": "t", "name": "n", "auto_push": True}, "admin"),
+    ]
+    for path, body, wanted in asked:
+        answer = await service.ask("POST", path, token=text, json=body)
+        assert answer.status_code == 403, answer.text
+        assert answer.json()["detail"] == f"token bot may build: this needs {wanted}"
+
+
+async def test_a_token_ends_when_it_should_and_its_text_is_kept_nowhere(service: Service, home: Path) -> None:
+    """Issue: expired."""
+    tokens = service.orchestrator.tokens
+    clock = service.orchestrator.clock
+    assert isinstance(clock, MovedClock)
+    token, text = await tokens.create("bot", "read", 2)
+    assert token.expires_at == clock.now() + timedelta(days=2)
+    assert (await service.ask("GET", "/api/builds", token=text)).status_code == 200
+    assert [kept.used_at for kept in await tokens.list()] == [clock.now()]
+
+    clock.advance(2 * 86_400)
+    assert (await service.ask("GET", "/api/builds", token=text)).status_code == 401
+    secret = text.split("_", 2)[2].encode()
+    assert not [path for path in home.rglob("*") if path.is_file() and secret in path.read_bytes()]
+    with pytest.raises(Conflict, match="there is a token bot already"):
+        await tokens.create("bot", "read")
+    await tokens.remove("bot")
+    with pytest.raises(NotFound):
+        await tokens.remove("bot")
+
+
+@pytest.mark.parametrize(
+    ("name", "scope", "days", "argument"),
+    [("", "read", None, "name"), ("a b", "read", None, "name"), ("a", "root", None, "scope"), ("a", "read", 0, "days")],
+)
+async def test_a_token_that_cannot_be_is_one_sentence(
+    service: Service, name: str, scope: str, days: int | None, argument: str
+) -> None:
+    """Ours."""
+    with pytest.raises(BadInput) as refused:
+        await service.orchestrator.tokens.create(name, scope, days)
+    assert refused.value.argument == argument
+
+
+async def test_the_environments_token_may_do_all(home: Path) -> None:
+    """Interfaces: BUILD_ORCHESTRATOR_TOKEN. One that could be guessed is refused."""
+    async with web_service(BUILD_ORCHESTRATOR_TOKEN="a" * 32) as service:
+        assert (await service.ask("GET", "/api/builds", token="a" * 32)).status_code == 200
+        assert (await service.ask("GET", "/api/builds")).status_code == 401
+    async with web_service(BUILD_ORCHESTRATOR_TOKEN="short") as service:
+        with pytest.raises(BadInput, match="20 characters"):
+            service.orchestrator.tokens.check_fixed()
+
+
+async def test_without_tokens_this_machines_users_are_admitted_and_nobody_else(service: Service) -> None:
+    """Interfaces: the loopback rule; DNS rebinding and pages of other sites."""
+    got = await service.ask("GET", "/api/builds")
+    assert (got.status_code, got.json()) == (200, {"builds": [], "next": None})
+    for more, status in (
+        ({"client": "192.168.1.7"}, 401),
+        ({"host": "evil.example"}, 421),
+        ({"host": "evil.example", "headers": {"Origin": "http://evil.example"}}, 421),
+        ({"headers": {"Origin": "http://evil.example"}}, 403),
+        ({"headers": {"Origin": "null"}}, 403),
+        ({"headers": {"Origin": "http://localhost:8000"}}, 200),
+        ({"headers": {"Origin": "http://127.0.0.1:3000"}}, 200),
+        ({"host": "[::1]:8000", "client": "::1"}, 200),
+    ):
+        arguments: dict[str, Any] = more
+        assert (await service.ask("GET", "/api/builds", **arguments)).status_code == status, more
+    for content_type in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"):
+        sent = await service.ask("POST", "/api/builds/1/retry", content=b"{}", headers={"Content-Type": content_type})
+        assert sent.status_code == 415
+    assert (await service.ask("POST", "/api/builds/1/retry")).status_code == 404  # as curl sends it: no body at all
+
+
+async def test_floods_and_guesses_are_slowed_down(service: Service) -> None:
+    """Issue: rate and size limits; one client's flood is nobody else's."""
+    _, text = await service.orchestrator.tokens.create("bot", "read")
+    clock = service.orchestrator.clock
+    assert isinstance(clock, MovedClock)
+    statuses = [(await service.ask("GET", "/api/builds", token="guess")).status_code for _ in range(22)]
+    assert statuses == [401] * 20 + [429] * 2
+    assert (await service.ask("GET", "/api/builds", token=text)).status_code == 429
+    assert (await service.ask("GET", "/api/builds", token=text, client="10.0.0.2")).status_code == 200
+    clock.advance(3)
+    assert (await service.ask("GET", "/api/builds", token=text)).status_code == 200
+
+    buckets = guard.Buckets(clock, 10, 2)
+    assert [buckets.wait_s("a"), buckets.wait_s("a"), buckets.wait_s("a")] == [0, 0, pytest.approx(0.1)]
+    clock.advance(0.1)
+    assert (buckets.wait_s("a"), buckets.wait_s("b")) == (0, 0)
+
+
+async def test_a_body_is_bounded_before_anything_reads_it(service: Service) -> None:
+    """Issue: size limits, with and without a length that says so."""
+    big = b"x" * (guard.MAX_BODY + 1)
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(9):
+            yield b"x" * 1_000_000
+
+    for content in (big, pieces()):
+        answer = await service.ask(
+            "POST", "/api/pipelines", content=content, headers={"Content-Type": "application/json"}
+        )
+        assert answer.status_code == 413
+        assert answer.headers["content-type"] == "application/problem+json"
+
+
+async def test_mistakes_are_one_sentence_that_names_the_argument(service: Service) -> None:
+    """Ours. The same shape from the framework, from us and from routes that are not there."""
+    for method, path, body, status, said in (
+        ("GET", "/api/builds?limit=0", None, 422, "limit: "),
+        ("GET", "/api/builds?status=done", None, 422, "status: "),
+        ("GET", "/api/builds/x", None, 422, "build: 'x' is neither"),
+        ("GET", "/api/nothing", None, 404, "Not Found"),
+        ("DELETE", "/api/builds", None, 405, "Method Not Allowed"),
+        ("POST", "/api/projects/p/build", {"flush": True}, 422, "flush: "),
+        ("POST", "/api/projects/p/builds", {}, 422, "prompt: "),
+        ("POST", "/api/projects/p/builds", {"prompt": " "}, 404, "project 'p' is not known"),
+    ):
+        answer = await service.ask(method, path, json=body)
+        assert answer.status_code == status, answer.text
+        problem = answer.json()
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert problem["status"] == status and problem["detail"].startswith(said), problem
+        assert problem["type"].startswith("urn:build-orchestrator:")

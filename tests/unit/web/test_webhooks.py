@@ -1,0 +1,140 @@
+"""GitHub's webhook: forged, replayed and truncated ones, what is built of a push and what is not."""
+
+import hashlib
+import hmac
+import json
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from mcp_server.demo.place import lay_out, simulated_installation
+from mcp_server.secret_store import set_secret
+from tests.support.git_tree import UserTree
+from tests.support.web_service import Service, web_service
+
+pytestmark = pytest.mark.timeout(30)
+SECRET = "what only GitHub knows"
+CONFIG = """
+webhooks:
+  github:
+    secret: ${secret:github}
+    branches: [main, "release/*"]
+    paths: ["main/*", CMakeLists.txt]
+"""
+
+
+@pytest_asyncio.fixture
+async def service(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Service]:
+    """A service whose builds stay pending, with a project that is a clone of me/greenhouse by hand."""
+    tree = UserTree(lay_out(tmp_path / "greenhouse"), tmp_path / "user")
+    tree.git("init", "-q", "-b", "main")
+    tree.git("remote", "add", "origin", "git@github.com:Me/Greenhouse.git")
+    tree.commit("init")
+    (home / "config.yaml").write_text(CONFIG)
+    async with web_service(PATH=os.environ["PATH"], IDF_PATH=str(simulated_installation())) as service:
+
+        async def nothing() -> None:
+            pass
+
+        monkeypatch.setattr(service.orchestrator, "poke", nothing)
+        service.orchestrator.config.make_home()
+        set_secret(home / "secrets", "github", SECRET)
+        await service.orchestrator.projects.import_(str(tree.top))
+        yield service
+
+
+def a_push(commit: str = "a" * 40, **changed: Any) -> dict[str, Any]:
+    repository = {"full_name": "Me/Greenhouse", "clone_url": "https://github.com/Me/Greenhouse.git"}
+    return {
+        "ref": "refs/heads/main",
+        "after": commit,
+        "deleted": False,
+        "repository": repository,
+        "head_commit": {"id": commit, "message": "more light"},
+        "commits": [{"added": ["main/lamp.c"], "removed": [], "modified": ["README.md"]}],
+        **changed,
+    }
+
+
+async def send(
+    service: Service, payload: object, delivery: str = "d-1", event: str = "push", **headers: str
+) -> tuple[int, str]:
+    """Status and what it says; signed, unless a header says otherwise."""
+    body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+    given = {
+        "Content-Type": "application/json",
+        "X-GitHub-Event": event,
+        "X-GitHub-Delivery": delivery,
+        "X-Hub-Signature-256": "sha256=" + hmac.new(SECRET.encode(), body, hashlib.sha256).hexdigest(),
+    }
+    answer = await service.ask(
+        "POST",
+        "/webhooks/github",
+        content=body,
+        headers={**given, **{name.replace("_", "-"): value for name, value in headers.items()}},
+        client="140.82.115.9",
+        host="builds.example",
+    )
+    await service.orchestrator.webhooks.settled()
+    return answer.status_code, str(answer.json().get("said") or answer.json().get("detail"))
+
+
+async def rows(service: Service) -> list[tuple[str, str | None, str]]:
+    found = (await service.ask("GET", "/api/builds")).json()["builds"]
+    return [(row["commit_sha"], row["branch"], row["triggered_by"]) for row in found]
+
+
+async def test_a_push_builds_its_commit_once(service: Service) -> None:
+    """Issue: ping → pong, push → build of that commit, a delivery once however often it comes."""
+    assert await send(service, {"zen": "Keep it simple"}, event="ping") == (200, "pong")
+    assert await send(service, a_push()) == (202, "accepted")
+    assert await send(service, a_push()) == (202, "delivered before")
+    assert await send(service, a_push(), "d-2") == (202, "accepted")  # the same commit is pending already
+    assert await rows(service) == [("a" * 40, "main", "push")]
+    release = a_push("b" * 40, ref="refs/heads/release/1.2")
+    assert await send(service, release, "d-3") == (202, "accepted")
+    assert (await rows(service))[0] == ("b" * 40, "release/1.2", "push")
+    stranger = {"full_name": "you/greenhouse", "clone_url": "https://github.com/you/greenhouse.git"}
+    assert await send(service, a_push("c" * 40, repository=stranger), "d-4") == (202, "accepted")
+    assert len(await rows(service)) == 2
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"head_commit": {"message": "docs [skip ci]"}}, "its message says to skip CI"),
+        ({"head_commit": {"message": "[CI SKIP] docs"}}, "its message says to skip CI"),
+        ({"deleted": True, "after": "0" * 40}, "a branch was deleted"),
+        ({"ref": "refs/tags/v1"}, "no branch was pushed"),
+        ({"ref": "refs/heads/try"}, "branch try is not in webhooks.github.branches"),
+        ({"commits": [{"modified": ["README.md"]}]}, "nothing in webhooks.github.paths was changed"),
+        ({"after": "--upload-pack=x"}, "it names no commit"),
+        ({"repository": None}, "it names no repository"),
+        ({"repository": [1], "commits": 7, "head_commit": "x"}, "it names no repository"),
+    ],
+)
+async def test_what_is_not_built(service: Service, changed: dict[str, Any], said: str) -> None:
+    """Issue: filters, `[skip ci]`, deletions; no payload breaks it."""
+    assert await send(service, a_push(**changed)) == (202, f"ignored: {said}")
+    assert await rows(service) == []
+
+
+async def test_what_is_not_githubs_is_refused(service: Service, home: Path) -> None:
+    """Issue: forged, truncated, without a secret."""
+    body = json.dumps(a_push()).encode()
+    good = "sha256=" + hmac.new(SECRET.encode(), body, hashlib.sha256).hexdigest()
+    old = "sha1=" + hmac.new(SECRET.encode(), body, hashlib.sha1).hexdigest()
+    for wrong in ("", "sha256=", "sha256=" + "0" * 64, good[:-1], good + "0", old, good.removeprefix("sha256=")):
+        assert (await send(service, body, X_Hub_Signature_256=wrong))[0] == 401, wrong
+    assert (await send(service, body[:-1], X_Hub_Signature_256=good))[0] == 401
+    assert (await send(service, b"{"))[0] == (await send(service, b"[]"))[0] == 400
+    assert (await send(service, b"[" * 100_000))[0] == 400
+    assert (await send(service, body, delivery="../x"))[0] == 400
+    assert await send(service, {}, event="issues") == (202, "ignored: only pushes build")
+    (home / "config.yaml").write_text("webhooks: {}\n")
+    assert (await send(service, body))[0] == 401
+    assert await rows(service) == []

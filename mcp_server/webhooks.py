@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 from mcp_server import git_source
 from mcp_server.config import GitHub
 from mcp_server.errors import OrchestratorError
-from mcp_server.model import Project
+from mcp_server.model import Project, Pushed
 from mcp_server.secret_store import Secrets
 from mcp_server.store import projects
 from mcp_server.workflows import WorkflowAsk
@@ -31,6 +31,8 @@ SKIP = re.compile(r"\[(skip ci|ci skip|no ci)\]", re.IGNORECASE)
 _SHA = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _SECTION = re.compile(r"\s*\[(.*)\]\s*")
 _URL = re.compile(r"\s*url\s*=\s*(\S+)\s*")
+_FULL_NAME = re.compile(r"(?!\.+/)[A-Za-z0-9._-]{1,100}/(?!\.+$)[A-Za-z0-9._-]{1,100}")
+CONTEXT = "build-orchestrator"  # of a commit's status
 HEADS = "refs/heads/"
 LISTED_COMMITS = 20  # a push of more may have changed files that it does not name
 
@@ -93,11 +95,15 @@ class Webhooks:
         try:
             store = await orchestrator.store()
             known = await store.read(projects.imported)
-            for project in await asyncio.to_thread(_of_repository, known, push):
+            meant = await asyncio.to_thread(_of_repository, known, push)
+            for project in meant:
                 try:
-                    ask = WorkflowAsk(project.id)
                     started = await orchestrator.projects.build(
-                        ask, commit=push.commit, branch=push.branch, triggered_by="push"
+                        WorkflowAsk(project.id),
+                        commit=push.commit,
+                        branch=push.branch,
+                        pushed=self._told(push, project.name if len(meant) > 1 else ""),
+                        triggered_by="push",
                     )
                     said.append(f"build {started.build.id}")
                 except OrchestratorError as error:
@@ -107,6 +113,13 @@ class Webhooks:
             await store.write(lambda c: projects.end_delivery(c, delivery, told))
         except Exception:  # it is answered already: a redelivery tries again
             log.exception("delivery %s", delivery)
+
+    def _told(self, push: Push, part: str) -> Pushed | None:
+        """What GitHub is told of, where a token is there for it; several projects of a repository are told apart."""
+        settings = self._orchestrator.config.webhooks.github
+        if settings is None or settings.token is None or not _FULL_NAME.fullmatch(push.full_name):
+            return None
+        return Pushed(repository=push.full_name, commit=push.commit, context=f"{CONTEXT}/{part}" if part else CONTEXT)
 
 
 def read_push(payload: Mapping[str, Any]) -> Push | str:

@@ -8,11 +8,15 @@ import hashlib
 import hmac
 import logging
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import timedelta
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
+
+import sqlalchemy as sa
 
 from mcp_server import git_source
 from mcp_server.config import GitHub
@@ -34,6 +38,8 @@ _URL = re.compile(r"\s*url\s*=\s*(\S+)\s*")
 _FULL_NAME = re.compile(r"(?!\.+/)[A-Za-z0-9._-]{1,100}/(?!\.+$)[A-Za-z0-9._-]{1,100}")
 CONTEXT = "build-orchestrator"  # of a commit's status
 HEADS = "refs/heads/"
+RESUMED_S, MOST_RESUMED = 86_400.0, 100  # deliveries that a service which died has left
+ORDERED_S = 30.0  # no order takes that long while its service lives
 LISTED_COMMITS = 20  # a push of more may have changed files that it does not name
 
 
@@ -78,18 +84,47 @@ class Webhooks:
         if (why := unwanted(payload, push, settings)) is not None:
             return f"ignored: {why}"
         store, now = await self._orchestrator.store(), self._orchestrator.clock.now()
-        if not await store.write(lambda c: projects.note_delivery(c, delivery, now)):
+        if not await store.write(lambda c: projects.note_delivery(c, delivery, now, _noted(push))):
             return "delivered before"
-        task = asyncio.create_task(self._order(delivery, push))
+        self._begin(self._order(delivery, push))
+        return "accepted"
+
+    def resume(self) -> None:
+        """Order, behind the caller, what was answered and never ordered: a service died in between.
+
+        Of the newest day. One that came just now may be another service's work: it is looked at again later.
+        """
+        if self._orchestrator.config.webhooks.github is not None:
+            self._begin(self._resume())
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
         self._working.add(task)
         task.add_done_callback(self._working.discard)
-        return "accepted"
+
+    async def aclose(self) -> None:
+        """Let go of what is being ordered: the next service that starts takes it up."""
+        for task in (left := set(self._working)):
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+
+    async def _resume(self) -> None:
+        clock = self._orchestrator.clock
+        try:
+            store, since = await self._orchestrator.store(), clock.now() - timedelta(seconds=RESUMED_S)
+            for row in await store.read(lambda c: projects.unended_deliveries(c, since, MOST_RESUMED)):
+                await clock.sleep(max(ORDERED_S - (clock.now() - row.received_at).total_seconds(), 0.0))
+                if not await store.read(lambda c, name=row.id: projects.is_ended(c, name)):
+                    log.info("delivery %s was not ordered by the service that took it", row.id)
+                    await self._order(row.id, _push_of(row.push), row)
+        except Exception:  # a redelivery tries again
+            log.exception("deliveries of before")
 
     async def settled(self) -> None:
         """Return once nothing that was accepted is still being ordered."""
         await asyncio.gather(*self._working)
 
-    async def _order(self, delivery: str, push: Push) -> None:
+    async def _order(self, delivery: str, push: Push, again: projects.Delivery | None = None) -> None:
         orchestrator = self._orchestrator
         said: list[str] = []
         try:
@@ -97,6 +132,9 @@ class Webhooks:
             known = await store.read(projects.imported)
             meant = await asyncio.to_thread(_of_repository, known, push)
             for project in meant:
+                if again and (number := await store.read(partial(_begun, project, push, again))):
+                    said.append(f"build {number}")
+                    continue
                 try:
                     started = await orchestrator.projects.build(
                         WorkflowAsk(project.id),
@@ -120,6 +158,19 @@ class Webhooks:
         if settings is None or settings.token is None or not _FULL_NAME.fullmatch(push.full_name):
             return None
         return Pushed(repository=push.full_name, commit=push.commit, context=f"{CONTEXT}/{part}" if part else CONTEXT)
+
+
+def _begun(project: Project, push: Push, again: projects.Delivery, c: sa.Connection) -> int | None:
+    """The build that a service ordered before it died."""
+    return projects.pushed_build(c, project.id, push.commit, again.received_at)
+
+
+def _noted(push: Push) -> Mapping[str, Any]:
+    return {**asdict(push), "places": sorted(push.places)}
+
+
+def _push_of(noted: Mapping[str, Any]) -> Push:
+    return Push(noted["commit"], noted["branch"], frozenset(noted["places"]), noted["full_name"])
 
 
 def read_push(payload: Mapping[str, Any]) -> Push | str:

@@ -69,7 +69,7 @@ def _error(status: BuildStatus, last: Sequence[Stage], deciding: Stage | None, s
     if status is BuildStatus.CANCELLED:
         return "cancelled"
     failed = deciding or next((row for row in last if row.status is StageStatus.FAILED), None)
-    return _sentence(failed) if failed else str(status)
+    return sentence_of(failed) if failed else str(status)
 
 
 def _summary(row: Stage) -> str:
@@ -78,7 +78,8 @@ def _summary(row: Stage) -> str:
     return row.reason or "" if row.status is StageStatus.CANCELLED else ""
 
 
-def _sentence(row: Stage) -> str:
+def sentence_of(row: Stage) -> str:
+    """What a stage that did not pass says first, with its place."""
     verdict = row.verdict
     if verdict is not None and verdict.diagnosis and verdict.diagnosis.errors:
         first = verdict.diagnosis.errors[0]

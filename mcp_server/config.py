@@ -194,9 +194,15 @@ class Ci(YamlModel):
 
 
 class GitHub(YamlModel):
-    """What GitHub may start: `secret` signs its webhooks. Without globs every branch and every change builds."""
+    """What GitHub may start: `secret` signs its webhooks. Without globs every branch and every change builds.
+
+    With `token` it is told how builds of pushes go, at `api`; `url` is where people reach this service.
+    """
 
     secret: Secret
+    token: Secret | None = None
+    api: Annotated[str, AfterValidator(_web)] = "https://api.github.com"
+    url: Annotated[str, AfterValidator(_web)] | None = None
     branches: tuple[Text, ...] = ()
     paths: tuple[Text, ...] = ()
 

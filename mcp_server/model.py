@@ -187,6 +187,14 @@ class Expansion(Model):
     keep: bool = False
 
 
+class Pushed(Model):
+    """The commit of a push that a build's states are told of: `repository` is `owner/name` at GitHub."""
+
+    repository: str
+    commit: str
+    context: str
+
+
 class Plan(Model):
     """What a build runs: a graph of stages, walked once a round; `fix` is tried between two rounds.
 
@@ -194,6 +202,7 @@ class Plan(Model):
     round is that of the build it retries, so it begins with the fix. `workspace` is a project that an agent works on a
     copy of: what runs after the agent has, runs in the copy. `expand`: these stages make or change the project first,
     and what builds it is added then, by what it is. `callback` is told of the build's end.
+    `pushed`: GitHub is told how it goes.
     `order` stands for what was ordered, where the plan itself may come out otherwise on another day.
     """
 
@@ -205,6 +214,7 @@ class Plan(Model):
     workspace: str | None = None
     expand: Expansion | None = None
     callback: str | None = None
+    pushed: Pushed | None = None
     order: str | None = None
     on_failure: Ending = Ending()
     on_success: Ending = Ending()

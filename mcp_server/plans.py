@@ -198,5 +198,5 @@ def _flash_words(stage: StageSpec) -> str:
 
 def args_key(name: str, plan: Plan) -> str:
     """The same for the same directory and arguments: such a build is joined while it is pending."""
-    text = json.dumps([name, plan.order or plan.model_dump(mode="json", exclude={"order"})], sort_keys=True)
+    text = json.dumps([name, plan.order or plan.model_dump(mode="json", exclude={"order", "pushed"})], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from mcp_server import git_source, project_plans, references
 from mcp_server.errors import BadInput, Conflict
-from mcp_server.model import Plan, Project
+from mcp_server.model import Plan, Project, Pushed
 from mcp_server.store import builds, projects, stats
 from mcp_server.views import Started
 from mcp_server.workflows import WorkflowAsk
@@ -153,17 +153,26 @@ class Projects:
         return await self._start(found, Plan(stages=tuple(stages)), project_plans.SYNC, triggered_by)
 
     async def build(
-        self, ask: WorkflowAsk, *, commit: str | None = None, branch: str | None = None, triggered_by: str = "manual"
+        self,
+        ask: WorkflowAsk,
+        *,
+        commit: str | None = None,
+        branch: str | None = None,
+        pushed: Pushed | None = None,
+        triggered_by: str = "manual",
     ) -> Started:
         """Run the workflow on a known project; at a commit or branch in a checkout of its own, never in its folder.
 
+        `pushed`: GitHub is told how it goes.
         Conflict: it is not active, its folder is gone, or it is no Git repository and a commit or branch is asked for.
         """
         orchestrator = self._orchestrator
         await orchestrator.refresh()
         project = await orchestrator.find_project(ask.project)
         await asyncio.to_thread(check_active, project)
-        asked = json.dumps([dataclasses.asdict(ask) | {"project": project.id}, commit, branch], sort_keys=True)
+        # Not the plan: what its target is may be known only after the first build.
+        wish = [dataclasses.asdict(ask) | {"project": project.id}, commit, branch, *(["pushed"] if pushed else [])]
+        asked = json.dumps(wish, sort_keys=True)
         ask = dataclasses.replace(ask, project=project.path, target=ask.target or project.target)
         if commit is None and branch is None:
             return await orchestrator.workflows.run(ask, triggered_by=triggered_by, agreed=True)
@@ -176,7 +185,7 @@ class Projects:
         plan = project_plans.checked_out(
             order.plan, top, folder, commit=commit, branch=branch, origin=clone, redirects=not clone
         )
-        plan = plan.model_copy(update={"order": asked})  # what its target is may be known only after the first build
+        plan = plan.model_copy(update={"order": asked, "pushed": pushed})
         started = await orchestrator.start(dataclasses.replace(order, plan=plan), triggered_by, agreed=True)
         if started.joined:
             return started

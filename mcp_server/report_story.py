@@ -201,7 +201,7 @@ def _change(row: Stage) -> Sequence[str]:
 
 def _afterwards(event: Event) -> str:
     """What was told of the build's end, and to whom it could not be."""
-    if not event.type.startswith(("callback.", "notification.")):
+    if not event.type.startswith(("callback.", "notification.", "status.")):
         return ""
     told = " ".join(f"{name}={value}" for name, value in event.data.items() if value is not None)
     return clip(one_line(f"{event.ts:%H:%M:%S} {event.type} {told}", 240), 240)

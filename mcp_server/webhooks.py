@@ -8,16 +8,20 @@ import hashlib
 import hmac
 import logging
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import timedelta
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
+
+import sqlalchemy as sa
 
 from mcp_server import git_source
 from mcp_server.config import GitHub
 from mcp_server.errors import OrchestratorError
-from mcp_server.model import Project
+from mcp_server.model import Project, Pushed
 from mcp_server.secret_store import Secrets
 from mcp_server.store import projects
 from mcp_server.workflows import WorkflowAsk
@@ -31,7 +35,11 @@ SKIP = re.compile(r"\[(skip ci|ci skip|no ci)\]", re.IGNORECASE)
 _SHA = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _SECTION = re.compile(r"\s*\[(.*)\]\s*")
 _URL = re.compile(r"\s*url\s*=\s*(\S+)\s*")
+_FULL_NAME = re.compile(r"(?!\.+/)[A-Za-z0-9._-]{1,100}/(?!\.+$)[A-Za-z0-9._-]{1,100}")
+CONTEXT = "build-orchestrator"  # of a commit's status
 HEADS = "refs/heads/"
+RESUMED_S, MOST_RESUMED = 86_400.0, 100  # deliveries that a service which died has left
+ORDERED_S = 30.0  # no order takes that long while its service lives
 LISTED_COMMITS = 20  # a push of more may have changed files that it does not name
 
 
@@ -76,28 +84,64 @@ class Webhooks:
         if (why := unwanted(payload, push, settings)) is not None:
             return f"ignored: {why}"
         store, now = await self._orchestrator.store(), self._orchestrator.clock.now()
-        if not await store.write(lambda c: projects.note_delivery(c, delivery, now)):
+        if not await store.write(lambda c: projects.note_delivery(c, delivery, now, _noted(push))):
             return "delivered before"
-        task = asyncio.create_task(self._order(delivery, push))
+        self._begin(self._order(delivery, push))
+        return "accepted"
+
+    def resume(self) -> None:
+        """Order, behind the caller, what was answered and never ordered: a service died in between.
+
+        Of the newest day. One that came just now may be another service's work: it is looked at again later.
+        """
+        if self._orchestrator.config.webhooks.github is not None:
+            self._begin(self._resume())
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
         self._working.add(task)
         task.add_done_callback(self._working.discard)
-        return "accepted"
+
+    async def aclose(self) -> None:
+        """Let go of what is being ordered: the next service that starts takes it up."""
+        for task in (left := set(self._working)):
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+
+    async def _resume(self) -> None:
+        clock = self._orchestrator.clock
+        try:
+            store, since = await self._orchestrator.store(), clock.now() - timedelta(seconds=RESUMED_S)
+            for row in await store.read(lambda c: projects.unended_deliveries(c, since, MOST_RESUMED)):
+                await clock.sleep(max(ORDERED_S - (clock.now() - row.received_at).total_seconds(), 0.0))
+                if not await store.read(lambda c, name=row.id: projects.is_ended(c, name)):
+                    log.info("delivery %s was not ordered by the service that took it", row.id)
+                    await self._order(row.id, _push_of(row.push), row)
+        except Exception:  # a redelivery tries again
+            log.exception("deliveries of before")
 
     async def settled(self) -> None:
         """Return once nothing that was accepted is still being ordered."""
         await asyncio.gather(*self._working)
 
-    async def _order(self, delivery: str, push: Push) -> None:
+    async def _order(self, delivery: str, push: Push, again: projects.Delivery | None = None) -> None:
         orchestrator = self._orchestrator
         said: list[str] = []
         try:
             store = await orchestrator.store()
             known = await store.read(projects.imported)
-            for project in await asyncio.to_thread(_of_repository, known, push):
+            meant = await asyncio.to_thread(_of_repository, known, push)
+            for project in meant:
+                if again and (number := await store.read(partial(_begun, project, push, again))):
+                    said.append(f"build {number}")
+                    continue
                 try:
-                    ask = WorkflowAsk(project.id)
                     started = await orchestrator.projects.build(
-                        ask, commit=push.commit, branch=push.branch, triggered_by="push"
+                        WorkflowAsk(project.id),
+                        commit=push.commit,
+                        branch=push.branch,
+                        pushed=self._told(push, project.name if len(meant) > 1 else ""),
+                        triggered_by="push",
                     )
                     said.append(f"build {started.build.id}")
                 except OrchestratorError as error:
@@ -107,6 +151,26 @@ class Webhooks:
             await store.write(lambda c: projects.end_delivery(c, delivery, told))
         except Exception:  # it is answered already: a redelivery tries again
             log.exception("delivery %s", delivery)
+
+    def _told(self, push: Push, part: str) -> Pushed | None:
+        """What GitHub is told of, where a token is there for it; several projects of a repository are told apart."""
+        settings = self._orchestrator.config.webhooks.github
+        if settings is None or settings.token is None or not _FULL_NAME.fullmatch(push.full_name):
+            return None
+        return Pushed(repository=push.full_name, commit=push.commit, context=f"{CONTEXT}/{part}" if part else CONTEXT)
+
+
+def _begun(project: Project, push: Push, again: projects.Delivery, c: sa.Connection) -> int | None:
+    """The build that a service ordered before it died."""
+    return projects.pushed_build(c, project.id, push.commit, again.received_at)
+
+
+def _noted(push: Push) -> Mapping[str, Any]:
+    return {**asdict(push), "places": sorted(push.places)}
+
+
+def _push_of(noted: Mapping[str, Any]) -> Push:
+    return Push(noted["commit"], noted["branch"], frozenset(noted["places"]), noted["full_name"])
 
 
 def read_push(payload: Mapping[str, Any]) -> Push | str:

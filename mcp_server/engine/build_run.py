@@ -9,6 +9,7 @@ from typing import Any
 from mcp_server.bot_result import bot_result
 from mcp_server.build_spec import BuildResult
 from mcp_server.engine import results
+from mcp_server.engine.commit_state import commit_state
 from mcp_server.engine.expand import expanded
 from mcp_server.engine.imported import settle
 from mcp_server.engine.rounds import AGENTS
@@ -24,6 +25,7 @@ from mcp_server.model import Build, BuildStatus, Stage, StageStatus
 from mcp_server.notify.callback import make_payload
 from mcp_server.project_plans import CHECKOUT
 from mcp_server.store import builds, callbacks, leases
+from mcp_server.store.commit_statuses import tell_github
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +79,8 @@ class BuildRun:
         if self.stop.is_set():
             return await self._cancel(build)
         await self.services.refresh()
+        if build.plan.pushed is not None:
+            self.services.callbacks.wake()
         self.archives = build.plan.on_failure.archive or build.plan.on_success.archive
         self.told = bool(build.plan.on_failure.notify or build.plan.on_success.notify)
         if self.told and build.status is BuildStatus.PENDING:
@@ -192,6 +196,8 @@ class BuildRun:
             ended_at = max((row.ended_at for row in rows if row.ended_at), default=now)
             if builds.end_build(c, self.build_id, status, reason, ended_at, **columns):
                 self._call_back(c, bot_result(build, status, rows, ended_at, stage, sentence), status)
+                state, words = commit_state(status, reason, rows, stage, sentence)
+                tell_github(c, build, state, words, now)
                 settle(c, build, status, output, ended_at)
             return leases.release_of(c, self.build_id, now)
 

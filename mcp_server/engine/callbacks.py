@@ -1,4 +1,7 @@
-"""Delivers callbacks: what is due at once, what failed again later, for a day. The queue is the store's."""
+"""Delivers callbacks and commits' statuses: what is due at once, what failed later, for a day.
+
+The queue is the store's.
+"""
 
 import asyncio
 import contextlib
@@ -10,8 +13,10 @@ from typing import TYPE_CHECKING
 
 from mcp_server.errors import OrchestratorError
 from mcp_server.notify.callback import Outcome, check_target, deliver, shown, sign, signing_secret
+from mcp_server.notify.github import Teller, address, tell
 from mcp_server.store import callbacks
 from mcp_server.store.callbacks import Callback, CallbackStatus
+from mcp_server.store.commit_statuses import STATUS
 
 if TYPE_CHECKING:
     from mcp_server.engine.services import Services
@@ -84,7 +89,7 @@ class Callbacks:
             next_at = now + timedelta(seconds=self._delay_s(row.attempts, outcome.retry_after_s))
             if next_at > row.created_at + timedelta(seconds=GIVE_UP_S):
                 status, next_at = "failed", None
-        told = {"url": shown(row.url), "status": outcome.status, "attempt": row.attempts + 1}
+        told = {"url": self._shown(row), "status": outcome.status, "attempt": row.attempts + 1}
         if not outcome.ok:
             told |= {"why": outcome.why, "next_at": next_at.isoformat() if next_at else None}
         await self._services.store.write(
@@ -95,6 +100,8 @@ class Callbacks:
         """The attempt itself. A target that may not be called now is one that failed: names and config.yaml change."""
         services = self._services
         try:
+            if row.event.startswith(STATUS):
+                return await self._tell_github(row)
             target = await check_target(row.url, services.config.security.callback_hosts)
             secret = await asyncio.to_thread(signing_secret, services.config.secrets_dir)
             return await deliver(
@@ -105,6 +112,20 @@ class Callbacks:
         except Exception as error:  # its words may hold the URL
             log.warning("callback of build %d: %s", row.build, type(error).__name__)
             return Outcome(ok=False, why=f"broke with {type(error).__name__}")
+
+    async def _tell_github(self, row: Callback) -> Outcome:
+        await self._services.refresh()
+        settings = self._services.config.webhooks.github
+        if settings is None or settings.token is None:
+            return Outcome(ok=False, gone=True, why="webhooks.github.token is not in config.yaml any more")
+        token = await asyncio.to_thread(self._services.secrets.resolve, settings.token)
+        return await tell(Teller(settings.api, token, settings.url), row.url, row.build, row.body)
+
+    def _shown(self, row: Callback) -> str:
+        if not row.event.startswith(STATUS):
+            return shown(row.url)
+        settings = self._services.config.webhooks.github
+        return shown(address(settings.api if settings else "", row.url))
 
     def _delay_s(self, attempts_before: int, retry_after_s: float | None) -> float:
         planned = DELAYS_S[min(attempts_before, len(DELAYS_S) - 1)]

@@ -1,8 +1,8 @@
-"""Old jobs, artifacts and agents' copies: removed where their time is over, so that no disk fills up with them."""
+"""What is old: removed where its time is over, so that no disk fills up with it."""
 
 import logging
 
-from mcp_server.engine import worktrees
+from mcp_server.engine import checkouts, worktrees
 from mcp_server.engine.services import Services
 from mcp_server.errors import OrchestratorError
 from mcp_server.store import builds
@@ -27,12 +27,14 @@ async def keep_house(services: Services) -> None:
 
 
 async def clean(services: Services) -> None:
-    """Remove artifacts, agents' copies and jobs older than `artifacts.keep`; nothing of an open build."""
+    """Remove results, copies, checkouts, deliveries and jobs older than `artifacts.keep`; nothing of an open build."""
     keep_s = services.config.artifacts.keep
     needed = await services.store.read(builds.needed_by_open)
     swept = await services.archive.sweep(keep_s, services.clock.now(), spare=needed)
     log.info("clean-up: %s", swept)
     log.info("clean-up: %d agents' copies removed", await worktrees.clear(services))
+    log.info("clean-up: %d checkouts removed", await checkouts.clear(services))
+    log.info("clean-up: %d deliveries forgotten", await checkouts.forget_deliveries(services))
     store = await services.store.uuid()
     spare = [f"{store}-{number}-" for number in needed]
     for name, host in services.hosts.opened().items():

@@ -55,7 +55,7 @@ async def clear(services: Services) -> int:
         if old is None or old.completed_at is None or old.completed_at > before:
             continue
         # Asked anew for each: removing one may take long.
-        used, places = await services.store.read(_in_use)
+        used, places = await services.store.read(in_use)
         if number in used or any(Path(one).is_relative_to(place) for one in places):
             continue
         removed += await _removed(services, old, place)
@@ -92,7 +92,7 @@ def _copies(folder: Path, store: str) -> Sequence[tuple[int, Path]]:
     return [(number, folder.resolve() / f"{store}-{number}") for number in sorted(numbers)]
 
 
-def _in_use(c: sa.Connection) -> tuple[Collection[int], Sequence[str]]:
+def in_use(c: sa.Connection) -> tuple[Collection[int], Sequence[str]]:
     """Builds that are open or retried by an open one, and the folders that open ones have or are about to take."""
     opened = [builds.get_build(c, row.id) for row in builds.open_builds(c)]
     places = [builds.get_project(c, build.project_id).path for build in opened]

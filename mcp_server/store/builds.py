@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from mcp_server.errors import Conflict
 from mcp_server.model import Build, BuildStatus, Plan, Project, Stage, StageStatus, task_of_key
+from mcp_server.store.commit_statuses import tell_github
 from mcp_server.store.events import append
 from mcp_server.store.tables import BUILDS, PROJECTS, STAGES
 
@@ -139,7 +140,9 @@ def insert_build(
     }
     (build_id,) = c.execute(sa.insert(BUILDS).values(values)).inserted_primary_key or (0,)
     append(c, "build.status", build_id, now, {"status": BuildStatus.PENDING, "retry_of": retry_of})
-    return get_build(c, build_id), False
+    build = get_build(c, build_id)
+    tell_github(c, build, "pending", "", now)
+    return build, False
 
 
 def find_build(c: sa.Connection, reference: int | str) -> Build | None:

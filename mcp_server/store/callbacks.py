@@ -72,7 +72,10 @@ def note(
     error: str | None,
     told: Mapping[str, Any],
 ) -> bool:
-    """Record an attempt, with its event `callback.delivered` or `.failed {**told}`. False: it is settled already."""
+    """Record an attempt, with its event `callback.delivered` or `.failed {**told}`. False: it is settled already.
+
+    Of a commit's status the events are `status.delivered` and `.failed`.
+    """
     changed = c.execute(
         sa.update(CALLBACKS)
         .where(CALLBACKS.c.id == callback.id, CALLBACKS.c.status == "pending")
@@ -80,5 +83,6 @@ def note(
     )
     if not changed.rowcount:
         return False
-    append(c, "callback.delivered" if status == "delivered" else "callback.failed", callback.build, now, told)
+    kind = "callback" if callback.event == BUILD_ENDED else "status"
+    append(c, f"{kind}.{'delivered' if status == 'delivered' else 'failed'}", callback.build, now, told)
     return True

@@ -1,6 +1,8 @@
 """Imported projects, and deliveries of webhooks: statements to run inside `Store.read` or `Store.write`."""
 
 import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -10,6 +12,15 @@ from mcp_server.errors import Conflict
 from mcp_server.model import Project
 from mcp_server.store.builds import REMOVED
 from mcp_server.store.tables import BUILDS, DELIVERIES, PROJECTS
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A webhook's delivery that is not done with; `push` as it was noted."""
+
+    id: str
+    received_at: datetime
+    push: Mapping[str, Any]
 
 
 def import_project(
@@ -66,12 +77,38 @@ def imported(c: sa.Connection) -> list[Project]:
     return [Project(**row) for row in c.execute(query).mappings()]
 
 
-def note_delivery(c: sa.Connection, delivery: str, now: datetime) -> bool:
-    """Whether a webhook's delivery is new, or was never worked on to its end."""
+def note_delivery(c: sa.Connection, delivery: str, now: datetime, push: Mapping[str, Any] | None = None) -> bool:
+    """Whether a webhook's delivery is new, or was never worked on to its end. `push` is what it takes to do so."""
     row = c.execute(sa.select(DELIVERIES.c.said).where(DELIVERIES.c.id == delivery)).first()
     if row is None:
-        c.execute(sa.insert(DELIVERIES).values(id=delivery, received_at=now))
+        c.execute(sa.insert(DELIVERIES).values(id=delivery, received_at=now, push=push))
     return row is None or row.said is None
+
+
+def unended_deliveries(c: sa.Connection, since: datetime, limit: int) -> list[Delivery]:
+    """The newest ones that nobody has worked on to their end, oldest first."""
+    known = sa.select(DELIVERIES.c.id, DELIVERIES.c.received_at, DELIVERIES.c.push)
+    known = known.where(DELIVERIES.c.said.is_(None), DELIVERIES.c.received_at >= since)
+    rows = c.execute(known.order_by(DELIVERIES.c.received_at.desc()).limit(limit)).mappings()
+    return [Delivery(**row) for row in rows if row["push"]][::-1]
+
+
+def is_ended(c: sa.Connection, delivery: str) -> bool:
+    """Whether it is known what became of a delivery."""
+    return c.scalar(sa.select(DELIVERIES.c.said).where(DELIVERIES.c.id == delivery)) is not None
+
+
+def forget_deliveries(c: sa.Connection, before: datetime) -> int:
+    """Drop deliveries that came earlier; how many."""
+    return c.execute(sa.delete(DELIVERIES).where(DELIVERIES.c.received_at < before)).rowcount
+
+
+def pushed_build(c: sa.Connection, project_id: str, commit: str, since: datetime) -> int | None:
+    """A build of that commit that a push has started since."""
+    of_it = sa.and_(BUILDS.c.project_id == project_id, BUILDS.c.triggered_by == "push", BUILDS.c.created_at >= since)
+    # Which commit a build is of is in its plan from the beginning, in its own column a moment later.
+    same = sa.cast(BUILDS.c.plan, sa.Text).contains(commit)
+    return c.scalar(sa.select(BUILDS.c.id).where(of_it, same).limit(1))
 
 
 def end_delivery(c: sa.Connection, delivery: str, said: str) -> None:

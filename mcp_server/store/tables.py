@@ -5,7 +5,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 
 metadata = sa.MetaData()
 
@@ -168,6 +168,7 @@ DELIVERIES = sa.Table(
     sa.Column("id", sa.String, primary_key=True),
     sa.Column("received_at", UtcTime, nullable=False),
     sa.Column("said", sa.Text),
+    sa.Column("push", sa.JSON),
 )
 
 AUDIT_VIEW = """
@@ -198,6 +199,7 @@ MIGRATIONS = {
         "ALTER TABLE projects ADD COLUMN synced_at DATETIME",
         "CREATE TABLE deliveries (id VARCHAR NOT NULL PRIMARY KEY, received_at DATETIME NOT NULL, said TEXT)",
     ),
+    6: ("ALTER TABLE deliveries ADD COLUMN push JSON",),
 }
 """What brings a database to the schema of that number from the one before it."""
 

@@ -50,10 +50,15 @@ def make_routes(orchestrator: "Orchestrator") -> FastAPI:
     @contextlib.asynccontextmanager
     async def running(app: FastAPI) -> AsyncGenerator[None]:
         await feed.start()
+        resumes = orchestrator.config.webhooks.github is not None
         try:
+            if resumes:
+                orchestrator.webhooks.resume()
             async with tools.running():
                 yield
         finally:
+            if resumes:
+                await orchestrator.webhooks.aclose()
             await feed.aclose()
 
     app = FastAPI(

@@ -11,7 +11,7 @@ from mcp_server.agents import workspace
 from mcp_server.engine.housekeeping import clean
 from mcp_server.engine.stages.agent import TASKS, task_name
 from mcp_server.model import BuildStatus
-from mcp_server.store import builds
+from mcp_server.store import builds, projects
 from tests.support.git_tree import begun
 from tests.support.simulation import Simulation, simulation
 from tests.unit.engine.test_walk import LOCAL, plan, stage
@@ -82,3 +82,33 @@ async def test_old_copies_are_removed_and_their_branches_stay(
         assert (folder / "a.txt").exists()
         kept = sorted(path.name for path in temporary.iterdir())
         assert kept == ["bo-index-young123", "bo-indexes", "bo-objects-linked12"]
+
+
+async def test_old_checkouts_and_deliveries_go(home: Path) -> None:
+    """Issue. Not those of open builds, whatever their age; not what is no checkout, and not what is a link."""
+    async with simulation(home, LOCAL) as world:
+        services = world.services
+        now, keep = world.clock.now(), services.config.artifacts.keep
+        folder = services.config.worktrees_dir
+        age = {"project-0000000a": 1, "project-0000000b": 1, "project-0000000c": 1, "project-0000000d": -1, "mine": 1}
+        for name, days in age.items():
+            (folder / name / ".git").mkdir(parents=True)
+            (folder / name / ".git" / "HEAD").touch()
+            for path in (folder / name / ".git" / "HEAD", folder / name):
+                os.utime(path, (0, now.timestamp() - keep - days * DAY_S))
+        fetched = folder / "project-0000000c" / ".git" / "FETCH_HEAD"
+        fetched.touch()
+        os.utime(fetched, (0, now.timestamp()))
+        (folder / "project-0000000e").symlink_to(folder / "mine")
+        (folder / ".gone.project-0000000f" / "in").mkdir(parents=True)
+        await world.add(plan(stage("build", directory=str(folder / "project-0000000b"))))
+        for name, days in {"old": 1, "young": -1}.items():
+            at = now - timedelta(seconds=keep, days=days)
+            await services.store.write(lambda c, name=name, at=at: projects.note_delivery(c, name, at))
+
+        await clean(services)
+
+        left = ["mine", "project-0000000b", "project-0000000c", "project-0000000d", "project-0000000e"]
+        assert sorted(path.name for path in folder.iterdir()) == left
+        gone = await services.store.write(lambda c: projects.forget_deliveries(c, now))
+        assert gone == 1

@@ -42,10 +42,10 @@ def test_a_newer_database_is_refused_with_one_sentence(home: Path) -> None:
     store.migrate()
     store.engine.dispose()
     with sqlite3.connect(home / "orchestrator.db") as connection:
-        connection.execute("UPDATE meta SET value = '7' WHERE key = 'schema'")
+        connection.execute("UPDATE meta SET value = '99' WHERE key = 'schema'")
     connection.close()
 
-    with pytest.raises(StoreError, match=rf"schema 7, this one knows {SCHEMA_VERSION}"):
+    with pytest.raises(StoreError, match=rf"schema 99, this one knows {SCHEMA_VERSION}"):
         open_store(home).schema_version()
 
 

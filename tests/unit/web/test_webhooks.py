@@ -5,14 +5,19 @@ import hmac
 import json
 import os
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
+import sqlalchemy as sa
 
 from mcp_server.demo.place import lay_out, simulated_installation
+from mcp_server.orchestrator import Orchestrator
 from mcp_server.secret_store import set_secret
+from mcp_server.store import callbacks, projects
+from mcp_server.workflows import WorkflowAsk
 from tests.support.git_tree import UserTree
 from tests.support.web_service import Service, web_service
 
@@ -22,6 +27,7 @@ CONFIG = """
 webhooks:
   github:
     secret: ${secret:github}
+    token: ${secret:token}
     branches: [main, "release/*"]
     paths: ["main/*", CMakeLists.txt]
 """
@@ -101,6 +107,43 @@ async def test_a_push_builds_its_commit_once(service: Service) -> None:
     stranger = {"full_name": "you/greenhouse", "clone_url": "https://github.com/you/greenhouse.git"}
     assert await send(service, a_push("c" * 40, repository=stranger), "d-4") == (202, "accepted")
     assert len(await rows(service)) == 2
+
+
+async def test_what_a_service_took_and_never_ordered_is_ordered_by_the_next(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Issue. Of the newest day, each once; GitHub is told of every build of a push."""
+    orchestrator = service.orchestrator
+    store, now = await orchestrator.store(), orchestrator.clock.now()
+    place = {"places": ["github.com/me/greenhouse"], "full_name": "me/greenhouse", "branch": "main"}
+    left = {"old": ("a" * 40, 25.0), "left": ("b" * 40, 23.0), "begun": ("c" * 40, 1.0), "other": ("d" * 40, 1.0)}
+
+    def note(c: sa.Connection) -> None:
+        for name, (commit, hours) in left.items():
+            at = now - timedelta(hours=hours)
+            projects.note_delivery(c, name, at, {**place, "commit": commit})
+        projects.end_delivery(c, "other", "build 7")
+
+    await store.write(note)
+    project = (await store.read(projects.imported))[0]
+    poke = orchestrator.poke
+
+    async def nothing(_: object) -> None:
+        await poke()
+
+    monkeypatch.setattr(Orchestrator, "poke", nothing)
+    await orchestrator.projects.build(WorkflowAsk(project.id), commit="c" * 40, branch="main", triggered_by="push")
+    async with web_service(None, **dict(orchestrator.environment)) as again:
+        await again.orchestrator.webhooks.settled()
+        assert [commit for commit, *_ in await rows(again)] == ["b" * 40, "c" * 40]
+        again.orchestrator.webhooks.resume()
+        await again.orchestrator.webhooks.settled()
+        assert len(await rows(again)) == 2
+    assert await send(service, a_push("b" * 40), "left") == (202, "delivered before")
+    due = await store.read(lambda c: callbacks.due(c, orchestrator.clock.now()))
+    assert [(row.build, row.event, row.url) for row in due] == [
+        (2, "status.pending", f"me/greenhouse/statuses/{'b' * 40}")
+    ]
 
 
 @pytest.mark.parametrize(

@@ -9,15 +9,17 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
+from mcp.server.lowlevel.helper_types import ReadResourceContents
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
 from mcp_types import CallToolResult, InputRequiredResult, Tool
-from pydantic import ValidationError
+from pydantic import AnyUrl, ValidationError
 
 from mcp_server import __version__
 from mcp_server.errors import Forbidden, OrchestratorError
@@ -45,6 +47,7 @@ INSTRUCTIONS = (
     "Builds ESP-IDF firmware, and anything on the hosts of config.yaml, and answers with a verdict instead of a log. "
     "A build has a number and outlives this server: after a lost call, build_wait or build_list finds it."
 )
+TEXT, BYTES = "text/plain", "application/octet-stream"
 WARM_S = 0.05  # behind the answer to the first request, so that the client is not kept waiting
 LOG_BYTES = 1_000_000  # of mcp.log; a full one is kept once as mcp.log.1
 
@@ -133,6 +136,19 @@ class Server(MCPServer[Opener]):
             return answer(_sentence(name, schema, error), is_error=True)
         finally:
             CALLER.reset(token)
+
+    async def read_resource(
+        self, uri: AnyUrl | str, context: Context[Any, Any] | None = None
+    ) -> Iterable[ReadResourceContents] | InputRequiredResult:
+        """Read a resource, which any token may. Bytes are never called text."""
+        token = CALLER.set(_caller(context))
+        try:
+            contents = await super().read_resource(uri, context)
+        finally:
+            CALLER.reset(token)
+        if not isinstance(contents, InputRequiredResult):
+            return [replace(one, mime_type=BYTES if isinstance(one.content, bytes) else TEXT) for one in contents]
+        return contents
 
 
 def _caller(context: Context[Any, Any] | None) -> Caller | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from mcp import Client, MCPError
-from mcp_types import BlobResourceContents, TextResourceContents
+from mcp_types import INVALID_PARAMS, BlobResourceContents, TextResourceContents
 
 from mcp_server.model import Artifact, BuildStatus, StageStatus, Verdict
 from mcp_server.tools.resources import ARTIFACT_BYTES
@@ -86,3 +86,10 @@ async def test_a_project_with_its_builds(client: Client, fake: Fake) -> None:
         await client.read_resource("project://other")
     with pytest.raises(MCPError, match="Unknown resource"):
         await client.read_resource("project://%2Fetc")
+
+
+async def test_a_prompt_that_there_is_not_is_a_wrong_argument(client: Client) -> None:
+    """MCP: -32602, found by its conformance suite."""
+    with pytest.raises(MCPError, match="there is no prompt 'other'; there are fix_build, ") as refused:
+        await client.get_prompt("other")
+    assert refused.value.error.code == INVALID_PARAMS

@@ -45,5 +45,16 @@ class McpOverHttp:
             yield
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        to_tools = scope["type"] == "http" and scope["path"] == PATH
-        await (self._mcp if to_tools else self._app)(scope, receive, send)
+        if scope["type"] != "http" or scope["path"] != PATH:
+            await self._app(scope, receive, send)
+            return
+        unfinished = False
+
+        async def noted(message: Message) -> None:
+            nonlocal unfinished
+            unfinished = message["type"] == "http.response.start" or bool(message.get("more_body"))
+            await send(message)
+
+        await self._mcp(scope, receive, noted)
+        if unfinished:  # a stream that ended because the service does
+            await send({"type": "http.response.body", "body": b""})

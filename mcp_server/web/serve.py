@@ -8,6 +8,7 @@ from collections.abc import Generator
 from typing import TYPE_CHECKING
 
 import uvicorn
+from sse_starlette.sse import AppStatus
 
 from mcp_server.errors import BadInput, Conflict
 from mcp_server.web.app import make_app
@@ -82,11 +83,13 @@ async def _until_signal(server: uvicorn.Server, listening: socket.socket, stream
         server.should_exit = True
         for one in streaming:
             one.end()
+        AppStatus.should_exit = True  # MCP sessions' streams, which would be waited for
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, end)
     try:
         await server.serve(sockets=[listening])
     finally:
+        AppStatus.should_exit = False
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)

@@ -8,7 +8,7 @@ import os
 import stat
 from pathlib import Path
 
-from mcp_server.errors import NotFound
+from mcp_server.errors import BadInput, NotFound
 from mcp_server.model import Artifact
 from mcp_server.views import BuildView
 
@@ -20,7 +20,34 @@ def artifact_file(view: BuildView, path: str) -> Path:
 
     Only a recorded path is ever looked for, so no path of the caller's leads anywhere else.
     """
+    stage, artifact = _recorded(view, path)
     build, named = view.build, path[:200]
+    if build.artifacts_path is None:
+        raise NotFound(f"build {build.id} is {build.status}: its files are not in their place yet")
+    root = Path(build.artifacts_path)
+    for place in (root / stage / artifact.path, root / artifact.path):
+        if _is(place, root, artifact):
+            return place
+    raise NotFound(f"{named!r} of build {build.id} is gone, or was changed since: {root}")
+
+
+def artifact_bytes(view: BuildView, path: str, most: int) -> bytes:
+    """What an artifact holds. BadInput: it has more than `most` bytes; NotFound: as `artifact_file`. Reads it."""
+    _, artifact = _recorded(view, path)
+    if artifact.size > most:
+        raise BadInput("path", f"{path[:200]!r} has {artifact.size:,} bytes; at most {most:,} are read this way")
+    try:
+        with artifact_file(view, path).open("rb") as opened:
+            content = opened.read(most + 1)
+    except OSError as error:
+        raise NotFound(f"{path[:200]!r} of build {view.build.id} is gone: {error.strerror}") from None
+    if hashlib.sha256(content).hexdigest() != artifact.sha256:
+        raise NotFound(f"{path[:200]!r} of build {view.build.id} is being changed")
+    return content
+
+
+def _recorded(view: BuildView, path: str) -> tuple[str, Artifact]:
+    """The stage that left it and what it recorded; the last one of several. NotFound: none such."""
     found = [
         (row.stage, artifact)
         for row in view.stages
@@ -29,15 +56,8 @@ def artifact_file(view: BuildView, path: str) -> Path:
         if path in (artifact.path, f"{row.stage}/{artifact.path}")
     ]
     if not found:
-        raise NotFound(f"build {build.id} left no file {named!r}")
-    stage, artifact = found[-1]
-    if build.artifacts_path is None:
-        raise NotFound(f"build {build.id} is {build.status}: its files are not in their place yet")
-    root = Path(build.artifacts_path)
-    for place in (root / stage / artifact.path, root / artifact.path):
-        if _is(place, root, artifact):
-            return place
-    raise NotFound(f"{named!r} of build {build.id} is gone, or was changed since: {root}")
+        raise NotFound(f"build {view.build.id} left no file {path[:200]!r}")
+    return found[-1]
 
 
 def _is(place: Path, root: Path, artifact: Artifact) -> bool:

@@ -9,15 +9,27 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
+from mcp.server.lowlevel.helper_types import ReadResourceContents
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
-from mcp_types import CallToolResult, InputRequiredResult, Tool
-from pydantic import ValidationError
+from mcp.shared.exceptions import MCPError
+from mcp_types import (
+    INVALID_PARAMS,
+    CallToolResult,
+    GetPromptResult,
+    InputRequiredResult,
+    SubscribeRequestParams,
+    SubscriptionsListenRequestParams,
+    Tool,
+    UnsubscribeRequestParams,
+)
+from pydantic import AnyUrl, ValidationError
 
 from mcp_server import __version__
 from mcp_server.errors import Forbidden, OrchestratorError
@@ -35,6 +47,7 @@ from mcp_server.tools.arguments import (
     unknown_argument,
 )
 from mcp_server.tools.callers import CALLER, Caller
+from mcp_server.tools.subscriptions import Listen, News, Subscriptions
 
 if TYPE_CHECKING:
     from mcp_server.orchestrator import Orchestrator
@@ -45,6 +58,7 @@ INSTRUCTIONS = (
     "Builds ESP-IDF firmware, and anything on the hosts of config.yaml, and answers with a verdict instead of a log. "
     "A build has a number and outlives this server: after a lost call, build_wait or build_list finds it."
 )
+TEXT, BYTES = "text/plain", "application/octet-stream"
 WARM_S = 0.05  # behind the answer to the first request, so that the client is not kept waiting
 LOG_BYTES = 1_000_000  # of mcp.log; a full one is kept once as mcp.log.1
 
@@ -104,6 +118,18 @@ class Home:
 class Server(MCPServer[Opener]):
     """The SDK's server with lean schemas, one sentence an error and no traceback for anybody."""
 
+    def let_subscribe(self, news: News) -> None:
+        """Serve subscriptions of both eras from `news`, which this server was made with."""
+        older, self._listen = Subscriptions(news), Listen(news)
+        below = self._lowlevel_server
+        below.add_request_handler("subscriptions/listen", SubscriptionsListenRequestParams, self._listen)
+        below.add_request_handler("resources/subscribe", SubscribeRequestParams, older.subscribe)
+        below.add_request_handler("resources/unsubscribe", UnsubscribeRequestParams, older.unsubscribe)
+
+    def end_streams(self) -> None:
+        """Let those go who listen without a session; a service that stops waits for them."""
+        self._listen.close()
+
     async def list_tools(self) -> list[Tool]:
         """Every tool, its schema without what tells a model nothing."""
         return [
@@ -134,6 +160,28 @@ class Server(MCPServer[Opener]):
         finally:
             CALLER.reset(token)
 
+    async def read_resource(
+        self, uri: AnyUrl | str, context: Context[Any, Any] | None = None
+    ) -> Iterable[ReadResourceContents] | InputRequiredResult:
+        """Read a resource, which any token may. Bytes are never called text."""
+        token = CALLER.set(_caller(context))
+        try:
+            contents = await super().read_resource(uri, context)
+        finally:
+            CALLER.reset(token)
+        if not isinstance(contents, InputRequiredResult):
+            return [replace(one, mime_type=BYTES if isinstance(one.content, bytes) else TEXT) for one in contents]
+        return contents
+
+    async def get_prompt(
+        self, name: str, arguments: dict[str, Any] | None = None, context: Context[Any, Any] | None = None
+    ) -> GetPromptResult | InputRequiredResult:
+        """A prompt; one that there is not is the client's mistake, and is said with the protocol's number for it."""
+        known = [prompt.name for prompt in await self.list_prompts()]
+        if name not in known:
+            raise MCPError(INVALID_PARAMS, f"there is no prompt {name[:60]!r}; there are {', '.join(known)}")
+        return await super().get_prompt(name, arguments, context)
+
 
 def _caller(context: Context[Any, Any] | None) -> Caller | None:
     """Whom the service's guard let in; None over stdio."""
@@ -143,7 +191,7 @@ def _caller(context: Context[Any, Any] | None) -> Caller | None:
 
 def make_server(opener: Opener | None = None) -> Server:
     """A server with all tools. `opener` gives the orchestrator; by default the one of BUILD_ORCHESTRATOR_HOME."""
-    home = Home()
+    home, news = Home(), News()
 
     @contextlib.asynccontextmanager
     async def lifespan(_: MCPServer[Opener]) -> AsyncGenerator[Opener]:
@@ -159,7 +207,9 @@ def make_server(opener: Opener | None = None) -> Server:
         lifespan=lifespan,
         log_level="WARNING",
         middleware=[] if opener else [home.warm],
+        subscriptions=news,
     )
+    server.let_subscribe(news)
     for function, annotations in TOOLS:
         server.add_tool(function, annotations=annotations)
     resources.register(server)

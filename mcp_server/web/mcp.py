@@ -25,13 +25,18 @@ class McpOverHttp:
             return orchestrator
 
         self._app = app
-        self._mcp = make_server(opener).streamable_http_app(
+        self._tools = make_server(opener)
+        self._mcp = self._tools.streamable_http_app(
             streamable_http_path=PATH,
             session_idle_timeout=IDLE_S,
             max_sessions=MOST_SESSIONS,
             # The guard has seen Host and Origin already, and knows more names of ours than the SDK.
             transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),
         )
+
+    def end(self) -> None:
+        """Let streams go that have no end of their own."""
+        self._tools.end_streams()
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
@@ -40,5 +45,16 @@ class McpOverHttp:
             yield
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        to_tools = scope["type"] == "http" and scope["path"] == PATH
-        await (self._mcp if to_tools else self._app)(scope, receive, send)
+        if scope["type"] != "http" or scope["path"] != PATH:
+            await self._app(scope, receive, send)
+            return
+        unfinished = False
+
+        async def noted(message: Message) -> None:
+            nonlocal unfinished
+            unfinished = message["type"] == "http.response.start" or bool(message.get("more_body"))
+            await send(message)
+
+        await self._mcp(scope, receive, noted)
+        if unfinished:  # a stream that ended because the service does
+            await send({"type": "http.response.body", "body": b""})

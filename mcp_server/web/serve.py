@@ -8,11 +8,13 @@ from collections.abc import Generator
 from typing import TYPE_CHECKING
 
 import uvicorn
+from sse_starlette.sse import AppStatus
 
 from mcp_server.errors import BadInput, Conflict
 from mcp_server.web.app import make_app
 from mcp_server.web.feed import Feed
 from mcp_server.web.guard import is_loopback
+from mcp_server.web.mcp import McpOverHttp
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,7 +60,7 @@ async def serve(orchestrator: "Orchestrator", host: str, port: int, say: "Callab
     open_to = "whoever has a token" if closed else "every user of this machine, as there is no token"
     say(f"http://{name}:{at[1]} is open to {open_to}; API: /api/docs")
     with contextlib.closing(listening):
-        await _until_signal(server, listening, routes.state.feed)
+        await _until_signal(server, listening, (routes.state.feed, routes.state.tools))
     return 0
 
 
@@ -74,17 +76,20 @@ def _listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-async def _until_signal(server: uvicorn.Server, listening: socket.socket, feed: Feed) -> None:
+async def _until_signal(server: uvicorn.Server, listening: socket.socket, streaming: tuple[Feed, McpOverHttp]) -> None:
     loop = asyncio.get_running_loop()
 
     def end() -> None:
         server.should_exit = True
-        feed.end()
+        for one in streaming:
+            one.end()
+        AppStatus.should_exit = True  # MCP sessions' streams, which would be waited for
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, end)
     try:
         await server.serve(sockets=[listening])
     finally:
+        AppStatus.should_exit = False
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)

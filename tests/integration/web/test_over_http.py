@@ -1,6 +1,7 @@
 """Over the network: the plugin's tools at /mcp, and the bot of examples/, each against a running service."""
 
 import asyncio
+import contextlib
 import importlib.util
 import os
 import subprocess
@@ -12,9 +13,18 @@ import httpx2
 import pytest
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
-from mcp_types import TextContent
+from mcp_types import (
+    EmptyResult,
+    ResourceUpdatedNotification,
+    SubscribeRequest,
+    SubscribeRequestParams,
+    TextContent,
+)
 
+from mcp_server.config import load_config
 from mcp_server.demo.place import lay_out, simulated_installation
+from mcp_server.orchestrator import Orchestrator
+from mcp_server.store import events
 from tests.support.workers import end_everything
 
 pytestmark = pytest.mark.timeout(90)
@@ -62,15 +72,40 @@ async def called(client: Client, tool: str, **arguments: object) -> tuple[bool, 
     return bool(result.is_error), block.text
 
 
+async def news(client: Client, address: str, told: asyncio.Queue[str]) -> str:
+    """Subscribe to a build, let another process write an event of it: what the client is told of."""
+    orchestrator = Orchestrator(load_config())
+    try:
+        async with contextlib.AsyncExitStack() as stack, asyncio.timeout(20):
+            if client.protocol_version >= "2026":
+                stream = await stack.enter_async_context(client.listen(resource_subscriptions=[address]))
+            else:
+                stream = None
+                await client.session.send_request(
+                    SubscribeRequest(params=SubscribeRequestParams(uri=address)), EmptyResult
+                )
+            now = orchestrator.clock.now()
+            await (await orchestrator.store()).write(lambda c: events.append(c, "build.status", 1, now, {}))
+            return await told.get() if stream is None else getattr(await anext(aiter(stream)), "uri", "")
+    finally:
+        await orchestrator.aclose()
+
+
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
 async def test_the_tools_are_there_within_what_a_token_may(url: str, home: Path, tmp_path: Path, mode: str) -> None:
     """Issue: the same tools over HTTP, with sessions and without. A project by its name, or below the roots."""
     (home / "config.yaml").write_text(f"security: {{project_roots: ['{tmp_path}']}}\n")
     project = lay_out(tmp_path / "greenhouse")
     token = await made(url, "bot", "build")
+    told: asyncio.Queue[str] = asyncio.Queue()
+
+    async def heard(message: object) -> None:
+        if isinstance(message, ResourceUpdatedNotification):
+            told.put_nowait(message.params.uri)
+
     async with (
         httpx2.AsyncClient(headers={"Authorization": f"Bearer {token}"}, timeout=60) as http,
-        Client(streamable_http_client(f"{url}/mcp", http_client=http), mode=mode) as client,
+        Client(streamable_http_client(f"{url}/mcp", http_client=http), mode=mode, message_handler=heard) as client,
     ):
         names = {tool.name for tool in (await client.list_tools()).tools}
         failed, built = await called(client, "idf_build", project=str(project))
@@ -81,9 +116,11 @@ async def test_the_tools_are_there_within_what_a_token_may(url: str, home: Path,
             await called(client, "idf_flash", project=project.name),
             await called(client, "pipeline_run", yaml="pipeline: {}"),
         ]
+        told_of = await news(client, "build://1", told)
 
     assert {"idf_build", "workflow_run", "build_wait"} <= names
     assert failed and built.startswith("build 1 failed in stage build") and "valve_opne" in built
+    assert told_of == "build://1"
     assert by_name[0] is False and "1" in by_name[1]
     assert refused == [
         (True, "project: a service has no folder of its caller's: give a project's id or name"),

@@ -38,6 +38,7 @@ from mcp_server.pipelines.pipeline import Pipeline, PipelineStage
 from mcp_server.references import build_number
 from mcp_server.serial_sessions import Reading
 from mcp_server.views import BuildView, Started
+from tests.unit.tools.happenings import Happenings
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 PROJECT = Project(id="0c5c1d70-0000-4000-8000-000000000001", name="blink", path="/home/me/blink", created_at=NOON)
@@ -180,14 +181,13 @@ def succeeded_view(**more: Any) -> BuildView:
 
 
 @dataclass
-class Fake:
+class Fake(Happenings):
     """Has the orchestrator's methods. `views` are what `wait` sees one after another; the last one stays."""
 
     views: list[BuildView] = field(default_factory=list[BuildView])
     joined: bool = False
     known: dict[str, Project] = field(default_factory=lambda: {PROJECT.name: PROJECT, PROJECT.id: PROJECT})
     checks: Sequence[Check] = ()
-    happened: Sequence[Event] = ()
     log_slice: LogSlice = field(default_factory=lambda: LogSlice("build", "line 1\nline 2"))
     calls: list[tuple[str, dict[str, Any]]] = field(default_factory=list[tuple[str, dict[str, Any]]])
     error: Exception | None = None

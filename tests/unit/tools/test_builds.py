@@ -135,8 +135,6 @@ async def test_builds_and_logs_are_resources_too(client: Client, fake: Fake) -> 
 
     assert getattr(verdict.contents[0], "text", "").startswith("build 42 failed")
     assert fake.called("log")["tail"] == 5
-    templates = (await client.list_resource_templates()).resource_templates
-    assert [t.uri_template for t in templates] == ["build://{id}", "build://{id}/log/{stage}{?tail}", "host://{name}"]
 
 
 async def test_a_build_that_does_not_exist_is_no_resource(client: Client, fake: Fake) -> None:

@@ -13,6 +13,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from mcp_server.clock import Clock
 from mcp_server.web.context import orchestrator_of
 from mcp_server.web.feed import Feed
+from mcp_server.web.shapes import LAST
 
 router = APIRouter(tags=["events"])
 
@@ -20,8 +21,8 @@ SEND_S = 30.0  # a reader that takes nothing for so long is let go; it may come 
 STILL_S = 15.0  # silence that proxies end is broken by a comment
 MOST_SAID = 100  # messages of a client to whom nobody listens
 
-After = Annotated[int | None, Query(ge=0, description="The last id seen; without: from now on.")]
-Build = Annotated[int | None, Query(ge=1, description="Of this build only.")]
+After = Annotated[int | None, Query(ge=0, le=LAST, description="The last id seen; without: from now on.")]
+Build = Annotated[int | None, Query(ge=1, le=LAST, description="Of this build only.")]
 
 
 def feed_of(connection: HTTPConnection) -> Feed:
@@ -71,7 +72,7 @@ async def server_sent(
     request: Request,
     build: Build = None,
     after: After = None,
-    last_event_id: Annotated[int | None, Header(ge=0)] = None,
+    last_event_id: Annotated[int | None, Header(ge=0, le=LAST)] = None,
 ) -> StreamingResponse:
     """Server-sent events; a browser that reconnects names the last one it has seen by itself."""
     feed = feed_of(request)

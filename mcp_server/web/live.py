@@ -45,8 +45,8 @@ async def websocket(socket: WebSocket, build: Build = None, after: After = None)
             task.cancel()
         await asyncio.wait({listening, sending})
         code = 1008 if listening.done() and not listening.cancelled() and listening.result() else 1001
-        with contextlib.suppress(RuntimeError, WebSocketDisconnect):
-            async with asyncio.timeout(1):
+        with contextlib.suppress(RuntimeError, WebSocketDisconnect, TimeoutError):
+            async with asyncio.timeout(1):  # who took nothing takes no farewell either
                 await socket.close(code)
 
 

@@ -2,7 +2,7 @@
 
 import socket
 
-from mcp_server.web.serve import _listen
+from mcp_server.web.serve import DEAF_S, _listen
 
 
 def test_an_answer_goes_out_at_once() -> None:
@@ -11,3 +11,5 @@ def test_an_answer_goes_out_at_once() -> None:
         accepted, _ = listening.accept()
         with accepted:
             assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
+            if hasattr(socket, "TCP_USER_TIMEOUT"):  # nor is it kept for ever where nobody takes it
+                assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 1000 * DEAF_S

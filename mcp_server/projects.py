@@ -113,7 +113,7 @@ class Projects:
                 *(("branch", "is for a Git URL: a folder is built as it is") if branch else ("source", "is no folder"))
             )
         folder = await asyncio.to_thread(references.real_path, source)
-        if not await asyncio.to_thread(Path(folder).is_dir):
+        if not await asyncio.to_thread(references.is_folder, folder):
             raise BadInput("source", f"{source[:200]!r} is neither a folder of this machine nor a Git URL")
         store, now = await self._orchestrator.store(), self._orchestrator.clock.now()
         given = name or git_source.name_of(folder)

@@ -48,3 +48,11 @@ def real_path(text: str) -> str:
         return str(Path(text).expanduser().resolve())
     except (OSError, RuntimeError, ValueError):  # a loop of links, ~nobody, a NUL
         return text
+
+
+def is_folder(path: str) -> bool:
+    """Whether there is a folder; False of what cannot be a path at all: too long, a NUL in it, behind a locked door."""
+    try:
+        return Path(path).is_dir()
+    except OSError:
+        return False

@@ -69,6 +69,7 @@ def make_routes(orchestrator: "Orchestrator") -> FastAPI:
         redoc_url=None,
         openapi_url="/api/openapi.json",
         lifespan=running,
+        responses=problems.RESPONSES,
     )
     tools = McpOverHttp(app, orchestrator)
     app.state.orchestrator, app.state.feed, app.state.tools = orchestrator, feed, tools

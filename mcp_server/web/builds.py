@@ -15,7 +15,7 @@ from mcp_server.model import BuildStatus
 from mcp_server.views import BuildView
 from mcp_server.web.context import Service, need
 from mcp_server.web.feed import encode
-from mcp_server.web.shapes import MOST_ROWS, BuildPage, BuildRow, BuildWhole, RetryAsk, Triggered
+from mcp_server.web.shapes import LAST, MOST_ROWS, BuildPage, BuildRow, BuildWhole, RetryAsk, Triggered
 
 router = APIRouter(prefix="/api/builds", tags=["builds"])
 
@@ -30,7 +30,7 @@ async def list_builds(
     status: BuildStatus | None = None,
     project: Annotated[str | None, Query(max_length=4096, description="Its id, name or path.")] = None,
     limit: Limit = 50,
-    after: Annotated[int | None, Query(ge=1, description="`next` of the page before.")] = None,
+    after: Annotated[int | None, Query(ge=1, le=LAST, description="`next` of the page before.")] = None,
 ) -> BuildPage:
     """Builds, the newest first."""
     found = await service.list(project=project, status=status, limit=limit + 1, below=after)
@@ -74,9 +74,9 @@ async def get_log(
     build: Number,
     stage: Annotated[str, Path(max_length=300, description="`build`, or `build:1.2` for round 1, attempt 2.")],
     grep: Annotated[str | None, Query(max_length=1000)] = None,
-    around: Annotated[int | None, Query(ge=1)] = None,
-    tail: Annotated[int | None, Query(ge=1)] = None,
-    offset: Annotated[int | None, Query(ge=0)] = None,
+    around: Annotated[int | None, Query(ge=1, le=LAST)] = None,
+    tail: Annotated[int | None, Query(ge=1, le=LAST)] = None,
+    offset: Annotated[int | None, Query(ge=0, le=LAST)] = None,
     max_bytes: Annotated[int, Query(ge=1, le=MOST_LOG_BYTES)] = 100_000,
 ) -> Response:
     """A slice of a stage's log as text: its end, or by one of grep, around, tail and offset.

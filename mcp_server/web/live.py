@@ -13,6 +13,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from mcp_server.clock import Clock
 from mcp_server.web.context import orchestrator_of
 from mcp_server.web.feed import Feed
+from mcp_server.web.shapes import LAST
 
 router = APIRouter(tags=["events"])
 
@@ -20,8 +21,8 @@ SEND_S = 30.0  # a reader that takes nothing for so long is let go; it may come 
 STILL_S = 15.0  # silence that proxies end is broken by a comment
 MOST_SAID = 100  # messages of a client to whom nobody listens
 
-After = Annotated[int | None, Query(ge=0, description="The last id seen; without: from now on.")]
-Build = Annotated[int | None, Query(ge=1, description="Of this build only.")]
+After = Annotated[int | None, Query(ge=0, le=LAST, description="The last id seen; without: from now on.")]
+Build = Annotated[int | None, Query(ge=1, le=LAST, description="Of this build only.")]
 
 
 def feed_of(connection: HTTPConnection) -> Feed:
@@ -44,8 +45,8 @@ async def websocket(socket: WebSocket, build: Build = None, after: After = None)
             task.cancel()
         await asyncio.wait({listening, sending})
         code = 1008 if listening.done() and not listening.cancelled() and listening.result() else 1001
-        with contextlib.suppress(RuntimeError, WebSocketDisconnect):
-            async with asyncio.timeout(1):
+        with contextlib.suppress(RuntimeError, WebSocketDisconnect, TimeoutError):
+            async with asyncio.timeout(1):  # who took nothing takes no farewell either
                 await socket.close(code)
 
 
@@ -71,7 +72,7 @@ async def server_sent(
     request: Request,
     build: Build = None,
     after: After = None,
-    last_event_id: Annotated[int | None, Header(ge=0)] = None,
+    last_event_id: Annotated[int | None, Header(ge=0, le=LAST)] = None,
 ) -> StreamingResponse:
     """Server-sent events; a browser that reconnects names the last one it has seen by itself."""
     feed = feed_of(request)

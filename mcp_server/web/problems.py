@@ -52,6 +52,24 @@ STATUS: Mapping[type[OrchestratorError], int] = {
 }
 """By the nearest base class; any other error of ours is 409: the state of things forbids it."""
 
+_SCHEMA: Mapping[str, Any] = {
+    "type": "object",
+    "required": ["type", "title", "status", "detail"],
+    "properties": {
+        "type": {"type": "string", "description": "For programs: urn:build-orchestrator:REASON."},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string", "description": "One sentence: what, where, what would be right."},
+        "argument": {"type": "string", "description": "Of bad input: what it was that cannot be used."},
+    },
+}
+_CONTENT = {MEDIA_TYPE: {"schema": _SCHEMA}}
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    "4XX": {"description": "It cannot be done as it was asked, or not by this token.", "content": _CONTENT},
+    "503": {"description": "It cannot be done now: the store, a host or a program is not there.", "content": _CONTENT},
+}
+"""What each route may answer beside its own, for the OpenAPI description."""
+
 _SENTENCE_CHARS = 1000
 
 

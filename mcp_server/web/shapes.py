@@ -10,6 +10,7 @@ from mcp_server.build_spec import BuildResult, BuildSpec
 from mcp_server.model import Build, BuildStatus, Project
 
 MOST_ROWS = 200
+LAST = 2**53 - 1  # the largest number that every JSON reader keeps exact, and that a database takes
 
 
 class Body(BaseModel):

@@ -233,3 +233,23 @@ def test_messages_are_folded_to_what_stays() -> None:
     """Ours."""
     assert normalised("/home/u/p/main/a.c:3: 0x3f400020 of 12  bytes") == "a.c:N: N of N bytes"
     assert normalised("no member named 'esp32'") == "no member named 'esp32'"
+
+
+async def test_statistics_are_worked_out_again_once_a_build_changed(store: Store) -> None:
+    """Ours: on many builds they take long, so they are kept, of each project by itself; a new day is another, too."""
+    await store.write(lambda c: add(c, path="/src/pump"))
+    first = await store.read(lambda c: build_stats(c, NOW))
+    again = await store.read(lambda c: build_stats(c, NOW))
+    number = await store.write(lambda c: add(c, "running", path="/src/pump"))
+    running = await store.read(lambda c: build_stats(c, NOW))
+    await store.write(lambda c: builds.end_build(c, number, BuildStatus.FAILED, "exit", NOW))
+    ended = await store.read(lambda c: build_stats(c, NOW))
+    tomorrow = await store.read(lambda c: build_stats(c, NOW + timedelta(days=1)))
+
+    assert again is first
+    assert [(one.total_builds, one.running, one.failed) for one in (first, running, ended)] == [
+        (1, 0, 0),
+        (2, 1, 0),
+        (2, 0, 1),
+    ]
+    assert tomorrow.trend[-1].day == ended.trend[-1].day + timedelta(days=1)

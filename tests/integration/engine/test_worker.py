@@ -305,6 +305,9 @@ async def test_three_fronts_that_poke_at_once_start_one_worker(orchestrator: Orc
     codes = await asyncio.gather(*(asyncio.to_thread(subprocess.call, front) for _ in range(3)))
 
     assert codes == [0] * 3
+    async with asyncio.timeout(10):
+        while worker_pid(home) is None:  # noqa: ASYNC110 - it has the lock, and writes down who it is a moment later
+            await asyncio.sleep(0.02)
     ours = set(processes_with(f"BUILD_ORCHESTRATOR_HOME={home}\0"))
     assert ours & set(processes_with("mcp_server\0worker\0")) == {worker_pid(home)}
 

@@ -75,7 +75,7 @@ async def test_a_cancel_ends_the_whole_family_within_two_seconds(host: Host, sh:
 async def test_who_ends_at_term_is_given_the_time(host: Host, sh: Sh, gate: Any, log: Log) -> None:
     """Ours: TERM comes first and once; a fractional grace counts."""
     up = gate()
-    text = """trap 'echo told' TERM; echo up >"$1"; sleep 3009 & wait; sleep 0.3; echo saved; exit 9"""
+    text = """trap 'echo told' TERM; sleep 3009 & echo up >"$1"; wait; sleep 0.3; echo saved; exit 9"""
     await host.start(sh("a", text, up.path))
     await up.line()
     status = await host.kill("a", grace_s=2.5)

@@ -215,7 +215,8 @@ async def test_of_two_homes_that_flash_at_the_same_moment_one_does_and_the_other
     assert any(passed), answers
     for answer in (answer for answer, well in zip(answers, passed, strict=True) if not well):
         assert answer.is_error
-        assert TAKEN.search(answer.text), answer.text
+        # Whoever held it may have let go before it could be named.
+        assert TAKEN.search(answer.text) or "is open in another program" in answer.text, answer.text
         assert "last lines" not in answer.text
 
 

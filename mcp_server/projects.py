@@ -1,6 +1,6 @@
 """The projects that are known here: imported, synced, removed, and how long their builds take.
 
-May import: model, config, errors, git_source, orders, project_plans, references, store, views,
+May import: model, config, errors, git_source, orders, project_plans, references, scopes, store, views,
 workflows. Never: engine, a front.
 """
 
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from mcp_server import git_source, project_plans, references
+from mcp_server import git_source, project_plans, references, scopes
 from mcp_server.errors import BadInput, Conflict
 from mcp_server.model import Plan, Project, Pushed
 from mcp_server.store import builds, projects, stats
@@ -167,6 +167,7 @@ class Projects:
         Conflict: it is not active, its folder is gone, or it is no Git repository and a commit or branch is asked for.
         """
         orchestrator = self._orchestrator
+        scopes.need(scopes.of_wish(flash=ask.flash, agent=ask.agent))
         await orchestrator.refresh()
         project = await orchestrator.find_project(ask.project)
         await asyncio.to_thread(check_active, project)

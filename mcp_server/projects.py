@@ -42,9 +42,8 @@ class Projects:
 
     async def list(self, *, limit: int, after: str | None = None) -> Sequence[Project]:
         """Projects by name; those that follow the one with the id `after`."""
-        return await (await self._orchestrator.store()).read(
-            lambda c: builds.list_projects(c, limit=limit, after=after)
-        )
+        store = await self._orchestrator.store()
+        return await store.read(lambda c: projects.list_projects(c, limit=limit, after=after))
 
     async def usual_durations(self, folder: Path, name: str) -> Mapping[str, float]:
         """Seconds that each stage of a pipeline usually takes, from its earlier builds in the folder."""

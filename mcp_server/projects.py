@@ -217,14 +217,15 @@ class Projects:
             raise Conflict(f"{found.path} was not cloned here: its folder is not deleted")
         store = await self._orchestrator.store()
         gone = await store.write(lambda c: projects.remove_project(c, found.id))
-        folder = f"its folder {found.path} stays"
-        checkout = self._orchestrator.config.worktrees_dir / f"project-{found.id[:8]}"
-        await asyncio.to_thread(shutil.rmtree, checkout, ignore_errors=True)
+        said = [f"its folder {found.path} stays"]
         if delete:
-            await asyncio.to_thread(shutil.rmtree, found.path, ignore_errors=True)
-            folder = f"its folder {found.path} is deleted"
-        records = "it had no builds" if gone else "the records of its builds stay"
-        return f"project {found.name} is removed: {folder}, {records}"
+            why = await asyncio.to_thread(_delete, Path(found.path))
+            said = [f"its folder {found.path} {f'could not be deleted ({why})' if why else 'is deleted'}"]
+        checkout = self._orchestrator.config.worktrees_dir / f"project-{found.id[:8]}"
+        if why := await asyncio.to_thread(_delete, checkout):
+            said.append(f"its checkout {checkout} could not be deleted ({why})")
+        said.append("it had no builds" if gone else "the records of its builds stay")
+        return f"project {found.name} is removed: {', '.join(said)}"
 
 
 def check_active(project: Project) -> None:
@@ -242,3 +243,16 @@ def _repository(project: Project) -> str:
         if (place / ".git").exists():
             return str(place)
     raise Conflict(f"project {project.name} is no Git repository: it has no commits or branches to build")
+
+
+def _delete(folder: Path) -> str:
+    """Delete a folder, as much of it as can be; "" where it is gone, else why not, by the first thing that stayed."""
+    failed: list[str] = []
+
+    def note(_: object, path: str, error: tuple[type[BaseException], BaseException, object]) -> None:
+        why = error[1]
+        if not isinstance(why, FileNotFoundError):
+            failed.append(f"{path}: {why.strerror if isinstance(why, OSError) and why.strerror else why}")
+
+    shutil.rmtree(folder, onerror=note)  # pyright: ignore[reportDeprecated]  # `onexc` came with Python 3.12
+    return failed[0] if failed else ""

@@ -7,6 +7,7 @@ workflows. Never: engine, a front.
 import asyncio
 import dataclasses
 import json
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from mcp_server.workflows import WorkflowAsk
 
 if TYPE_CHECKING:
     from mcp_server.orchestrator import Orchestrator
+
+_FOR_OTHERS = re.compile(r"^\[build-orchestrator\]\s+public = true$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +87,7 @@ class Projects:
         store, now = await orchestrator.store(), orchestrator.clock.now()
         known = await store.read(lambda c: builds.find_projects(c, str(folder)))
         if known and known[0].source == source and known[0].status == "active":
-            synced = await self.sync(known[0].id, triggered_by=triggered_by)
+            synced = await self.sync(known[0].id, public=public, triggered_by=triggered_by)
             return Imported(known[0], synced.build.id)
         if known and known[0].status == "active" and known[0].source:
             raise Conflict(f"name: {name} is a clone of {known[0].source} already: give another one")
@@ -103,7 +106,7 @@ class Projects:
             )
         )
         parent = str(orchestrator.config.projects_dir)
-        plan = project_plans.clone(source, str(folder), branch, parent=parent, redirects=not public)
+        plan = project_plans.clone(source, str(folder), branch, parent=parent, reach=self._reach(public))
         return Imported(project, (await self._start(project, plan, project_plans.IMPORT, triggered_by)).build.id)
 
     async def _register(self, source: str, name: str | None, target: str | None, branch: str | None) -> Imported:
@@ -122,6 +125,9 @@ class Projects:
             )
         )
         return Imported(project, None)
+
+    def _reach(self, public: bool) -> project_plans.Reach:
+        return self._orchestrator.config.security.project_hosts if public else None
 
     async def _check(self, url: str, *, public: bool) -> None:
         named = self._orchestrator.config.security.project_hosts
@@ -144,7 +150,7 @@ class Projects:
         if found.status != "active":
             raise Conflict(f"project {found.name} is {found.status}: import it again")
         await self._check(found.source or "", public=public)
-        stage = project_plans.update(found.path, redirects=not public)
+        stage = project_plans.update(found.path, reach=self._reach(public))
         stages = [stage]
         if build:
             order = await orchestrator.order_build(found.path, target=found.target, clean=False, host="local")
@@ -180,9 +186,10 @@ class Projects:
         top = await asyncio.to_thread(_repository, project)
         order = await orchestrator.workflows.order(ask)
         clone = self.is_clone(project)
+        for_others = clone and await asyncio.to_thread(_of_others, project)
         folder = str(orchestrator.config.worktrees_dir.resolve() / f"project-{project.id[:8]}")
         plan = project_plans.checked_out(
-            order.plan, top, folder, commit=commit, branch=branch, origin=clone, redirects=not clone
+            order.plan, top, folder, commit=commit, branch=branch, origin=clone, reach=self._reach(for_others)
         )
         plan = plan.model_copy(update={"order": asked, "pushed": pushed})
         started = await orchestrator.start(dataclasses.replace(order, plan=plan), triggered_by, agreed=True)
@@ -234,6 +241,15 @@ def check_active(project: Project) -> None:
         raise Conflict(f"Project status is {project.status!r}, must be 'active'")
     if not Path(project.path).is_dir():
         raise Conflict(f"the folder of project {project.name} is gone: {project.path}")
+
+
+def _of_others(project: Project) -> bool:
+    """Whether a clone was asked for by somebody elsewhere, so that its origin is to stay a public one. Reads."""
+    try:
+        text = (Path(project.path) / ".git" / "config").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return bool(_FOR_OTHERS.search(text))
 
 
 def _repository(project: Project) -> str:

@@ -7,6 +7,7 @@ workflows. Never: engine, a front.
 import asyncio
 import dataclasses
 import json
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from mcp_server.workflows import WorkflowAsk
 if TYPE_CHECKING:
     from mcp_server.orchestrator import Orchestrator
 
+_FOR_OTHERS = re.compile(r"^\[build-orchestrator\]\s+public = true$", re.MULTILINE)
+
 
 @dataclass(frozen=True, slots=True)
 class Imported:
@@ -42,9 +45,8 @@ class Projects:
 
     async def list(self, *, limit: int, after: str | None = None) -> Sequence[Project]:
         """Projects by name; those that follow the one with the id `after`."""
-        return await (await self._orchestrator.store()).read(
-            lambda c: builds.list_projects(c, limit=limit, after=after)
-        )
+        store = await self._orchestrator.store()
+        return await store.read(lambda c: projects.list_projects(c, limit=limit, after=after))
 
     async def usual_durations(self, folder: Path, name: str) -> Mapping[str, float]:
         """Seconds that each stage of a pipeline usually takes, from its earlier builds in the folder."""
@@ -85,7 +87,7 @@ class Projects:
         store, now = await orchestrator.store(), orchestrator.clock.now()
         known = await store.read(lambda c: builds.find_projects(c, str(folder)))
         if known and known[0].source == source and known[0].status == "active":
-            synced = await self.sync(known[0].id, triggered_by=triggered_by)
+            synced = await self.sync(known[0].id, public=public, triggered_by=triggered_by)
             return Imported(known[0], synced.build.id)
         if known and known[0].status == "active" and known[0].source:
             raise Conflict(f"name: {name} is a clone of {known[0].source} already: give another one")
@@ -104,7 +106,7 @@ class Projects:
             )
         )
         parent = str(orchestrator.config.projects_dir)
-        plan = project_plans.clone(source, str(folder), branch, parent=parent, redirects=not public)
+        plan = project_plans.clone(source, str(folder), branch, parent=parent, reach=self._reach(public))
         return Imported(project, (await self._start(project, plan, project_plans.IMPORT, triggered_by)).build.id)
 
     async def _register(self, source: str, name: str | None, target: str | None, branch: str | None) -> Imported:
@@ -123,6 +125,9 @@ class Projects:
             )
         )
         return Imported(project, None)
+
+    def _reach(self, public: bool) -> project_plans.Reach:
+        return self._orchestrator.config.security.project_hosts if public else None
 
     async def _check(self, url: str, *, public: bool) -> None:
         named = self._orchestrator.config.security.project_hosts
@@ -145,7 +150,7 @@ class Projects:
         if found.status != "active":
             raise Conflict(f"project {found.name} is {found.status}: import it again")
         await self._check(found.source or "", public=public)
-        stage = project_plans.update(found.path, redirects=not public)
+        stage = project_plans.update(found.path, reach=self._reach(public))
         stages = [stage]
         if build:
             order = await orchestrator.order_build(found.path, target=found.target, clean=False, host="local")
@@ -182,9 +187,10 @@ class Projects:
         top = await asyncio.to_thread(_repository, project)
         order = await orchestrator.workflows.order(ask)
         clone = self.is_clone(project)
+        for_others = clone and await asyncio.to_thread(_of_others, project)
         folder = str(orchestrator.config.worktrees_dir.resolve() / f"project-{project.id[:8]}")
         plan = project_plans.checked_out(
-            order.plan, top, folder, commit=commit, branch=branch, origin=clone, redirects=not clone
+            order.plan, top, folder, commit=commit, branch=branch, origin=clone, reach=self._reach(for_others)
         )
         plan = plan.model_copy(update={"order": asked, "pushed": pushed})
         started = await orchestrator.start(dataclasses.replace(order, plan=plan), triggered_by, agreed=True)
@@ -219,14 +225,15 @@ class Projects:
             raise Conflict(f"{found.path} was not cloned here: its folder is not deleted")
         store = await self._orchestrator.store()
         gone = await store.write(lambda c: projects.remove_project(c, found.id))
-        folder = f"its folder {found.path} stays"
-        checkout = self._orchestrator.config.worktrees_dir / f"project-{found.id[:8]}"
-        await asyncio.to_thread(shutil.rmtree, checkout, ignore_errors=True)
+        said = [f"its folder {found.path} stays"]
         if delete:
-            await asyncio.to_thread(shutil.rmtree, found.path, ignore_errors=True)
-            folder = f"its folder {found.path} is deleted"
-        records = "it had no builds" if gone else "the records of its builds stay"
-        return f"project {found.name} is removed: {folder}, {records}"
+            why = await asyncio.to_thread(_delete, Path(found.path))
+            said = [f"its folder {found.path} {f'could not be deleted ({why})' if why else 'is deleted'}"]
+        checkout = self._orchestrator.config.worktrees_dir / f"project-{found.id[:8]}"
+        if why := await asyncio.to_thread(_delete, checkout):
+            said.append(f"its checkout {checkout} could not be deleted ({why})")
+        said.append("it had no builds" if gone else "the records of its builds stay")
+        return f"project {found.name} is removed: {', '.join(said)}"
 
 
 def check_active(project: Project) -> None:
@@ -237,6 +244,15 @@ def check_active(project: Project) -> None:
         raise Conflict(f"the folder of project {project.name} is gone: {project.path}")
 
 
+def _of_others(project: Project) -> bool:
+    """Whether a clone was asked for by somebody elsewhere, so that its origin is to stay a public one. Reads."""
+    try:
+        text = (Path(project.path) / ".git" / "config").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return bool(_FOR_OTHERS.search(text))
+
+
 def _repository(project: Project) -> str:
     """The top of the work tree that a project is in. Conflict: there is none. Reads."""
     folder = Path(project.path)
@@ -244,3 +260,16 @@ def _repository(project: Project) -> str:
         if (place / ".git").exists():
             return str(place)
     raise Conflict(f"project {project.name} is no Git repository: it has no commits or branches to build")
+
+
+def _delete(folder: Path) -> str:
+    """Delete a folder, as much of it as can be; "" where it is gone, else why not, by the first thing that stayed."""
+    failed: list[str] = []
+
+    def note(_: object, path: str, error: tuple[type[BaseException], BaseException, object]) -> None:
+        why = error[1]
+        if not isinstance(why, FileNotFoundError):
+            failed.append(f"{path}: {why.strerror if isinstance(why, OSError) and why.strerror else why}")
+
+    shutil.rmtree(folder, onerror=note)  # pyright: ignore[reportDeprecated]  # `onexc` came with Python 3.12
+    return failed[0] if failed else ""

@@ -81,15 +81,6 @@ def find_projects(c: sa.Connection, text: str) -> list[Project]:
     return [Project(**row) for row in c.execute(sa.select(PROJECTS).where(known)).mappings()]
 
 
-def list_projects(c: sa.Connection, *, limit: int, after: str | None = None) -> list[Project]:
-    """Projects by name, then id, those of the same name or an earlier one as project `after` and that itself not."""
-    there = sa.func.coalesce(PROJECTS.c.reason, "") != REMOVED
-    query = sa.select(PROJECTS).where(there).order_by(PROJECTS.c.name, PROJECTS.c.id).limit(limit)
-    if after is not None and (last := c.execute(sa.select(PROJECTS).where(PROJECTS.c.id == after)).first()):
-        query = query.where(sa.tuple_(PROJECTS.c.name, PROJECTS.c.id) > (last.name, last.id))
-    return [Project(**row) for row in c.execute(query).mappings()]
-
-
 def insert_build(
     c: sa.Connection,
     project: Project,

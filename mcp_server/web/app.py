@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from mcp_server import __version__
 from mcp_server.web import bots, builds, docs, live, machines, metrics, problems, projects, webhooks
 from mcp_server.web.dashboard import files, login
+from mcp_server.web.faults import Faults
 from mcp_server.web.feed import Feed
 from mcp_server.web.guard import App, Guard
 from mcp_server.web.mcp import McpOverHttp
@@ -36,11 +37,11 @@ ROUTERS = (
 
 
 def make_app(orchestrator: "Orchestrator") -> tuple[App, FastAPI]:
-    """What a server runs, and the routes behind its guard, whose state has the feed."""
+    """What a server runs, and the routes behind its guard, whose state has the feed, and in `cause` why it failed."""
     routes = make_routes(orchestrator)
     tools: McpOverHttp = routes.state.tools
     sessions: Sessions = routes.state.sessions
-    return Guard(tools, orchestrator.tokens, orchestrator.clock, sessions), routes
+    return Faults(Guard(tools, orchestrator.tokens, orchestrator.clock, sessions)), routes
 
 
 def make_routes(orchestrator: "Orchestrator") -> FastAPI:
@@ -49,7 +50,11 @@ def make_routes(orchestrator: "Orchestrator") -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def running(app: FastAPI) -> AsyncGenerator[None]:
-        await feed.start()
+        try:
+            await feed.start()
+        except Exception as error:
+            app.state.cause = error
+            raise
         resumes = orchestrator.config.webhooks.github is not None
         try:
             if resumes:

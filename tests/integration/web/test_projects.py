@@ -17,8 +17,9 @@ from mcp_server.demo.place import fix_patch, lay_out, simulated_installation
 from mcp_server.git_source import same_place
 from mcp_server.orchestrator import Orchestrator
 from mcp_server.server import make_server
-from mcp_server.store import builds
+from mcp_server.store import builds, projects
 from tests.support.git_tree import UserTree, begun
+from tests.support.small_disk import mounted
 from tests.support.web_service import Service, web_service
 from tests.support.workers import end_everything, worker_inside
 from tests.unit.tools.calls import call
@@ -110,6 +111,33 @@ async def test_a_repository_is_cloned_synced_and_removed(
     assert (await service.ask("GET", f"/api/builds/{answer['build_id']}")).json()["status"] == "success"
 
 
+@pytest.fixture
+def busy(home: Path) -> Iterator[Path]:
+    """A folder in a clone that nobody can remove: something is mounted there."""
+    clone = home / "projects" / "lamp"
+    (clone / "main").mkdir(parents=True)
+    yield from mounted(clone / "mnt", "1m")
+
+
+async def test_what_cannot_be_deleted_is_not_said_to_be(service: Service, busy: Path) -> None:
+    """Issue: removal that says what it deletes. It said that the folder is deleted, whatever became of it."""
+    store, now = await service.orchestrator.store(), service.orchestrator.clock.now()
+    source, clone = "https://git.example/me/lamp", busy.parent
+    more: dict[str, Any] = {
+        "name": "lamp",
+        "source": source,
+        "status": "active",
+        "target": None,
+        "branch": None,
+        "now": now,
+    }
+    await store.write(lambda c: projects.import_project(c, path=str(clone), **more))
+    removed = await service.ask("DELETE", "/api/projects/lamp", json={"delete": True})
+    why = f"its folder {clone} could not be deleted ({busy}: Device or resource busy)"
+    assert removed.json()["removed"] == f"project lamp is removed: {why}, it had no builds"
+    assert [path.name for path in clone.iterdir()] == ["mnt"]
+
+
 async def test_a_folder_is_registered_as_it_is(service: Service, origin: UserTree) -> None:
     """Interfaces: a folder, never written to; it keeps the name that it was given, and is nobody's to delete."""
     before = origin.everything()
@@ -165,11 +193,29 @@ async def test_models_see_and_import_projects(service: Service, origin: UserTree
         ("https://me:secret@git.example/a/b", "holds a login"),
         ("https://token@git.example/a/b", "holds a login"),
         ("ssh://-oProxyCommand=x/a", "neither a name nor an address"),
-        ("ssh://-oa@h/a", "should be like"),
+        ("ssh://-oa@h/a", "user's name"),
         ("http://git.example/a", "https://"),
         ("https://git.example/a\nb", "printable ASCII"),
         ("https://git.example", "should be like"),
         ("https://127.0.0.1/a/b", "no public address"),
+        ("https://127.0.0.1./a/b", "no public address"),
+        ("https://LOCALHOST./a/b", "no public address"),
+        ("https://2130706433/a/b", "no public address"),
+        ("https://0x7f000001/a/b", "no public address"),
+        ("https://0177.0.0.1/a/b", "no public address"),
+        ("https://127.1/a/b", "no public address"),
+        ("https://0/a/b", "no public address"),
+        ("https://[::ffff:127.0.0.1]/a/b", "no public address"),
+        ("https://[::ffff:a00:1]/a/b", "no public address"),
+        ("https://[fe80::1%25eth0]/a/b", "neither a name nor an address"),
+        ("https://[64:ff9b::7f00:1]/a/b", "no public address"),
+        ("https://github.com@127.0.0.1/a/b", "holds a login"),
+        ("https://github.com:443@127.0.0.1/a/b", "holds a login"),
+        ("https://github.com\\@127.0.0.1/a/b", "printable ASCII"),
+        ("https://127.0.0.1#@github.com/a/b", "should be like"),
+        ("ssh://git@127.0.0.1@github.com/a/b", "user's name"),
+        ("ssh://git@github.com@127.0.0.1/a/b", "user's name"),
+        ("git@0x7f.1:a/b", "no public address"),
         ("https://[::1]/a/b", "no public address"),
         ("git@localhost:a/b", "no public address"),
         ("ssh://git@10.0.0.1/a/b", "no public address"),

@@ -37,7 +37,7 @@ class Client:
         headers = [(b"host", b"localhost")]
         scope = {"type": "websocket", "path": "/ws", "query_string": b"", "headers": headers, "subprotocols": []}
         whole = {**scope, "client": ("127.0.0.1", 5), "scheme": "ws", "root_path": "", "asgi": {"version": "3.0"}}
-        self.served = asyncio.ensure_future(service.guarded(whole, self.said.get, self._send))
+        self.served = asyncio.ensure_future(service.app(whole, self.said.get, self._send))
 
     async def _send(self, message: Any) -> None:
         await self.takes.wait()  # as a full buffer of the network holds a server up

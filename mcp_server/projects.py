@@ -238,7 +238,8 @@ class Projects:
 def check_active(project: Project) -> None:
     """Conflict: the project cannot be built now. Reads."""
     if project.status != "active":
-        raise Conflict(f"Project status is {project.status!r}, must be 'active'")
+        why = f": {project.reason}" if project.reason else ""
+        raise Conflict(f"Project status is {project.status!r}, must be 'active'{why}")
     if not Path(project.path).is_dir():
         raise Conflict(f"the folder of project {project.name} is gone: {project.path}")
 

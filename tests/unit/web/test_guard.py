@@ -220,3 +220,5 @@ async def test_mistakes_are_one_sentence_that_names_the_argument(service: Servic
         assert answer.headers["content-type"] == "application/problem+json"
         assert problem["status"] == status and problem["detail"].startswith(said), problem
         assert problem["type"].startswith("urn:build-orchestrator:")
+    for path, methods in (("/api/projects", "GET, POST"), ("/api/projects/p", "DELETE, GET"), ("/api/builds", "GET")):
+        assert (await service.ask("OPTIONS", path)).headers["allow"] == methods

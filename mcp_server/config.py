@@ -10,6 +10,7 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
@@ -69,6 +70,14 @@ def _server_url(value: str) -> str:
 def _web(value: str) -> str:
     if not re.fullmatch(r"https?://[A-Za-z0-9.\[\]:-]+(/[A-Za-z0-9._~/-]*)?", value):
         raise ValueError("should be like https://ci.example.org")
+    return value
+
+
+def _api(value: str) -> str:
+    at = urlsplit(_web(value))
+    here = re.fullmatch(r"localhost|::1|127(\.[0-9]{1,3}){3}", at.hostname or "")
+    if at.scheme != "https" and not here:
+        raise ValueError("should begin with https://: the token goes along with every request")
     return value
 
 
@@ -201,7 +210,7 @@ class GitHub(YamlModel):
 
     secret: Secret
     token: Secret | None = None
-    api: Annotated[str, AfterValidator(_web)] = "https://api.github.com"
+    api: Annotated[str, AfterValidator(_api)] = "https://api.github.com"
     url: Annotated[str, AfterValidator(_web)] | None = None
     branches: tuple[Text, ...] = ()
     paths: tuple[Text, ...] = ()

@@ -4,9 +4,10 @@ May import: model, moved, public_net. Never: anything else of ours.
 """
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 
-from mcp_server.model import Plan, StageSpec
+from mcp_server.model import Expansion, Plan, StageSpec
 from mcp_server.moved import moved
 from mcp_server.public_net import around
 
@@ -91,21 +92,42 @@ def update(folder: str, *, reach: Reach) -> StageSpec:
     return stage.model_copy(update={"directory": f"{folder}/build"})
 
 
-def checked_out(
-    plan: Plan, top: str, folder: str, *, commit: str | None, branch: str | None, origin: bool, reach: Reach
-) -> Plan:
-    """The plan run at a commit or branch of the repository `top`, in the checkout `folder` of its own.
+@dataclass(frozen=True, slots=True)
+class Checkout:
+    """The checkout `folder` of its own, at a commit or branch of the repository `top`.
 
     `origin`: the branch is the one that the origin has now, else the one that `top` has.
     """
-    arguments = [top, folder, commit or "", branch or "", "origin" if origin else ""]
-    first = _git(CHECKOUT, OUT, arguments, str(Path(folder).parent), SYNC_S, reach=reach)
-    first = first.model_copy(update={"params": {**first.params, "checkout": folder}, "directory": folder, "once": True})
-    stages = [moved(stage, top, folder) for stage in plan.stages]
+
+    top: str
+    folder: str
+    commit: str | None
+    branch: str | None
+    origin: bool
+    reach: Reach
+
+    def stage(self) -> StageSpec:
+        """What brings it there."""
+        arguments = [self.top, self.folder, self.commit or "", self.branch or "", "origin" if self.origin else ""]
+        stage = _git(CHECKOUT, OUT, arguments, str(Path(self.folder).parent), SYNC_S, reach=self.reach)
+        params = {**stage.params, "checkout": self.folder}
+        return stage.model_copy(update={"params": params, "directory": self.folder, "once": True})
+
+
+def checked_out(plan: Plan, at: Checkout) -> Plan:
+    """The plan run in a checkout."""
+    stages = [moved(stage, at.top, at.folder) for stage in plan.stages]
     # Each of them: a retry leaves out what passed, and those that come after that.
     stages = [one.model_copy(update={"depends_on": (CHECKOUT, *one.depends_on)}) for one in stages]
-    update = {"stages": (first, *stages), "workspace": plan.workspace and plan.workspace.replace(top, folder, 1)}
-    return plan.model_copy(update={**update, "fix": plan.fix and moved(plan.fix, top, folder)})
+    place = plan.workspace and plan.workspace.replace(at.top, at.folder, 1)
+    update = {"stages": (at.stage(), *stages), "workspace": place}
+    return plan.model_copy(update={**update, "fix": plan.fix and moved(plan.fix, at.top, at.folder)})
+
+
+def decided_behind(first: StageSpec, project: str, wanted: Expansion) -> Plan:
+    """A stage, then what builds the folder `project` as that stage has left it."""
+    first = first.model_copy(update={"params": {**first.params, "builds": project}})
+    return Plan(stages=(first,), expand=wanted)
 
 
 def _git(name: str, script: str, arguments: list[str], folder: str, limit_s: float, *, reach: Reach) -> StageSpec:

@@ -1,6 +1,7 @@
 """The projects that are known here: imported, synced, removed, and how long their builds take.
 
-May import: model, config, errors, git_source, orders, project_plans, references, scopes, store, views,
+May import: model, config, errors, git_source, idf, orders, project_file, project_plans, references, store, views,
+scopes,
 workflows. Never: engine, a front.
 """
 
@@ -18,7 +19,10 @@ import sqlalchemy as sa
 
 from mcp_server import git_source, project_plans, references, scopes
 from mcp_server.errors import BadInput, Conflict
-from mcp_server.model import Plan, Project, Pushed
+from mcp_server.idf.project import is_project
+from mcp_server.model import Expansion, Plan, Project, Pushed
+from mcp_server.orders import Order
+from mcp_server.project_file import NAMES, find_project_file
 from mcp_server.store import builds, projects, stats
 from mcp_server.views import Started
 from mcp_server.workflows import WorkflowAsk
@@ -26,6 +30,7 @@ from mcp_server.workflows import WorkflowAsk
 if TYPE_CHECKING:
     from mcp_server.orchestrator import Orchestrator
 
+OWN = "project"  # the name of builds by a project's own pipeline, before it is known which
 _FOR_OTHERS = re.compile(r"^\[build-orchestrator\]\s+public = true$", re.MULTILINE)
 
 
@@ -152,6 +157,9 @@ class Projects:
         await self._check(found.source or "", public=public)
         stage = project_plans.update(found.path, reach=self._reach(public))
         stages = [stage]
+        if build and not await asyncio.to_thread(_is_firmware, Path(found.path)):
+            plan = project_plans.decided_behind(stage, found.path, Expansion(target=found.target))
+            return await self._start(found, plan, project_plans.SYNC, triggered_by)
         if build:
             order = await orchestrator.order_build(found.path, target=found.target, clean=False, host="local")
             stages += [one.model_copy(update={"depends_on": (stage.name,)}) for one in order.plan.stages]
@@ -166,10 +174,12 @@ class Projects:
         pushed: Pushed | None = None,
         triggered_by: str = "manual",
     ) -> Started:
-        """Run the workflow on a known project; at a commit or branch in a checkout of its own, never in its folder.
+        """Build a known project; at a commit or branch in a checkout of its own, never in its folder.
 
-        `pushed`: GitHub is told how it goes.
+        An ESP-IDF project by the workflow, any other by the pipeline of its own `.build-orchestrator.yaml`, as that
+        commit has it. `pushed`: GitHub is told how it goes.
         Conflict: it is not active, its folder is gone, or it is no Git repository and a commit or branch is asked for.
+        BadInput: it is no ESP-IDF project, and a board or an agent is asked for; it has no pipeline.
         """
         orchestrator = self._orchestrator
         scopes.need(scopes.of_wish(flash=ask.flash, agent=ask.agent))
@@ -180,18 +190,21 @@ class Projects:
         wish = [dataclasses.asdict(ask) | {"project": project.id}, commit, branch, *(["pushed"] if pushed else [])]
         asked = json.dumps(wish, sort_keys=True)
         ask = dataclasses.replace(ask, project=project.path, target=ask.target or project.target)
+        firmware = await asyncio.to_thread(_is_firmware, Path(project.path))
+        if not firmware:
+            _check_own(ask)
         if commit is None and branch is None:
+            if not firmware:
+                return await self._by_its_own(project, triggered_by)
             return await orchestrator.workflows.run(ask, triggered_by=triggered_by, agreed=True)
-        if branch is not None:
-            git_source.checked_branch(branch)
-        top = await asyncio.to_thread(_repository, project)
-        order = await orchestrator.workflows.order(ask)
-        clone = self.is_clone(project)
-        for_others = clone and await asyncio.to_thread(_of_others, project)
-        folder = str(orchestrator.config.worktrees_dir.resolve() / f"project-{project.id[:8]}")
-        plan = project_plans.checked_out(
-            order.plan, top, folder, commit=commit, branch=branch, origin=clone, reach=self._reach(for_others)
-        )
+        at = await self._checkout(project, commit, branch)
+        if firmware:
+            order = await orchestrator.workflows.order(ask)
+            plan = project_plans.checked_out(order.plan, at)
+        else:
+            wanted = Expansion(target=ask.target, qemu=ask.qemu)
+            plan = project_plans.decided_behind(at.stage(), project.path.replace(at.top, at.folder, 1), wanted)
+            order = Order(project.path, plan, OWN, project.name, ask.target)
         plan = plan.model_copy(update={"order": asked, "pushed": pushed})
         started = await orchestrator.start(dataclasses.replace(order, plan=plan), triggered_by, agreed=True)
         if started.joined:
@@ -199,6 +212,24 @@ class Projects:
         number, facts = started.build.id, {"commit_sha": commit or "", "branch": branch}
         await (await orchestrator.store()).write(lambda c: builds.set_facts(c, number, **facts))
         return Started(started.build.model_copy(update=facts), False)
+
+    async def _checkout(self, project: Project, commit: str | None, branch: str | None) -> project_plans.Checkout:
+        """Conflict: it is no Git repository. BadInput: no such branch can be."""
+        if branch is not None:
+            git_source.checked_branch(branch)
+        top = await asyncio.to_thread(_repository, project)
+        folder = str(self._orchestrator.config.worktrees_dir.resolve() / f"project-{project.id[:8]}")
+        clone = self.is_clone(project)
+        for_others = clone and await asyncio.to_thread(_of_others, project)
+        return project_plans.Checkout(top, folder, commit, branch, clone, self._reach(for_others))
+
+    async def _by_its_own(self, project: Project, triggered_by: str) -> Started:
+        """Run the pipeline that a project's folder has. NotAgreed: it flashes or pushes, and nobody was asked."""
+        file = await asyncio.to_thread(find_project_file, Path(project.path))
+        if file is None:
+            raise BadInput("project", f"{project.path} is no ESP-IDF project and has no {NAMES[0]}")
+        pipeline = await self._orchestrator.read_pipeline(path=str(file))
+        return await self._orchestrator.start_pipeline(pipeline, Path(project.path), triggered_by=triggered_by)
 
     async def _start(self, project: Project, plan: Plan, name: str, triggered_by: str) -> Started:
         return await self._orchestrator.start_plan(
@@ -236,10 +267,23 @@ class Projects:
         return f"project {found.name} is removed: {', '.join(said)}"
 
 
+def _is_firmware(folder: Path) -> bool:
+    """Whether ESP-IDF builds it; also where its CMakeLists.txt leaves that open and there is no other way. Reads."""
+    return is_project(folder) or ((folder / "CMakeLists.txt").is_file() and find_project_file(folder) is None)
+
+
+def _check_own(ask: WorkflowAsk) -> None:
+    """BadInput: what is asked for is the workflow's, and the project is built by a pipeline of its own."""
+    for name, asked in (("flash", ask.flash), ("agent", ask.agent is not None)):
+        if asked:
+            raise BadInput(name, "is for ESP-IDF projects: any other is built as its own pipeline says")
+
+
 def check_active(project: Project) -> None:
     """Conflict: the project cannot be built now. Reads."""
     if project.status != "active":
-        raise Conflict(f"Project status is {project.status!r}, must be 'active'")
+        why = f": {project.reason}" if project.reason else ""
+        raise Conflict(f"Project status is {project.status!r}, must be 'active'{why}")
     if not Path(project.path).is_dir():
         raise Conflict(f"the folder of project {project.name} is gone: {project.path}")
 

@@ -24,6 +24,18 @@ ENDED_HOW = {
     "no_change": "was not mended",
     "agent": "was not mended",
 }
+WHY = {
+    **ENDED_HOW,
+    "no_progress": "gave up at the same failure",
+    "outside": "the agent changed what it may not",
+    "no_change": "the agent changed nothing",
+    "agent": "the agent failed",
+    "invalid": "could not be built as it is",
+    "unreachable": "the host was not reached",
+    "disk_full": "no space was left",
+    "internal": "internal error",
+    "environment": "something is not installed",
+}
 NO_IDF_BUILD = "an ESP-IDF build could not start here; builds on other hosts are not affected"
 SINGLE = "idf_build"  # a build of this name is told by its project, any other by its name, too
 
@@ -41,6 +53,13 @@ def head(view: "BuildView", what: str, *more: str) -> str:
     if any(stage.verdict and stage.verdict.details.get("virtual_board") for stage in view.stages):
         parts.append("simulated board")
     return one_line(" · ".join(part for part in parts if part), 240)
+
+
+def why(build: Build) -> str:
+    """Why a build ended, in words; "" where its status says it all."""
+    if build.reason in (None, "exit", build.status):
+        return ""
+    return WHY.get(build.reason, build.reason.replace("_", " "))
 
 
 def came_from(build: Build) -> str:

@@ -42,7 +42,7 @@ def build_line(build: Build, project: Project | None) -> str:
         project.name if project else "",
         build.target or "",
         build.name if build.name != "fix" else "",
-        build.reason if build.status is BuildStatus.FAILED and build.reason not in (None, "exit") else "",
+        parts.why(build) if build.status is BuildStatus.FAILED else "",
         parts.came_from(build),
     ]
     return one_line(" · ".join(word for word in words if word), 200)

@@ -10,7 +10,7 @@ from mcp_server.cli.table import Column, table_lines
 from mcp_server.cli.words import ago, one_line
 from mcp_server.model import Build, Project
 from mcp_server.report import duration
-from mcp_server.report_parts import came_from
+from mcp_server.report_parts import came_from, why
 
 COLUMNS = (
     Column("BUILD", right=True),
@@ -48,7 +48,7 @@ def _row(build: Build, project: Project | None, now: datetime) -> list[Text]:
 def _note(build: Build) -> str:
     notes = [
         build.name if build.name not in ("idf_build", "fix") else "",
-        build.reason if build.reason not in (None, "exit", build.status) else "",
+        why(build),
         came_from(build),
         "is being cancelled" if build.cancel_requested and build.status.is_open else "",
         f"round {build.round}" if build.round > 1 else "",

@@ -81,8 +81,9 @@ def remove_project(c: sa.Connection, project_id: str) -> bool:
 
 
 def imported(c: sa.Connection) -> list[Project]:
-    """Every project that can be built, by name."""
-    query = sa.select(PROJECTS).where(PROJECTS.c.status == "active").order_by(PROJECTS.c.name)
+    """Every project but those that were removed, by name."""
+    there = sa.func.coalesce(PROJECTS.c.reason, "") != REMOVED
+    query = sa.select(PROJECTS).where(there).order_by(PROJECTS.c.name)
     return [Project(**row) for row in c.execute(query).mappings()]
 
 

@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
+from starlette.routing import Route
 
 from mcp_server import __version__
 from mcp_server.web import bots, builds, docs, live, machines, metrics, problems, projects, webhooks
@@ -44,6 +45,12 @@ def make_app(orchestrator: "Orchestrator") -> tuple[App, FastAPI]:
     return Faults(Guard(tools, orchestrator.tokens, orchestrator.clock, sessions)), routes
 
 
+def _methods_of(path: str) -> set[str]:
+    """What can be done at an address, by any of the routes: the framework names those of the first one only."""
+    routes = [route for router in ROUTERS for route in router.routes if isinstance(route, Route)]
+    return {method for route in routes if route.path_regex.match(path) for method in route.methods or ()}
+
+
 def make_routes(orchestrator: "Orchestrator") -> FastAPI:
     """The routes without guard and tools."""
     feed = Feed(orchestrator)
@@ -81,5 +88,6 @@ def make_routes(orchestrator: "Orchestrator") -> FastAPI:
     app.state.sessions = Sessions(orchestrator.clock)
     for router in ROUTERS:
         app.include_router(router)
+    app.state.methods_of = _methods_of
     problems.register(app)
     return app

@@ -19,7 +19,10 @@ from mcp_server.web.shapes import LAST, MOST_ROWS, BuildPage, BuildRow, BuildWho
 router = APIRouter(prefix="/api/builds", tags=["builds"])
 
 MOST_LOG_BYTES = 1_000_000
-Number = Annotated[str, Path(description="A build's number, or its task's UUID.", max_length=64)]
+_NUMBER = {"pattern": "^([1-9][0-9]{0,17}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})$", "examples": ["42"]}
+Number = Annotated[
+    str, Path(description="A build's number, or its task's UUID.", max_length=64, json_schema_extra=_NUMBER)
+]
 Limit = Annotated[int, Query(ge=1, le=MOST_ROWS)]
 
 

@@ -142,8 +142,10 @@ def _mistake(one: Mapping[str, Any]) -> dict[str, str]:
     return {"argument": ".".join(place)[:100] or "body", "detail": said}
 
 
-async def _http(_: Request, error: Exception) -> JSONResponse:
+async def _http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     answer = problem(error.status_code, one_line(str(error.detail), 300))
     answer.headers.update(error.headers or {})
+    if error.status_code == 405 and (methods := request.app.state.methods_of(request.url.path)):
+        answer.headers["Allow"] = ", ".join(sorted(methods))
     return answer

@@ -70,6 +70,8 @@ async def get_stats(service: Service, project: Name) -> dict[str, Any]:
 async def trigger_build(service: Service, project: Name, ask: Trigger | None = None) -> Triggered:
     """Run the whole workflow on a project: build, emulator, board where `flash` asks for it, checks.
 
+    What is no ESP-IDF project is built by its own `.build-orchestrator.yaml`, without `flash` and `agent`.
+
     With `commit_sha` or `branch` in a checkout of its own, fetched from the origin where needed; the project's folder
     stays as it is. 409: the project is not active, its folder is gone, or it is no Git repository.
     """

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import signal
 import socket
 from collections.abc import Generator
@@ -57,6 +58,7 @@ async def serve(orchestrator: "Orchestrator", host: str, port: int, say: "Callab
     BadInput: it would be open to others without a token. Conflict: the port is taken, or it could not be started.
     """
     process_log.configure(LOG, orchestrator.environment, unseen=("uvicorn", "websockets", "asyncio", "mcp"))
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # it warns of whatever clients get wrong
     await orchestrator.store()
     orchestrator.tokens.check_fixed()
     closed = await orchestrator.tokens.any()

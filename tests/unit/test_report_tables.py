@@ -30,7 +30,7 @@ def test_a_list_has_one_line_a_build_whatever_a_project_is_called() -> None:
 
     lines = report_tables.build_list(builds, projects).splitlines()
 
-    assert lines[0] == "300 failed · 2026-01-31 12:00 UTC · 3.2 s · bl ink · esp32c3 · idf_build · timeout"
+    assert lines[0] == "300 failed · 2026-01-31 12:00 UTC · 3.2 s · bl ink · esp32c3 · idf_build · timed out"
     assert lines[-1] == f"… and {300 - len(lines) + 1} more lines"
     assert report.size("\n".join(lines)) <= 4000
     assert report_tables.build_list([], {}) == "no builds yet: idf_build, remote_build and pipeline_run start one"

@@ -286,3 +286,61 @@ async def test_a_commit_is_built_beside_what_its_user_has_open(home: Path, tmp_p
     assert (wrong.status_code, wrong.json()["argument"]) == (422, "branch")
     assert (retried["status"], retried["commit_sha"]) == ("failed", broken)
     assert tree.everything() == before
+
+
+def says(word: str, *more: str) -> str:
+    """A pipeline file."""
+    return "\n".join(("pipeline:", "  name: lamp", "  stages:", f"    - {{name: {word}, command: echo {word}}}", *more))
+
+
+async def test_what_is_no_firmware_is_built_by_its_own_pipeline_as_that_commit_has_it(
+    service: Service, origin: UserTree, git_port: int, home: Path
+) -> None:
+    """Interfaces: any other project builds by its own `.build-orchestrator.yaml`; by REST and by pushes, too."""
+    (home / "config.yaml").write_text(f"security: {{project_hosts: ['127.0.0.1:{git_port}']}}\n")
+    before = origin.git("rev-parse", "HEAD")
+    origin.write(".build-orchestrator.yaml", says("one"))
+    one = origin.commit("one")
+    origin.write(".build-orchestrator.yaml", says("two", "    - {name: three, command: pwd, depends_on: [two]}"))
+    two = origin.commit("two")
+    origin.write(".build-orchestrator.yaml", says("four", "    - {name: out, uses: git.push, with: {branch: x}}"))
+    pushes = origin.commit("four")
+    source = f"git://127.0.0.1:{git_port}/lamp/.git"
+    made = await service.ask("POST", "/api/projects", json={"source": source, "name": "lamp"})
+    assert await over(service, made.json()["build_id"]) == "success"
+
+    async def built(path: str = "build", **ask: Any) -> dict[str, Any]:
+        answer = await service.ask("POST", f"/api/projects/lamp/{path}", json=ask)
+        assert answer.status_code == 202, answer.text
+        await over(service, answer.json()["build_id"])
+        return (await service.ask("GET", f"/api/builds/{answer.json()['build_id']}")).json()
+
+    def ran(build: dict[str, Any]) -> list[tuple[str, str]]:
+        return [(stage["stage"], stage["status"]) for stage in build["stages"]]
+
+    first, second, third = await built(commit_sha=one), await built(commit_sha=two), await built(commit_sha=before)
+    fourth = await built(commit_sha=pushes)
+    assert (first["status"], first["commit_sha"]) == ("success", one), first["build_output"]
+    assert ran(first) == [("checkout", "success"), ("one", "success")]
+    assert ran(second) == [("checkout", "success"), ("two", "success"), ("three", "success")]
+    assert "/worktrees/project-" in second["build_output"]
+    assert (third["status"], third["reason"]) == ("failed", "invalid")
+    assert "no ESP-IDF project and has no .build-orchestrator.yaml" in third["build_output"]
+    assert fourth["status"] == "failed" and "would do what nobody was asked for" in fourth["build_output"]
+
+    refused = [
+        await service.ask("POST", "/api/projects/lamp/build", json=ask) for ask in ({"flash": True}, {"agent": "x"}, {})
+    ]
+    assert [(one.status_code, one.json().get("argument")) for one in refused] == [
+        (422, "flash"),
+        (422, "agent"),
+        (403, None),
+    ]
+    origin.write(".build-orchestrator.yaml", says("five"))
+    origin.commit("five")
+    assert ran(await built("sync", build=True)) == [("sync", "success"), ("five", "success")]
+    assert ran(await built()) == [("five", "success")]
+    # A build of a commit fetches from the origin that the clone came from, and knows that others asked for it.
+    (home / "config.yaml").write_text("security: {project_hosts: []}\n")
+    dark = await built(branch="dark")
+    assert dark["status"] == "failed" and "no public address" in dark["build_output"], dark["build_output"]

@@ -1,5 +1,6 @@
 """Who comes in: every route by enumeration, tokens of every kind, other sites' pages, floods."""
 
+import json
 import re
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -112,6 +113,30 @@ async def test_a_look_that_resets_a_board_is_no_look(service: Service) -> None:
             await service.orchestrator.doctor(port="/dev/ttyUSB0")
     finally:
         CALLER.reset(before)
+
+
+async def test_a_login_in_a_remotes_url_is_refused_before_it_is_recorded(
+    service: Service, home: Path, tmp_path: Path
+) -> None:
+    """Issue: no row, event, log or answer has it."""
+    (tmp_path / "lamp").mkdir()
+    assert (await service.ask("POST", "/api/projects", json={"source": str(tmp_path / "lamp")})).status_code == 202
+    for remote in (
+        "https://ghp_secretsecret@github.com/me/lamp",
+        "https://me:ghp_secretsecret@github.com/me/lamp",
+        "HTTPS://ghp_secretsecret@github.com",
+        "ssh://git:ghp_secretsecret@github.com/me/lamp",
+        "git://ghp_secretsecret@h/x",
+    ):
+        order = {"prompt": "p", "template": "esp-idf-app", "name": "lamp", "auto_push": True, "remote": remote}
+        answer = await service.ask("POST", "/api/create-and-build", json=order)
+        assert (answer.status_code, answer.json()["argument"]) == (422, "remote")
+        stage: dict[str, object] = {"name": "out", "uses": "git.push", "with": {"branch": "b", "remote": remote}}
+        text = json.dumps({"pipeline": {"name": "p", "stages": [stage]}})
+        answer = await service.ask("POST", "/api/pipelines", json={"yaml": text, "project": "lamp"})
+        assert answer.status_code == 422 and "without a login" in answer.text, answer.text
+        assert "secretsecret" not in answer.text
+    assert not [path for path in home.rglob("*") if path.is_file() and b"secretsecret" in path.read_bytes()]
 
 
 async def test_a_token_ends_when_it_should_and_its_text_is_kept_nowhere(service: Service, home: Path) -> None:
@@ -232,3 +257,5 @@ async def test_mistakes_are_one_sentence_that_names_the_argument(service: Servic
         assert answer.headers["content-type"] == "application/problem+json"
         assert problem["status"] == status and problem["detail"].startswith(said), problem
         assert problem["type"].startswith("urn:build-orchestrator:")
+    for path, methods in (("/api/projects", "GET, POST"), ("/api/projects/p", "DELETE, GET"), ("/api/builds", "GET")):
+        assert (await service.ask("OPTIONS", path)).headers["allow"] == methods

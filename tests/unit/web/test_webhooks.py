@@ -13,12 +13,14 @@ import pytest
 import pytest_asyncio
 import sqlalchemy as sa
 
+from mcp_server import webhooks
 from mcp_server.demo.place import lay_out, simulated_installation
 from mcp_server.orchestrator import Orchestrator
 from mcp_server.secret_store import set_secret
 from mcp_server.store import callbacks, projects
 from mcp_server.workflows import WorkflowAsk
 from tests.support.git_tree import UserTree
+from tests.support.http_peer import answer, http_peer
 from tests.support.web_service import Service, web_service
 
 pytestmark = pytest.mark.timeout(30)
@@ -105,7 +107,10 @@ async def test_a_push_builds_its_commit_once(service: Service) -> None:
     assert await send(service, release, "d-3") == (202, "accepted")
     assert (await rows(service))[0] == ("b" * 40, "release/1.2", "push")
     stranger = {"full_name": "you/greenhouse", "clone_url": "https://github.com/you/greenhouse.git"}
-    assert await send(service, a_push("c" * 40, repository=stranger), "d-4") == (202, "accepted")
+    assert await send(service, a_push("c" * 40, repository=stranger), "d-4") == (
+        202,
+        "ignored: no project is of you/greenhouse",
+    )
     assert len(await rows(service)) == 2
 
 
@@ -144,6 +149,35 @@ async def test_what_a_service_took_and_never_ordered_is_ordered_by_the_next(
     assert [(row.build, row.event, row.url) for row in due] == [
         (2, "status.pending", f"me/greenhouse/statuses/{'b' * 40}")
     ]
+
+
+async def test_a_push_that_cannot_be_ordered_is_an_error_at_github_with_the_reason(
+    service: Service, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Issue: whoever pushed sees beside the commit why nothing was built; the delivery says so, too."""
+    monkeypatch.setattr(webhooks, "TELL_AGAIN_S", (0.0, 0.0))
+    set_secret(home / "secrets", "token", "ghp_x")
+    store = await service.orchestrator.store()
+    project = (await store.read(projects.imported))[0]
+    async with http_peer() as peer:
+        peer.answers = [answer(502), answer(201)]
+        api = f"    api: http://127.0.0.1:{peer.port}\n    url: https://builds.example\n"
+        (home / "config.yaml").write_text(CONFIG + api)
+        await store.write(lambda c: projects.set_project(c, project.id, status="error", reason="no such repository"))
+        why = "Project status is 'error', must be 'active': no such repository"
+        assert await send(service, a_push()) == (202, f"greenhouse is not built: {why}")
+        told = [json.loads(got.body) for got in peer.got]
+        assert [got.path for got in peer.got] == ["/repos/me/greenhouse/statuses/" + "a" * 40] * 2
+        status = {"state": "error", "context": "build-orchestrator", "description": why}
+        assert told == [{**status, "target_url": "https://builds.example/#/"}] * 2
+        assert await send(service, a_push()) == (202, "delivered before")
+
+        await store.write(lambda c: projects.set_project(c, project.id, status="active", reason=None))
+        (home / "config.yaml").write_text(CONFIG.replace("release/*", "*") + api)
+        strange = a_push("b" * 40, ref="refs/heads/a..b")
+        assert await send(service, strange, "d-2") == (202, "accepted")
+        assert json.loads(peer.got[-1].body)["description"] == "branch: 'a..b' is no name that a branch can have"
+    assert await rows(service) == []
 
 
 @pytest.mark.parametrize(

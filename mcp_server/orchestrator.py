@@ -363,11 +363,11 @@ class Orchestrator(Facets):
         scopes.need("flash" if port else "read")
         name = self.machines.hosts.resolve(host)[0]
         if name != LOCAL:
-            return await check_up.examine_boards(
-                self.host(name), port, idf_path=self.machines.hosts.server(name).idf_path or ""
-            )
-        folder = Path(project) if project else None
-        return await check_up.examine(self.config, self.environment, folder, port, self.host(name), named=named)
+            idf_path = self.machines.hosts.server(name).idf_path or ""
+            return await check_up.examine_boards(self.host(name), port, idf_path=idf_path)
+        folder, here = Path(project) if project else None, self.host(name)
+        checks = await check_up.examine(self.config, self.environment, folder, port, here, named=named)
+        return [*checks, *await self.kept.checks()]
 
     async def installation(self, folder: Path | None = None) -> Installation:
         """The ESP-IDF that a build started now would use. EnvironmentMissing: none; the demo needs none."""

@@ -1,8 +1,7 @@
 """The projects that are known here: imported, synced, removed, and how long their builds take.
 
-May import: model, config, errors, git_source, idf, orders, project_file, project_plans, references, store, views,
-scopes,
-workflows. Never: engine, a front.
+May import: model, config, errors, git_source, idf, orders, project_file, project_plans, references, scopes, store,
+views, workflows. Never: engine, a front.
 """
 
 import asyncio

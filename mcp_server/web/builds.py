@@ -6,10 +6,11 @@ from typing import Annotated, Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Path, Query
-from fastapi.responses import FileResponse, Response
+from fastapi.responses import FileResponse, RedirectResponse, Response
 
 from mcp_server import record, report
 from mcp_server.artifact_files import artifact_file
+from mcp_server.errors import NotFound
 from mcp_server.model import BuildStatus
 from mcp_server.views import BuildView
 from mcp_server.web.context import Service
@@ -101,10 +102,15 @@ async def list_artifacts(service: Service, build: Number) -> list[dict[str, obje
 
 
 @router.get("/{build}/artifacts/{path:path}", response_class=FileResponse)
-async def get_artifact(service: Service, build: Number, path: str) -> FileResponse:
-    """One of these files, as it was recorded. 404: it is gone, or was changed since."""
+async def get_artifact(service: Service, build: Number, path: str) -> Response:
+    """One of these files, as it was recorded. 307: it is in the object store only. 404: it is gone, or was changed."""
     view = await service.get(build)
-    found = await asyncio.to_thread(artifact_file, view, path)
+    try:
+        found = await asyncio.to_thread(artifact_file, view, path)
+    except NotFound:
+        if (link := await service.kept.link(view, path)) is None:
+            raise
+        return RedirectResponse(link, 307, headers={"Cache-Control": "no-store"})
     headers = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "sandbox"}
     return FileResponse(found, media_type="application/octet-stream", filename=found.name, headers=headers)
 

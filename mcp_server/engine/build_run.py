@@ -201,7 +201,7 @@ class BuildRun:
                 settle(c, build, status, output, ended_at)
             return leases.release_of(c, self.build_id, now)
 
-        await self.services.leases.offer(await self.services.store.write(statements))
+        self.services.leases.offer(await self.services.store.write(statements))
         self.services.begun.discard(self.build_id)
         self.services.callbacks.wake()
         if self.told:

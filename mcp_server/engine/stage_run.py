@@ -110,7 +110,7 @@ class StageRun:
             except _Elsewhere as elsewhere:
                 self._down[self.stage.host] = elsewhere.why
                 await self.row.give_back(held)
-                await self.services.leases.release(held, self.gate if held else None)
+                self.services.leases.release(held, self.gate if held else None)
                 continue
             except _TooLate as late:
                 verdict, reason, end = Verdict(result="timeout", summary=str(late)), "timeout", None
@@ -128,7 +128,7 @@ class StageRun:
                 reason, end = "internal", None
             await self.row.end(held, verdict, str(verdict.details.get("reason") or reason), end)
             if held:
-                await self.services.leases.release(held, self.gate, heirs=self.heirs)
+                self.services.leases.release(held, self.gate, heirs=self.heirs)
             if verdict.result == "pass" and isinstance(self._kind, LooksBack):
                 self.services.later(self._look_back(self._kind, verdict))
             return self.stage

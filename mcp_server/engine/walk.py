@@ -112,7 +112,7 @@ class Walk:
                 table.release(c, lease, now)
 
         await self.services.store.write(statements)
-        await self.services.leases.release(leases)
+        self.services.leases.release(leases)
 
     async def _rank(self) -> Mapping[str, float]:
         """Seconds from each stage's start to the build's end, from earlier builds: the longest way goes first."""

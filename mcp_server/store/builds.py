@@ -12,6 +12,7 @@ from mcp_server.errors import Conflict
 from mcp_server.model import Build, BuildStatus, Plan, Project, Stage, StageStatus, task_of_key
 from mcp_server.store.commit_statuses import tell_github
 from mcp_server.store.events import append
+from mcp_server.store.prepared import Prepared
 from mcp_server.store.tables import BUILDS, PROJECTS, STAGES
 
 REMOVED = "removed"  # the `reason` of a project that only its builds' records still need
@@ -32,17 +33,16 @@ _PHASES = {
 
 OPEN = (BuildStatus.PENDING, BuildStatus.RUNNING)
 
-# Built once: making a statement costs more than running it.
 _IS_STAGE = [STAGES.c[name] == sa.bindparam(f"of_{name}") for name in ("build", "stage", "round", "attempt")]
 _OPEN_BUILDS = (
     sa.select(BUILDS.c.id, BUILDS.c.cancel_requested)
     .where(BUILDS.c.status.in_(OPEN))
     .order_by(sa.case((BUILDS.c.status == BuildStatus.RUNNING, 0), else_=1), BUILDS.c.priority, BUILDS.c.id)
 )
-_STAGE_STATUS = sa.select(STAGES.c.status).where(*_IS_STAGE)
-_INSERT_STAGE = sa.insert(STAGES)
-_UPDATE_STAGE = sa.update(STAGES).where(*_IS_STAGE)
-_UPDATE_PROGRESS = _UPDATE_STAGE.values(progress=sa.bindparam("progress"))
+_STAGE_STATUS = Prepared(sa.select(STAGES.c.status).where(*_IS_STAGE))
+_INSERT_STAGE = Prepared(sa.insert(STAGES), STAGES.c)
+_UPDATE_STAGE = Prepared(sa.update(STAGES).where(*_IS_STAGE), STAGES.c)
+_UPDATE_PROGRESS = Prepared(sa.update(STAGES).where(*_IS_STAGE), [STAGES.c.progress])
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,12 +284,12 @@ def put_stage(c: sa.Connection, stage: Stage, now: datetime) -> None:
     values = dict(stage)
     values["progress"] = stage.progress and stage.progress.model_dump(mode="json")
     values["verdict"] = stage.verdict and stage.verdict.model_dump(mode="json")
-    before = c.execute(_STAGE_STATUS, _key(stage)).scalar()
+    before = _STAGE_STATUS.run(c, _key(stage)).fetchone()
     if before is None:
-        c.execute(_INSERT_STAGE, values)
+        _INSERT_STAGE.run(c, values)
     else:
-        c.execute(_UPDATE_STAGE, values | _key(stage))
-    if before != stage.status:
+        _UPDATE_STAGE.run(c, values | _key(stage))
+    if before is None or before[0] != stage.status:
         append(c, "stage.status", stage.build, now, _stage_event(stage))
 
 
@@ -297,7 +297,7 @@ def put_progress(c: sa.Connection, stage: Stage, now: datetime) -> None:
     """Write the progress of a running attempt; of its progress events only this last one is kept."""
     if stage.progress is None:
         return
-    c.execute(_UPDATE_PROGRESS, _key(stage) | {"progress": stage.progress.model_dump(mode="json")})
+    _UPDATE_PROGRESS.run(c, _key(stage) | {"progress": stage.progress.model_dump(mode="json")})
     done, total = stage.progress.done, stage.progress.total
     data = {
         "job_id": stage.build,

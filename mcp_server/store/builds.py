@@ -152,9 +152,11 @@ def find_build(c: sa.Connection, reference: int | str) -> Build | None:
     return None if row is None else _build(row)
 
 
-def get_build(c: sa.Connection, build_id: int) -> Build:
-    """The build with this number, which exists."""
-    return _build(c.execute(sa.select(BUILDS).where(BUILDS.c.id == build_id)).mappings().one())
+def get_build(c: sa.Connection, build_id: int, plan: Plan | None = None) -> Build:
+    """The build with this number, which exists. A `plan` that is known is not read again: it may be long."""
+    columns = [column for column in BUILDS.c if plan is None or column is not BUILDS.c.plan]
+    row = c.execute(sa.select(*columns).where(BUILDS.c.id == build_id)).mappings().one()
+    return _build(row if plan is None else {**row, "plan": plan})
 
 
 def status_of(c: sa.Connection, build_id: int) -> BuildStatus:
@@ -228,8 +230,8 @@ def set_running(c: sa.Connection, build_id: int, now: datetime) -> bool:
     changed = _change(c, build_id, (BuildStatus.PENDING,), status=BuildStatus.RUNNING, started_at=now)
     if changed:
         append(c, "build.status", build_id, now, {"status": BuildStatus.RUNNING})
-        project = get_project(c, get_build(c, build_id).project_id)
-        data = {"job_id": build_id, "project_path": project.path, "timestamp": now.isoformat()}
+        path = sa.select(PROJECTS.c.path).join(BUILDS).where(BUILDS.c.id == build_id)
+        data = {"job_id": build_id, "project_path": c.scalar(path), "timestamp": now.isoformat()}
         append(c, "workflow.started", build_id, now, data)
     return changed
 
@@ -247,8 +249,8 @@ def set_plan(c: sa.Connection, build_id: int, plan: Plan, now: datetime) -> None
 
 def end_build(c: sa.Connection, build_id: int, status: BuildStatus, reason: str, now: datetime, **columns: Any) -> bool:
     """Bring an open build to its end state, once; True if this call did it."""
-    build = get_build(c, build_id)
-    seconds = (now - (build.started_at or now)).total_seconds()
+    began = c.scalar(sa.select(BUILDS.c.started_at).where(BUILDS.c.id == build_id))
+    seconds = (now - (began or now)).total_seconds()
     values = {"status": status, "reason": reason, "completed_at": now, "duration": round(seconds, 3), **columns}
     changed = _change(c, build_id, OPEN, **values)
     if changed:
@@ -279,16 +281,26 @@ def stages_of(c: sa.Connection, build_id: int) -> list[Stage]:
     return [_stage(row) for row in c.execute(query).mappings()]
 
 
+def in_order(stages: Iterable[Stage]) -> list[Stage]:
+    """Attempts as `stages_of` gives them."""
+
+    def place(stage: Stage) -> tuple[int, bool, datetime | None, str, int]:
+        began = stage.started_at or stage.ended_at
+        return stage.round, began is None, began, stage.stage, stage.attempt
+
+    return sorted(stages, key=place)
+
+
 def put_stage(c: sa.Connection, stage: Stage, now: datetime) -> None:
     """Write one attempt, new or changed; a change of its status is an event."""
-    values = dict(stage)
-    values["progress"] = stage.progress and stage.progress.model_dump(mode="json")
-    values["verdict"] = stage.verdict and stage.verdict.model_dump(mode="json")
-    before = _STAGE_STATUS.run(c, _key(stage)).fetchone()
-    if before is None:
-        _INSERT_STAGE.run(c, values)
-    else:
-        _UPDATE_STAGE.run(c, values | _key(stage))
+    values = {
+        **vars(stage),
+        **_key(stage),
+        "progress": stage.progress and stage.progress.model_dump(mode="json"),
+        "verdict": stage.verdict and stage.verdict.model_dump(mode="json"),
+    }
+    before = _STAGE_STATUS.run(c, values).fetchone()
+    (_INSERT_STAGE if before is None else _UPDATE_STAGE).run(c, values)
     if before is None or before[0] != stage.status:
         append(c, "stage.status", stage.build, now, _stage_event(stage))
 

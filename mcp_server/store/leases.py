@@ -26,7 +26,7 @@ _HELD = sa.select(LEASES.c.resource, LEASES.c.slot, LEASES.c.build, LEASES.c.sta
 
 def add(c: sa.Connection, lease: Lease, now: datetime) -> None:
     """Write a lease of a slot that is free: `holders` was asked in the same transaction."""
-    _ADD.run(c, dict(lease))
+    _ADD.run(c, vars(lease))
     data = {"resource": lease.resource, "slot": lease.slot, "reason": lease.reason}
     append(c, "lease.taken", lease.build, now, data)
 

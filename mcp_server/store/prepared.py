@@ -21,10 +21,9 @@ class Prepared:
         """Run it in the transaction of `c`. KeyError: a value is missing."""
         if not self._sql:
             self._compile(c.dialect)
-        cursor = c.connection.cursor()
-        return cursor.execute(
-            self._sql, [values[name] if into is None else into(values[name]) for name, into in self._values]
-        )
+        given = [values[name] if into is None else into(values[name]) for name, into in self._values]
+        driver: Any = c.connection.driver_connection
+        return driver.execute(self._sql, given)
 
     def _compile(self, dialect: sa.Dialect) -> None:
         compiled = self._statement.compile(dialect=dialect, column_keys=self._columns or None)

@@ -12,6 +12,8 @@ from mcp_server.config import Config
 from mcp_server.config_file import ConfigFile
 from mcp_server.engine.callbacks import Callbacks
 from mcp_server.engine.leases import Choice, Claim, LeaseLine
+from mcp_server.engine.source import read_commit
+from mcp_server.engine.together import Together
 from mcp_server.engine.uploads import Uploads
 from mcp_server.errors import BadInput, ConfigError, HostUnreachable
 from mcp_server.hosts.base import Host
@@ -51,11 +53,16 @@ class Services:
         self._later: set[asyncio.Task[None]] = set()
         self.begun: set[int] = set()  # builds whose row says `running`
         self._file = ConfigFile(self.config, self.environment)
+        self._refreshing = Together(self._refresh)
+        self.commits = Together(read_commit)  # of a folder
 
     async def refresh(self) -> None:
         """Take over a config.yaml that changed. One with mistakes changes nothing: fronts refuse it in words."""
+        await self._refreshing.ask(self._file)
+
+    async def _refresh(self, file: ConfigFile) -> None:
         try:
-            changed = await asyncio.to_thread(self._file.changed)
+            changed = await asyncio.to_thread(file.changed)
         except ConfigError as error:
             log.warning("config.yaml is not taken over: %s", error)
             return

@@ -12,6 +12,7 @@ from mcp_server.errors import Conflict
 from mcp_server.model import Build, BuildStatus, Plan, Project, Stage, StageStatus, task_of_key
 from mcp_server.store.commit_statuses import tell_github
 from mcp_server.store.events import append
+from mcp_server.store.prepared import Prepared
 from mcp_server.store.tables import BUILDS, PROJECTS, STAGES
 
 REMOVED = "removed"  # the `reason` of a project that only its builds' records still need
@@ -32,17 +33,16 @@ _PHASES = {
 
 OPEN = (BuildStatus.PENDING, BuildStatus.RUNNING)
 
-# Built once: making a statement costs more than running it.
 _IS_STAGE = [STAGES.c[name] == sa.bindparam(f"of_{name}") for name in ("build", "stage", "round", "attempt")]
 _OPEN_BUILDS = (
     sa.select(BUILDS.c.id, BUILDS.c.cancel_requested)
     .where(BUILDS.c.status.in_(OPEN))
     .order_by(sa.case((BUILDS.c.status == BuildStatus.RUNNING, 0), else_=1), BUILDS.c.priority, BUILDS.c.id)
 )
-_STAGE_STATUS = sa.select(STAGES.c.status).where(*_IS_STAGE)
-_INSERT_STAGE = sa.insert(STAGES)
-_UPDATE_STAGE = sa.update(STAGES).where(*_IS_STAGE)
-_UPDATE_PROGRESS = _UPDATE_STAGE.values(progress=sa.bindparam("progress"))
+_STAGE_STATUS = Prepared(sa.select(STAGES.c.status).where(*_IS_STAGE))
+_INSERT_STAGE = Prepared(sa.insert(STAGES), STAGES.c)
+_UPDATE_STAGE = Prepared(sa.update(STAGES).where(*_IS_STAGE), STAGES.c)
+_UPDATE_PROGRESS = Prepared(sa.update(STAGES).where(*_IS_STAGE), [STAGES.c.progress])
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,9 +143,11 @@ def find_build(c: sa.Connection, reference: int | str) -> Build | None:
     return None if row is None else _build(row)
 
 
-def get_build(c: sa.Connection, build_id: int) -> Build:
-    """The build with this number, which exists."""
-    return _build(c.execute(sa.select(BUILDS).where(BUILDS.c.id == build_id)).mappings().one())
+def get_build(c: sa.Connection, build_id: int, plan: Plan | None = None) -> Build:
+    """The build with this number, which exists. A `plan` that is known is not read again: it may be long."""
+    columns = [column for column in BUILDS.c if plan is None or column is not BUILDS.c.plan]
+    row = c.execute(sa.select(*columns).where(BUILDS.c.id == build_id)).mappings().one()
+    return _build(row if plan is None else {**row, "plan": plan})
 
 
 def status_of(c: sa.Connection, build_id: int) -> BuildStatus:
@@ -219,8 +221,8 @@ def set_running(c: sa.Connection, build_id: int, now: datetime) -> bool:
     changed = _change(c, build_id, (BuildStatus.PENDING,), status=BuildStatus.RUNNING, started_at=now)
     if changed:
         append(c, "build.status", build_id, now, {"status": BuildStatus.RUNNING})
-        project = get_project(c, get_build(c, build_id).project_id)
-        data = {"job_id": build_id, "project_path": project.path, "timestamp": now.isoformat()}
+        path = sa.select(PROJECTS.c.path).join(BUILDS).where(BUILDS.c.id == build_id)
+        data = {"job_id": build_id, "project_path": c.scalar(path), "timestamp": now.isoformat()}
         append(c, "workflow.started", build_id, now, data)
     return changed
 
@@ -238,8 +240,8 @@ def set_plan(c: sa.Connection, build_id: int, plan: Plan, now: datetime) -> None
 
 def end_build(c: sa.Connection, build_id: int, status: BuildStatus, reason: str, now: datetime, **columns: Any) -> bool:
     """Bring an open build to its end state, once; True if this call did it."""
-    build = get_build(c, build_id)
-    seconds = (now - (build.started_at or now)).total_seconds()
+    began = c.scalar(sa.select(BUILDS.c.started_at).where(BUILDS.c.id == build_id))
+    seconds = (now - (began or now)).total_seconds()
     values = {"status": status, "reason": reason, "completed_at": now, "duration": round(seconds, 3), **columns}
     changed = _change(c, build_id, OPEN, **values)
     if changed:
@@ -270,17 +272,27 @@ def stages_of(c: sa.Connection, build_id: int) -> list[Stage]:
     return [_stage(row) for row in c.execute(query).mappings()]
 
 
+def in_order(stages: Iterable[Stage]) -> list[Stage]:
+    """Attempts as `stages_of` gives them."""
+
+    def place(stage: Stage) -> tuple[int, bool, datetime | None, str, int]:
+        began = stage.started_at or stage.ended_at
+        return stage.round, began is None, began, stage.stage, stage.attempt
+
+    return sorted(stages, key=place)
+
+
 def put_stage(c: sa.Connection, stage: Stage, now: datetime) -> None:
     """Write one attempt, new or changed; a change of its status is an event."""
-    values = dict(stage)
-    values["progress"] = stage.progress and stage.progress.model_dump(mode="json")
-    values["verdict"] = stage.verdict and stage.verdict.model_dump(mode="json")
-    before = c.execute(_STAGE_STATUS, _key(stage)).scalar()
-    if before is None:
-        c.execute(_INSERT_STAGE, values)
-    else:
-        c.execute(_UPDATE_STAGE, values | _key(stage))
-    if before != stage.status:
+    values = {
+        **vars(stage),
+        **_key(stage),
+        "progress": stage.progress and stage.progress.model_dump(mode="json"),
+        "verdict": stage.verdict and stage.verdict.model_dump(mode="json"),
+    }
+    before = _STAGE_STATUS.run(c, values).fetchone()
+    (_INSERT_STAGE if before is None else _UPDATE_STAGE).run(c, values)
+    if before is None or before[0] != stage.status:
         append(c, "stage.status", stage.build, now, _stage_event(stage))
 
 
@@ -288,7 +300,7 @@ def put_progress(c: sa.Connection, stage: Stage, now: datetime) -> None:
     """Write the progress of a running attempt; of its progress events only this last one is kept."""
     if stage.progress is None:
         return
-    c.execute(_UPDATE_PROGRESS, _key(stage) | {"progress": stage.progress.model_dump(mode="json")})
+    _UPDATE_PROGRESS.run(c, _key(stage) | {"progress": stage.progress.model_dump(mode="json")})
     done, total = stage.progress.done, stage.progress.total
     data = {
         "job_id": stage.build,

@@ -107,14 +107,17 @@ class Store:
         try:
             with self.engine.connect().execution_options(writes=writes) as connection, connection.begin():
                 result = statements(connection)
-        except exc.DBAPIError as error:
+        except (exc.DBAPIError, sqlite3.Error) as error:
             raise StoreError(self._sentence(error)) from error
         if writes:
             self._committed()
         return result
 
-    def _sentence(self, error: exc.DBAPIError) -> str:
-        text, place = str(error.orig), self.engine.url.database or str(self.engine.url)
+    def _sentence(self, error: exc.DBAPIError | sqlite3.Error) -> str:
+        text, place = (
+            str(error.orig if isinstance(error, exc.DBAPIError) else error),
+            self.engine.url.database or str(self.engine.url),
+        )
         if "disk is full" in text or "disk I/O" in text:
             return f"no space is left for the database {place}: free some, nothing was changed"
         if "malformed" in text or "not a database" in text:

@@ -1,7 +1,7 @@
 """A clock that stands still until a test moves it."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
@@ -45,6 +45,11 @@ class MovedClock:
             if not task.done():
                 task.cancel()
                 await asyncio.wait({task})
+
+    def call_later(self, seconds: float, call: Callable[[], None]) -> asyncio.Future[None]:
+        alarm = self._alarm(seconds)
+        alarm.add_done_callback(lambda alarm: None if alarm.cancelled() else call())
+        return alarm
 
     def _alarm(self, seconds: float) -> asyncio.Future[None]:
         alarm = asyncio.get_running_loop().create_future()

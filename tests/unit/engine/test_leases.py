@@ -55,7 +55,7 @@ def take(
 
 async def give_back(line: LeaseLine, lease: Lease, gate: Gate | None = None) -> None:
     await line._store.write(lambda c: leases.release(c, lease, NOW))
-    await line.release([lease], gate)
+    line.release([lease], gate)
 
 
 async def settled(*tasks: asyncio.Task[Lease]) -> list[bool]:

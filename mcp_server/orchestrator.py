@@ -210,6 +210,7 @@ class Orchestrator(Facets):
             name=build.name,
             target=build.target,
             triggered_by="retry",
+            priority=build.priority,
             project_name=view.project.name,
             retry_of=build.id,
         )

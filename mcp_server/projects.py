@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from mcp_server.orchestrator import Orchestrator
 
 
+USUAL = 10  # the priority of what says nothing of it
+
+
 @dataclass(frozen=True, slots=True)
 class Imported:
     """A project, and the build that brings it here; None where its folder was only registered."""
@@ -150,7 +153,7 @@ class Projects:
         if build:
             order = await orchestrator.order_build(found.path, target=found.target, clean=False, host="local")
             stages += [one.model_copy(update={"depends_on": (stage.name,)}) for one in order.plan.stages]
-        return await self._start(found, Plan(stages=tuple(stages)), project_plans.SYNC, triggered_by)
+        return await self._start(found, Plan(stages=tuple(stages)), project_plans.SYNC, triggered_by, beside=not build)
 
     async def build(
         self,
@@ -193,7 +196,10 @@ class Projects:
         await (await orchestrator.store()).write(lambda c: builds.set_facts(c, number, **facts))
         return Started(started.build.model_copy(update=facts), False)
 
-    async def _start(self, project: Project, plan: Plan, name: str, triggered_by: str) -> Started:
+    async def _start(
+        self, project: Project, plan: Plan, name: str, triggered_by: str, *, beside: bool = True
+    ) -> Started:
+        """`beside`: it only brings the project here, so it runs beside what the limits count."""
         return await self._orchestrator.start_plan(
             project.path,
             plan,
@@ -201,6 +207,7 @@ class Projects:
             target=project.target,
             triggered_by=triggered_by,
             project_name=project.name,
+            priority=project_plans.BESIDE if beside else USUAL,
         )
 
     def is_clone(self, project: Project) -> bool:

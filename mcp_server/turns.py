@@ -92,6 +92,12 @@ class Turns:
         self._served[project] = next(self._turn)
         self._rank_all(project)
 
+    def count(self, project: str, running: int) -> None:
+        """So many more builds of a project run; it was not served just now."""
+        self.running += running
+        self._of[project] += running
+        self._rank_all(project)
+
     def end(self, project: str, pool: str = "") -> None:
         """A build that ran is over."""
         self.running -= 1

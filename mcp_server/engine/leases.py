@@ -10,6 +10,7 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from mcp_server.clock import Clock
+from mcp_server.engine.fair import Fair
 from mcp_server.errors import StoreError
 from mcp_server.model import Build, Lease
 from mcp_server.store import leases as table
@@ -63,14 +64,15 @@ class _Ticket:
 
 
 class LeaseLine:
-    """Grants leases by priority, then to the older build, then to the longer way still to go in it.
+    """Grants leases by priority, then as `fair` says, then to the older build, then to the longer way to go in it.
 
     All claims of a ticket are granted together or none is, so that nobody waits for one thing while holding another.
     What a build held before a restart it gets back at once.
     """
 
-    def __init__(self, store: Store, clock: Clock) -> None:
+    def __init__(self, store: Store, clock: Clock, fair: Fair | None = None) -> None:
         self._store, self._clock = store, clock
+        self.fair = fair or Fair()
         self._line: list[_Ticket] = []
         self._granting = asyncio.Lock()
         self._count = 0
@@ -185,7 +187,7 @@ class LeaseLine:
         """The next in line that may go now, as far as their gates admit them."""
         found: list[_Ticket] = []
         entering: dict[Gate | None, int] = {}
-        for ticket in self._line:
+        for ticket in self.fair.order(self._line):
             if not (ticket.wanted & freed or (gate is not None and ticket.gate is gate)) or ticket.number in asked:
                 continue
             inside = entering.get(ticket.gate, 0)
@@ -220,6 +222,7 @@ class LeaseLine:
                 if holdings.hold(lease):
                     table.add(c, lease, now)
             granted.append((ticket, got))
+            self.fair.granted(ticket.build)
         slots = {choice.resource: choice.slots for ticket in line for claim in ticket.claims for choice in claim}
         full = {name for name, count in slots.items() if holdings.taken(name) >= count}
         self._full = (self._full - slots.keys()) | full

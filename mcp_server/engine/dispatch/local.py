@@ -70,6 +70,7 @@ class Local:
 
     def _begin(self, build: int, project: str, line: Turns | None) -> None:
         """Run a build; `line` counts it and is told of its end."""
+        self._services.leases.fair.belongs(build, project)
         run = BuildRun(self._services, build)
         task = asyncio.create_task(run.run())
         self._runs[build] = (run, task)
@@ -78,6 +79,7 @@ class Local:
     def _over(self, build: int, project: str, line: Turns | None) -> None:
         self._runs.pop(build, None)
         self._services.begun.discard(build)
+        self._services.leases.fair.gone(build)
         self._cancelling.discard(build)
         if line is not None:
             line.end(project)

@@ -239,7 +239,7 @@ class Orchestrator(Facets):
 
     async def _view(self, reference: int | str) -> BuildView:
         build, now = await self._build(reference), self.clock.now()
-        return await (await self.store()).read(lambda c: build_view(c, build.id, now))
+        return await self.queue.placed(await (await self.store()).read(lambda c: build_view(c, build.id, now)))
 
     async def wait(self, reference: int | str, timeout_s: float, on_update: OnUpdate | None = None) -> BuildView:
         """The build once it is over, or as it is after `timeout_s`. Cancelling the wait leaves the build running."""

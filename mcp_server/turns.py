@@ -92,10 +92,11 @@ class Turns:
         self._served[project] = next(self._turn)
         self._rank_all(project)
 
-    def count(self, project: str, running: int) -> None:
+    def count(self, project: str, running: int, pool: str = "") -> None:
         """So many more builds of a project run; it was not served just now."""
         self.running += running
         self._of[project] += running
+        self._in[pool] += running
         self._rank_all(project)
 
     def end(self, project: str, pool: str = "") -> None:

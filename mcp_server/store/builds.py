@@ -190,7 +190,7 @@ def open_builds(c: sa.Connection) -> list[OpenBuild]:
     return [open_build(row) for row in c.execute(_OPEN_BUILDS)]
 
 
-def open_build(row: sa.Row[Any]) -> OpenBuild:
+def open_build(row: sa.Row[*tuple[Any, ...]]) -> OpenBuild:
     """Of a row of `OPEN_COLUMNS`."""
     return OpenBuild(row[0], row[1], row[2], row[3], row[4] == BuildStatus.RUNNING)
 

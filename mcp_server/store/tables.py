@@ -77,6 +77,7 @@ BUILDS = sa.Table(
 )
 # A worker asks at each wake who is to be cancelled: with thousands waiting, none of their rows is read for it.
 sa.Index("ix_builds_to_cancel", BUILDS.c.status, sqlite_where=BUILDS.c.cancel_requested.is_(True))
+sa.Index("ix_builds_served", BUILDS.c.project_id, BUILDS.c.started_at)
 
 STAGES = sa.Table(
     "stages",
@@ -214,6 +215,7 @@ MIGRATIONS = {
     6: ("ALTER TABLE deliveries ADD COLUMN push JSON",),
     7: (
         "CREATE INDEX ix_builds_to_cancel ON builds (status) WHERE cancel_requested IS 1",
+        "CREATE INDEX ix_builds_served ON builds (project_id, started_at)",
         """CREATE TABLE schedules (
            name VARCHAR NOT NULL PRIMARY KEY, rule VARCHAR NOT NULL, done_until DATETIME NOT NULL, build INTEGER,
            said TEXT)""",

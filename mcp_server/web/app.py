@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI
 
 from mcp_server import __version__
-from mcp_server.web import bots, builds, docs, live, machines, metrics, problems, projects, webhooks
+from mcp_server.web import bots, builds, docs, live, machines, metrics, problems, projects, queue, webhooks
 from mcp_server.web.dashboard import files, login
 from mcp_server.web.feed import Feed
 from mcp_server.web.guard import App, Guard
@@ -25,6 +25,7 @@ ROUTERS = (
     builds.router,
     projects.router,
     bots.router,
+    queue.router,
     machines.router,
     live.router,
     metrics.router,

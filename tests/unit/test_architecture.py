@@ -22,6 +22,7 @@ DATA = ("_data", "demo/idf")  # the second is a simulated ESP-IDF, run as one an
 KNOW_ROWS = (
     "orchestrator",
     "projects",
+    "queue_view",
     "tokens",
     "views",
     "webhooks",

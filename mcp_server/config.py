@@ -188,6 +188,16 @@ class Artifacts(YamlModel):
         return (self.store or "").startswith("s3://")
 
 
+class Queue(YamlModel):
+    """How many builds run at a time: of all projects, and of each (None: no limit of its own).
+
+    Beside them each host has its own limit for stages: `slots` of servers, `local` included.
+    """
+
+    builds: Annotated[int, Field(ge=1, le=1000)] = 200
+    per_project: Annotated[int, Field(ge=1, le=1000)] | None = None
+
+
 class Security(YamlModel):
     """What needs a yes. `never` beats a call's confirm=true. `push_to_default`: also to a remote's default branch.
 
@@ -243,6 +253,7 @@ class Settings(YamlModel):
     defaults: Defaults = Field(default_factory=Defaults)
     agents: Agents = Field(default_factory=Agents)
     artifacts: Artifacts = Field(default_factory=Artifacts)
+    queue: Queue = Field(default_factory=Queue)
     security: Security = Field(default_factory=Security)
     ci: Ci = Field(default_factory=Ci)
     webhooks: Webhooks = Field(default_factory=Webhooks)

@@ -211,6 +211,7 @@ class Orchestrator(Facets):
             name=build.name,
             target=build.target,
             triggered_by="retry",
+            priority=build.priority,
             project_name=view.project.name,
             retry_of=build.id,
         )
@@ -239,7 +240,7 @@ class Orchestrator(Facets):
 
     async def _view(self, reference: int | str) -> BuildView:
         build, now = await self._build(reference), self.clock.now()
-        return await (await self.store()).read(lambda c: build_view(c, build.id, now))
+        return await self.queue.placed(await (await self.store()).read(lambda c: build_view(c, build.id, now)))
 
     async def wait(self, reference: int | str, timeout_s: float, on_update: OnUpdate | None = None) -> BuildView:
         """The build once it is over, or as it is after `timeout_s`. Cancelling the wait leaves the build running."""
@@ -361,10 +362,8 @@ class Orchestrator(Facets):
         from mcp_server import check_up  # noqa: PLC0415 - asked for seldom, and slow to load
 
         scopes.need("flash" if port else "read")
-        name = self.machines.hosts.resolve(host)[0]
-        if name != LOCAL:
-            idf_path = self.machines.hosts.server(name).idf_path or ""
-            return await check_up.examine_boards(self.host(name), port, idf_path=idf_path)
+        if (name := self.machines.hosts.resolve(host)[0]) != LOCAL:
+            return await self.machines.boards(name, port)
         folder, here = Path(project) if project else None, self.host(name)
         checks = await check_up.examine(self.config, self.environment, folder, port, here, named=named)
         return [*checks, *await self.kept.checks()]

@@ -33,6 +33,9 @@ OWN = "project"  # the name of builds by a project's own pipeline, before it is 
 _FOR_OTHERS = re.compile(r"^\[build-orchestrator\]\s+public = true$", re.MULTILINE)
 
 
+USUAL = 10  # the priority of what says nothing of it
+
+
 @dataclass(frozen=True, slots=True)
 class Imported:
     """A project, and the build that brings it here; None where its folder was only registered."""
@@ -162,7 +165,7 @@ class Projects:
         if build:
             order = await orchestrator.order_build(found.path, target=found.target, clean=False, host="local")
             stages += [one.model_copy(update={"depends_on": (stage.name,)}) for one in order.plan.stages]
-        return await self._start(found, Plan(stages=tuple(stages)), project_plans.SYNC, triggered_by)
+        return await self._start(found, Plan(stages=tuple(stages)), project_plans.SYNC, triggered_by, beside=not build)
 
     async def build(
         self,
@@ -230,7 +233,10 @@ class Projects:
         pipeline = await self._orchestrator.read_pipeline(path=str(file))
         return await self._orchestrator.start_pipeline(pipeline, Path(project.path), triggered_by=triggered_by)
 
-    async def _start(self, project: Project, plan: Plan, name: str, triggered_by: str) -> Started:
+    async def _start(
+        self, project: Project, plan: Plan, name: str, triggered_by: str, *, beside: bool = True
+    ) -> Started:
+        """`beside`: it only brings the project here, so it runs beside what the limits count."""
         return await self._orchestrator.start_plan(
             project.path,
             plan,
@@ -238,6 +244,7 @@ class Projects:
             target=project.target,
             triggered_by=triggered_by,
             project_name=project.name,
+            priority=project_plans.BESIDE if beside else USUAL,
         )
 
     def is_clone(self, project: Project) -> bool:

@@ -1,6 +1,6 @@
 """Builds, stages, files, sizes, events and checks as lists: a line each, bounded in bytes.
 
-May import: idf, logs, model, text and other reports. Never: store, engine, hosts, a front.
+May import: expected, idf, logs, model, text and other reports. Never: store, engine, hosts, a front.
 """
 
 import json
@@ -16,6 +16,7 @@ from mcp_server.report_sizes import size_lines
 from mcp_server.text import duration, fit, one_line, size
 
 if TYPE_CHECKING:  # views are only read here; the orchestrator brings a database along
+    from mcp_server.expected import Place
     from mcp_server.idf.doctor import Check
     from mcp_server.logs import LogSlice
     from mcp_server.views import BuildView
@@ -26,14 +27,18 @@ MOST_EVENTS = 40
 _MAIN_PARTS = ("app", "elf", "bootloader", "partition-table")
 
 
-def build_list(builds: Sequence[Build], projects: Mapping[str, Project]) -> str:
-    """One line a build, newest first."""
+def build_list(
+    builds: Sequence[Build], projects: Mapping[str, Project], places: "Mapping[int, Place] | None" = None
+) -> str:
+    """One line a build, newest first; with their places in the queue where they wait."""
     if not builds:
         return "no builds yet: idf_build, remote_build and pipeline_run start one"
-    return fit([build_line(build, projects.get(build.project_id)) for build in builds], parts.TABLE_BYTES)
+    at = places or {}
+    lines = [build_line(build, projects.get(build.project_id), at.get(build.id)) for build in builds]
+    return fit(lines, parts.TABLE_BYTES)
 
 
-def build_line(build: Build, project: Project | None) -> str:
+def build_line(build: Build, project: Project | None, place: "Place | None" = None) -> str:
     """`42 failed · 2026-01-31 12:00 UTC · 38 s · blink · esp32c3`."""
     words = [
         f"{build.id} {build.status}",
@@ -44,6 +49,7 @@ def build_line(build: Build, project: Project | None) -> str:
         build.name if build.name != "fix" else "",
         parts.why(build) if build.status is BuildStatus.FAILED else "",
         parts.came_from(build),
+        f"place {place.position} of {place.of}" if place else "",
     ]
     return one_line(" · ".join(word for word in words if word), 200)
 

@@ -6,6 +6,7 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
+from mcp_server.expected import Place
 from mcp_server.model import Artifact, Build, Lease, Project, Stage, StageStatus
 from mcp_server.moved import left_for_copy
 from mcp_server.pipelines import graph
@@ -28,6 +29,7 @@ class BuildView:
 
     `typical_s` is the median duration of the same build's last successes, None where there are none; `usual_s` that of
     its stages by name. `eta_s` is what is left of a pipeline, from the durations of its stages and the free slots.
+    `queue` is the place of one that waits for its turn.
     """
 
     build: Build
@@ -39,6 +41,7 @@ class BuildView:
     elapsed_s: float = 0
     usual_s: Mapping[str, float] = field(default_factory=dict[str, float])
     eta_s: float | None = None
+    queue: Place | None = None
 
 
 def build_view(c: sa.Connection, build_id: int, now: datetime) -> BuildView:

@@ -11,6 +11,7 @@ from mcp_server.clock import Clock
 from mcp_server.config import Config
 from mcp_server.config_file import ConfigFile
 from mcp_server.engine.callbacks import Callbacks
+from mcp_server.engine.fair import Fair
 from mcp_server.engine.leases import Choice, Claim, LeaseLine
 from mcp_server.engine.source import read_commit
 from mcp_server.engine.together import Together
@@ -42,7 +43,8 @@ class Services:
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
 
     def __post_init__(self) -> None:
-        self.leases = LeaseLine(self.store, self.clock)
+        self.begun: set[int] = set()  # builds whose row says `running`
+        self.leases = LeaseLine(self.store, self.clock, Fair(self.begun))
         self.archive = Archive(self.config.artifacts_dir)
         self.secrets = Secrets(self.config, self.environment)
         self.notifier = Notifier(
@@ -51,7 +53,6 @@ class Services:
         self.callbacks = Callbacks(self)
         self.uploads = Uploads(self)
         self._later: set[asyncio.Task[None]] = set()
-        self.begun: set[int] = set()  # builds whose row says `running`
         self._file = ConfigFile(self.config, self.environment)
         self._refreshing = Together(self._refresh)
         self.commits = Together(read_commit)  # of a folder

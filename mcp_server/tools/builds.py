@@ -87,7 +87,8 @@ async def build_list(
     orchestrator = await orchestrator_of(ctx)
     path = await project_path(orchestrator, project, roots) if project else None
     builds = await orchestrator.list(project=path, status=status, limit=limit)
-    return answer(report_tables.build_list(builds, await orchestrator.projects_of(builds)))
+    places = await orchestrator.queue.of(builds)
+    return answer(report_tables.build_list(builds, await orchestrator.projects_of(builds), places))
 
 
 async def build_cancel(ctx: Ctx, build: Build) -> CallToolResult:

@@ -38,7 +38,8 @@ async def list_builds(
     """Builds, the newest first."""
     found = await service.list(project=project, status=status, limit=limit + 1, below=after)
     projects = await service.projects_of(found)
-    rows = [BuildRow.of(build, projects.get(build.project_id)) for build in found[:limit]]
+    places = await service.queue.of(found)
+    rows = [BuildRow.of(build, projects.get(build.project_id), places.get(build.id)) for build in found[:limit]]
     return BuildPage(builds=rows, next=rows[-1].id if len(found) > limit else None)
 
 
@@ -121,7 +122,7 @@ def whole(view: BuildView) -> BuildWhole:
     decided = record.deciding(view)
     specs = view.build.plan.stages
     return BuildWhole(
-        **BuildRow.of(view.build, view.project).model_dump(),
+        **BuildRow.of(view.build, view.project, view.queue).model_dump(),
         build_output=view.build.build_output,
         verdict=report.build_report(view),
         decided_by=f"{decided.stage}:{decided.round}.{decided.attempt}" if decided else None,

@@ -23,6 +23,7 @@ KNOW_ROWS = (
     "orchestrator",
     "kept",
     "projects",
+    "queue_view",
     "tokens",
     "views",
     "webhooks",

@@ -169,10 +169,23 @@ class Agents(YamlModel, extra="allow"):
 
 
 class Artifacts(YamlModel):
-    """Where artifacts are kept (None: HOME/artifacts) and how many seconds long."""
+    """Where artifacts are kept (None: HOME/artifacts) and how many seconds long.
+
+    With `s3://…` they are brought there as well, and stay here for `keep_here`, where that is less than `keep`.
+    `endpoint`: of a server that is not Amazon's. What is not given is taken from the variables AWS_….
+    """
 
     store: Annotated[str, AfterValidator(_store)] | None = None
     keep: Duration = 30 * 86_400.0
+    keep_here: Duration | None = None
+    endpoint: Annotated[str, AfterValidator(_server_url)] | None = None
+    region: Text | None = None
+    key_id: Secret | None = None
+    secret: Secret | None = None
+
+    @property
+    def is_remote(self) -> bool:
+        return (self.store or "").startswith("s3://")
 
 
 class Security(YamlModel):
@@ -254,7 +267,8 @@ class Config(Settings):
 
     @property
     def artifacts_dir(self) -> Path:
-        return self.home / "artifacts"
+        store = self.artifacts.store or ""
+        return Path(store.removeprefix("file://")) if store.startswith("file:///") else self.home / "artifacts"
 
     @property
     def projects_dir(self) -> Path:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mcp_server import plans, references
+from mcp_server import plans, references, scopes
 from mcp_server.build_statistics import Stats
 from mcp_server.clock import Clock, SystemClock
 from mcp_server.config import Config
@@ -168,8 +168,9 @@ class Orchestrator(Facets):
     ) -> Started:
         """Start any plan in a folder; the row is committed before the worker is woken.
 
-        NotAgreed: it overwrites a board, and nobody was asked (`agreed`). Conflict: that is forbidden.
+        NotAgreed: it overwrites a board, and nobody was asked (`agreed`). Conflict, Forbidden: it may not.
         """
+        scopes.need(plans.needs(plan))
         if (question := self.orders.question(plan)) is not None and not agreed:
             raise NotAgreed(question)
         store, now = await self.store(), self.clock.now()
@@ -359,13 +360,14 @@ class Orchestrator(Facets):
         """
         from mcp_server import check_up  # noqa: PLC0415 - asked for seldom, and slow to load
 
+        scopes.need("flash" if port else "read")
         name = self.machines.hosts.resolve(host)[0]
         if name != LOCAL:
-            return await check_up.examine_boards(
-                self.host(name), port, idf_path=self.machines.hosts.server(name).idf_path or ""
-            )
-        folder = Path(project) if project else None
-        return await check_up.examine(self.config, self.environment, folder, port, self.host(name), named=named)
+            idf_path = self.machines.hosts.server(name).idf_path or ""
+            return await check_up.examine_boards(self.host(name), port, idf_path=idf_path)
+        folder, here = Path(project) if project else None, self.host(name)
+        checks = await check_up.examine(self.config, self.environment, folder, port, here, named=named)
+        return [*checks, *await self.kept.checks()]
 
     async def installation(self, folder: Path | None = None) -> Installation:
         """The ESP-IDF that a build started now would use. EnvironmentMissing: none; the demo needs none."""

@@ -1,7 +1,7 @@
 """The projects that are known here: imported, synced, removed, and how long their builds take.
 
-May import: model, config, errors, git_source, idf, orders, project_file, project_plans, references, store, views,
-workflows. Never: engine, a front.
+May import: model, config, errors, git_source, idf, orders, project_file, project_plans, references, scopes, store,
+views, workflows. Never: engine, a front.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from mcp_server import git_source, project_plans, references
+from mcp_server import git_source, project_plans, references, scopes
 from mcp_server.errors import BadInput, Conflict
 from mcp_server.idf.project import is_project
 from mcp_server.model import Expansion, Plan, Project, Pushed
@@ -181,6 +181,7 @@ class Projects:
         BadInput: it is no ESP-IDF project, and a board or an agent is asked for; it has no pipeline.
         """
         orchestrator = self._orchestrator
+        scopes.need(scopes.of_wish(flash=ask.flash, agent=ask.agent))
         await orchestrator.refresh()
         project = await orchestrator.find_project(ask.project)
         await asyncio.to_thread(check_active, project)

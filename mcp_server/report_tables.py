@@ -61,6 +61,21 @@ def event_list(view: "BuildView", events: Sequence[Event]) -> str:
     return fit([head, *(one_line(line, 240) for line in lines)], parts.TABLE_BYTES)
 
 
+def artifact_changes(view: "BuildView", other: "BuildView") -> str:
+    """What one build left against what another did: new, gone and changed files, by their hashes."""
+    now, then = ({one.path: one for one in each.artifacts} for each in (view, other))
+    same = [path for path in now if path in then and now[path].sha256 == then[path].sha256]
+    lines = [f"build {view.build.id} against build {other.build.id}: {parts.plural(len(same), 'file')} unchanged"]
+    for path in sorted({*now, *then}.difference(same)):
+        if path not in then:
+            lines.append(f"{path} new, {now[path].size:,}")
+        elif path not in now:
+            lines.append(f"{path} gone, was {then[path].size:,}")
+        else:
+            lines.append(f"{path} changed, {now[path].size:,} ({now[path].size - then[path].size:+,})")
+    return fit([one_line(line, 300) for line in lines], parts.TABLE_BYTES)
+
+
 def artifact_table(view: "BuildView") -> str:
     """Path, size, flash offset and hash of every file that was left."""
     if not view.artifacts:

@@ -33,7 +33,8 @@ from pydantic import AnyUrl, ValidationError
 from mcp_server import __version__, process_log
 from mcp_server.errors import Forbidden, OrchestratorError
 from mcp_server.loading import all_is_loaded
-from mcp_server.tools import builds, device, hosts, idf, pipelines, projects, prompts, resources, workflows
+from mcp_server.scopes import CALLER, Caller
+from mcp_server.tools import builds, callers, device, hosts, idf, pipelines, projects, prompts, resources, workflows
 from mcp_server.tools.answers import Opener, answer
 from mcp_server.tools.arguments import (
     ENDS_WORK,
@@ -45,7 +46,6 @@ from mcp_server.tools.arguments import (
     lean_schema,
     unknown_argument,
 )
-from mcp_server.tools.callers import CALLER, Caller
 from mcp_server.tools.subscriptions import Listen, News, Subscriptions
 
 if TYPE_CHECKING:
@@ -145,11 +145,9 @@ class Server(MCPServer[Opener]):
             return answer(f"there is no tool {name[:60]!r}; there are {', '.join(schemas)}", is_error=True)
         if (sentence := unknown_argument(name, schema, arguments)) is not None:
             return answer(sentence, is_error=True)
-        caller = _caller(context)
-        token = CALLER.set(caller)
+        token = CALLER.set(_caller(context))
         try:
-            if caller is not None:
-                caller.check(name, arguments)
+            callers.check(name)
             return await super().call_tool(name, arguments, context)
         except Forbidden as error:
             return answer(str(error), is_error=True)
@@ -184,7 +182,7 @@ class Server(MCPServer[Opener]):
 def _caller(context: Context[Any, Any] | None) -> Caller | None:
     """Whom the service's guard let in; None over stdio."""
     request = context.request_context.request if context is not None else None
-    return None if request is None else Caller(request.state.who.name, request.state.who.scope)
+    return None if request is None else request.state.who
 
 
 def make_server(opener: Opener | None = None) -> Server:

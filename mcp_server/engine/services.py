@@ -12,6 +12,7 @@ from mcp_server.config import Config
 from mcp_server.config_file import ConfigFile
 from mcp_server.engine.callbacks import Callbacks
 from mcp_server.engine.leases import Choice, Claim, LeaseLine
+from mcp_server.engine.uploads import Uploads
 from mcp_server.errors import BadInput, ConfigError, HostUnreachable
 from mcp_server.hosts.base import Host
 from mcp_server.hosts.registry import Hosts
@@ -46,6 +47,7 @@ class Services:
             self.config.notifications, self.secrets, self.clock, undelivered=self._note_undelivered
         )
         self.callbacks = Callbacks(self)
+        self.uploads = Uploads(self)
         self._later: set[asyncio.Task[None]] = set()
         self.begun: set[int] = set()  # builds whose row says `running`
         self._file = ConfigFile(self.config, self.environment)

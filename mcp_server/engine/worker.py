@@ -52,6 +52,7 @@ class Worker:
             now = self.clock.now()
             await services.store.write(lambda c: leases.release_ended(c, now))
             house = [asyncio.create_task(keep_house(services)), asyncio.create_task(services.callbacks.run())]
+            house.append(asyncio.create_task(services.uploads.run()))
             await self._serve(dispatch, wake, services)
         finally:
             for task in house:

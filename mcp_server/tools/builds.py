@@ -33,8 +33,10 @@ async def build_get(
 
     orchestrator = await orchestrator_of(ctx)
     view = await orchestrator.get(build)
-    if compare_to is not None and detail not in ("verdict", "sizes"):
-        raise BadInput("compare_to", f'compares sizes: leave it out for detail="{detail}"')
+    if compare_to is not None and detail not in ("verdict", "sizes", "artifacts"):
+        raise BadInput("compare_to", f'compares sizes or artifacts: leave it out for detail="{detail}"')
+    if detail == "artifacts" and compare_to is not None:
+        return answer(report_tables.artifact_changes(view, await orchestrator.get(compare_to)))
     if detail == "sizes" or compare_to is not None:
         other = await orchestrator.get(compare_to) if compare_to is not None else None
         return answer(report_tables.size_table(view, other))

@@ -2,6 +2,6 @@
 
 May import: model, config, clock, errors, build_spec, durations, record, references, report, project_file, tokens,
 following, process_log, orchestrator, workflows, views, orders, text, bot_result, build_statistics, artifact_files,
-report_plan, server.
+report_plan, server, scopes.
 Never: store, engine, hosts, cli.
 """

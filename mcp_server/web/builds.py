@@ -6,14 +6,14 @@ from typing import Annotated, Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Path, Query
-from fastapi.responses import FileResponse, Response
-from starlette.requests import Request
+from fastapi.responses import FileResponse, RedirectResponse, Response
 
 from mcp_server import record, report
 from mcp_server.artifact_files import artifact_file
+from mcp_server.errors import NotFound
 from mcp_server.model import BuildStatus
 from mcp_server.views import BuildView
-from mcp_server.web.context import Service, need
+from mcp_server.web.context import Service
 from mcp_server.web.feed import encode
 from mcp_server.web.shapes import LAST, MOST_ROWS, BuildPage, BuildRow, BuildWhole, RetryAsk, Triggered
 
@@ -49,11 +49,8 @@ async def get_build(service: Service, build: Number) -> BuildWhole:
 
 
 @router.post("/{build}/retry", status_code=202)
-async def retry_build(service: Service, request: Request, build: Number, ask: RetryAsk | None = None) -> Triggered:
+async def retry_build(service: Service, build: Number, ask: RetryAsk | None = None) -> Triggered:
     """Start a failed or cancelled build again, as a new build with `retry_of`. 409: it is neither."""
-    view = await service.get(build)
-    if any(stage.kind == "idf.flash" for stage in view.build.plan.stages):
-        need(request, "flash")
     started = await service.retry(build, failed_only=ask is None or ask.failed_only, agreed=True)
     return triggered(started.build.id, started.build.status, started.build.project_id, started.build.commit_sha)
 
@@ -105,10 +102,15 @@ async def list_artifacts(service: Service, build: Number) -> list[dict[str, obje
 
 
 @router.get("/{build}/artifacts/{path:path}", response_class=FileResponse)
-async def get_artifact(service: Service, build: Number, path: str) -> FileResponse:
-    """One of these files, as it was recorded. 404: it is gone, or was changed since."""
+async def get_artifact(service: Service, build: Number, path: str) -> Response:
+    """One of these files, as it was recorded. 307: it is in the object store only. 404: it is gone, or was changed."""
     view = await service.get(build)
-    found = await asyncio.to_thread(artifact_file, view, path)
+    try:
+        found = await asyncio.to_thread(artifact_file, view, path)
+    except NotFound:
+        if (link := await service.kept.link(view, path)) is None:
+            raise
+        return RedirectResponse(link, 307, headers={"Cache-Control": "no-store"})
     headers = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "sandbox"}
     return FileResponse(found, media_type="application/octet-stream", filename=found.name, headers=headers)
 

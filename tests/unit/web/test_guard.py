@@ -6,12 +6,15 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 import pytest_asyncio
 from starlette.routing import Route, WebSocketRoute
 
-from mcp_server.errors import BadInput, Conflict, NotFound
+from mcp_server.errors import BadInput, Conflict, Forbidden, NotFound
+from mcp_server.model import Plan, StageSpec
+from mcp_server.scopes import CALLER, SCOPES, Caller
 from mcp_server.web import guard
 from mcp_server.web.app import ROUTERS
 from tests.support.moved_clock import MovedClock
@@ -71,11 +74,45 @@ async def test_what_needs_more_than_building_says_so(service: Service, tmp_path:
         ("/api/projects/p/build", {"flash": True}, "flash"),
         ("/api/pipelines", {"yaml": "a", "project": "p"}, "admin"),
         ("/api/create-and-build", {"prompt": "p", "template": "t", "name": "n", "auto_push": True}, "admin"),
+        ("/api/create-and-build", {"prompt": "p", "template": "/srv/t", "name": "n"}, "admin"),
+        ("/api/create-and-build", {"prompt": "p", "template": "git@host:t", "name": "n"}, "admin"),
+        ("/api/create-and-build", {"prompt": "p", "template": "t", "name": "n", "agent": "patch:/etc"}, "admin"),
+        ("/api/projects/p/build", {"agent": "patch:/etc"}, "admin"),
     ]
     for path, body, wanted in asked:
         answer = await service.ask("POST", path, token=text, json=body)
         assert answer.status_code == 403, answer.text
         assert answer.json()["detail"] == f"token bot may build: this needs {wanted}"
+
+
+async def test_a_retry_needs_what_the_build_needed(
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ours. Who may build does not overwrite a board, nor push, by repeating what another was allowed."""
+    monkeypatch.setattr(service.orchestrator, "poke", AsyncMock())  # nothing here is to run
+    params = {"project": str(tmp_path), "argv": ["true"], "port": "/dev/ttyUSB0"}
+    for kind, wanted in (("idf.flash", "flash"), ("git.push", "admin"), ("command", "build")):
+        plan = Plan(stages=(StageSpec(name="last", kind=kind, params=params),))
+        for scope in SCOPES[1:]:
+            before = CALLER.set(Caller("bot", scope))
+            try:
+                if SCOPES.index(scope) < SCOPES.index(wanted):
+                    with pytest.raises(Forbidden, match=f"token bot may {scope}: this needs {wanted}"):
+                        await service.orchestrator.start_plan(tmp_path, plan, name=kind, agreed=True)
+                else:
+                    await service.orchestrator.start_plan(tmp_path, plan, name=kind, agreed=True)
+            finally:
+                CALLER.reset(before)
+
+
+async def test_a_look_that_resets_a_board_is_no_look(service: Service) -> None:
+    """Ours. A tool that any token may use asks for more where it is told a port."""
+    before = CALLER.set(Caller("screen", "read"))
+    try:
+        with pytest.raises(Forbidden, match="token screen may read: this needs flash"):
+            await service.orchestrator.doctor(port="/dev/ttyUSB0")
+    finally:
+        CALLER.reset(before)
 
 
 async def test_a_login_in_a_remotes_url_is_refused_before_it_is_recorded(

@@ -3,6 +3,7 @@
 May import: model, errors, scopes, store. Never: engine, a front.
 """
 
+import contextlib
 import hashlib
 import hmac
 import re
@@ -11,7 +12,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from mcp_server.errors import BadInput, Conflict, NotFound
+from mcp_server.errors import BadInput, Conflict, NotFound, StoreError
 from mcp_server.model import Token
 from mcp_server.scopes import SCOPES
 from mcp_server.store import tokens
@@ -89,7 +90,8 @@ class Tokens:
         if token.expires_at is not None and token.expires_at <= now:
             return None
         if token.used_at is None or (now - token.used_at).total_seconds() >= TOUCH_S:
-            await store.write(lambda c: tokens.touch_token(c, token.id, now))
+            with contextlib.suppress(StoreError):  # whoever looks must be let in on a full disk, too
+                await store.write(lambda c: tokens.touch_token(c, token.id, now))
         return token
 
 

@@ -77,8 +77,11 @@ class Webhooks:
         made = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
         return bool(secret) and hmac.compare_digest(made.encode(), signature[len("sha256=") :].encode())
 
-    async def pushed(self, delivery: str, payload: Mapping[str, Any]) -> str:
-        """What becomes of a push, in a sentence; a build is ordered behind the answer, once for a delivery."""
+    async def pushed(self, delivery: str, payload: Mapping[str, Any], body: bytes) -> str:
+        """What becomes of a push, in a sentence; a build is ordered behind the answer, once for a delivery.
+
+        And once for a body: the delivery's id is not signed, so whoever has one could send it again under another.
+        """
         settings = self._orchestrator.config.webhooks.github
         assert settings is not None
         push = read_push(payload)
@@ -89,7 +92,13 @@ class Webhooks:
         store, now = await self._orchestrator.store(), self._orchestrator.clock.now()
         if not (meant := await self._meant(push)):
             return f"ignored: no project is of {push.full_name[:200]}"
-        if not await store.write(lambda c: projects.note_delivery(c, delivery, now, _noted(push))):
+        signed = hashlib.sha256(body).hexdigest()
+
+        def is_new(c: sa.Connection) -> bool:
+            first = projects.first_brought(c, signed, delivery, now)
+            return first and projects.note_delivery(c, delivery, now, _noted(push))
+
+        if not await store.write(is_new):
             return "delivered before"
         self._begin(self._order(delivery, push))
         if not (refused := await asyncio.to_thread(_refused, meant)):

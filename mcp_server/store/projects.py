@@ -95,6 +95,15 @@ def note_delivery(c: sa.Connection, delivery: str, now: datetime, push: Mapping[
     return row is None or row.said is None
 
 
+def first_brought(c: sa.Connection, body: str, delivery: str, now: datetime) -> bool:
+    """Whether this delivery is the one that brought a body first, by its hash; its id is not signed, its body is."""
+    key = f"body:{body}"
+    first = c.scalar(sa.select(DELIVERIES.c.said).where(DELIVERIES.c.id == key))
+    if first is None:
+        c.execute(sa.insert(DELIVERIES).values(id=key, received_at=now, push=None, said=delivery))
+    return first in (None, delivery)
+
+
 def unended_deliveries(c: sa.Connection, since: datetime, limit: int) -> list[Delivery]:
     """The newest ones that nobody has worked on to their end, oldest first."""
     known = sa.select(DELIVERIES.c.id, DELIVERIES.c.received_at, DELIVERIES.c.push)

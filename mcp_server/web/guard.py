@@ -229,7 +229,7 @@ def _headers(scope: Message) -> dict[str, str]:
 def _name_of(host: str) -> str:
     """The name of `name:port`, `[::1]:8000`; "" where it is none."""
     try:
-        return urlsplit(f"//{host}").hostname or ""
+        return "" if set(host) & set("@/?#\\") else urlsplit(f"//{host}").hostname or ""
     except ValueError:
         return ""
 

@@ -15,6 +15,7 @@ from mcp_server import process_log
 from mcp_server.errors import BadInput, Conflict, OrchestratorError
 from mcp_server.text import one_line
 from mcp_server.web.app import make_app
+from mcp_server.web.connections import MOST_CONNECTIONS, Impatient
 from mcp_server.web.feed import Feed
 from mcp_server.web.guard import is_loopback
 from mcp_server.web.mcp import McpOverHttp
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 LOG = "serve"
 STOP_S = 5  # for requests that are being answered when the end is asked for
-MOST_CONNECTIONS = 1000
 DEAF_S = 60  # a connection that could not be written to for so long is over
 WS_BYTES = 65_536  # of one message of a client; none says anything that matters
 
@@ -77,6 +77,7 @@ async def serve(orchestrator: "Orchestrator", host: str, port: int, say: "Callab
         limit_concurrency=MOST_CONNECTIONS,
         timeout_graceful_shutdown=STOP_S,
         ws_max_size=WS_BYTES,
+        http=Impatient,
         ws="websockets-sansio",
     )
     open_to = "whoever has a token" if closed else "every user of this machine, as there is no token"

@@ -1,5 +1,6 @@
 """Who comes in: every route by enumeration, tokens of every kind, other sites' pages, floods."""
 
+import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
@@ -40,19 +41,51 @@ def every_route(service: Service) -> list[tuple[str, str]]:
     ]
 
 
+async def socket_code(service: Service, token: str | None) -> tuple[str, int | None]:
+    """What /ws says first to who sends this token."""
+    said, got = asyncio.Queue[dict[str, Any]](), asyncio.Queue[Any]()
+    said.put_nowait({"type": "websocket.connect"})
+    headers = [
+        (b"host", b"localhost"),
+        *([(b"authorization", f"Bearer {token}".encode())] if token is not None else []),
+    ]
+    scope = {"type": "websocket", "path": "/ws", "query_string": b"", "headers": headers, "subprotocols": []}
+    whole = {**scope, "client": ("127.0.0.1", 5), "scheme": "ws", "root_path": "", "asgi": {"version": "3.0"}}
+    serving = asyncio.ensure_future(service.app(whole, said.get, got.put))
+    async with asyncio.timeout(5):
+        first = await got.get()
+        said.put_nowait({"type": "websocket.disconnect", "code": 1000})
+        await serving
+    return first["type"], first.get("code")
+
+
 async def test_without_a_token_nobody_comes_into_any_route(service: Service) -> None:
     """Issue. By enumeration, so that a new route is closed without anybody thinking of it."""
-    token, text = await service.orchestrator.tokens.create("bot", "admin", 1)
-    expired = f"bo_{token.id}_{'A' * 43}"
+    clock = service.orchestrator.clock
+    assert isinstance(clock, MovedClock)
+    token, text = await service.orchestrator.tokens.create("bot", "admin")
+    _, expired = await service.orchestrator.tokens.create("once", "admin", 1)
+    clock.advance(86_400)
+    wrongs = (None, "", "x", expired, f"bo_{token.id}_{'A' * 43}", text[:-1], text + "x", text.upper(), "bo_" * 500)
     routes = [(method, path) for method, path in every_route(service) if path not in guard.PUBLIC]
+    routes += [(method, "/mcp") for method in ("GET", "POST", "DELETE")]
 
-    assert len(routes) > 20
+    described = {(m.upper(), p) for p, item in service.routes.openapi()["paths"].items() for m in item}
+    every = [route for router in ROUTERS for route in router.routes if isinstance(route, Route)]
+    known = {(method, route.path.replace(":path}", "}")) for route in every for method in route.methods or ()}
+    assert described <= known and len(routes) > 30
     for method, path in routes:
-        for wrong in (None, "", "x", expired, text[:-1], text + "x", text.replace(token.id, "0" * 12)):
-            service.guarded._wrong = guard.Buckets(service.orchestrator.clock, 1, 10_000)
-            assert (await service.ask(method, path, token=wrong)).status_code == 401, (method, path, wrong)
+        for wrong in wrongs:
+            service.guarded._wrong = guard.Buckets(clock, 1, 10_000)
+            service.guarded._rates = guard.Buckets(clock, 1, 10_000)
+            asked = await service.ask(method, path, token=wrong)
+            assert asked.status_code == 401, (method, path, wrong)
+            assert asked.headers["content-type"] == "application/problem+json"
     websockets = [route for router in ROUTERS for route in router.routes if isinstance(route, WebSocketRoute)]
     assert [route.path for route in websockets] == ["/ws"]
+    for wrong in wrongs:
+        assert await socket_code(service, wrong) == ("websocket.close", 1008), wrong
+    assert await socket_code(service, text) == ("websocket.accept", None)
 
 
 async def test_a_token_may_do_what_its_scope_says(service: Service) -> None:

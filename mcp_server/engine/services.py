@@ -29,6 +29,7 @@ from mcp_server.store.events import append
 log = logging.getLogger(__name__)
 
 HOST = "host:"
+COMMITS_S = 0.05  # between two looks at a folder that many builds are made of: each starts Git three times
 CLOSE_S = 5  # for the last notifications of a leaving worker
 
 
@@ -55,7 +56,7 @@ class Services:
         self._later: set[asyncio.Task[None]] = set()
         self._file = ConfigFile(self.config, self.environment)
         self._refreshing = Together(self._refresh)
-        self.commits = Together(read_commit)  # of a folder
+        self.commits = Together(read_commit, COMMITS_S)  # of a folder
 
     async def refresh(self) -> None:
         """Take over a config.yaml that changed. One with mistakes changes nothing: fronts refuse it in words."""

@@ -11,11 +11,12 @@ T = TypeVar("T")
 class Together(Generic[K, T]):
     """`work(key)` for all who ask while the last one for that key runs: nobody gets what was begun before they asked.
 
-    An error of the work is raised for each of them. Who is cancelled leaves the work to the others.
+    Between two of one key there are `rest_s` seconds: so many more join. An error of the work is raised for each who
+    asked. Who is cancelled leaves the work to the others.
     """
 
-    def __init__(self, work: Callable[[K], Awaitable[T]]) -> None:
-        self._work = work
+    def __init__(self, work: Callable[[K], Awaitable[T]], rest_s: float = 0) -> None:
+        self._work, self._rest_s = work, rest_s
         self._coming: dict[K, asyncio.Task[T]] = {}
         self._running: dict[K, asyncio.Task[T]] = {}
 
@@ -28,6 +29,7 @@ class Together(Generic[K, T]):
     async def _run(self, key: K, before: asyncio.Task[T] | None) -> T:
         if before is not None:
             await asyncio.wait({before})
+            await asyncio.sleep(self._rest_s)
         mine = self._running[key] = self._coming.pop(key)
         try:
             return await self._work(key)

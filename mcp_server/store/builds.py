@@ -4,6 +4,7 @@ import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -40,6 +41,30 @@ _OPEN_BUILDS = (
     .where(BUILDS.c.status.in_(OPEN))
     .order_by(sa.case((BUILDS.c.status == BuildStatus.RUNNING, 0), else_=1), BUILDS.c.priority, BUILDS.c.id)
 )
+
+# Built once: making a statement of Core takes longer than running it.
+_BUILD = sa.select(BUILDS).where(BUILDS.c.id == sa.bindparam("of_id"))
+_BUILD_OF_PLAN = sa.select(*(column for column in BUILDS.c if column is not BUILDS.c.plan)).where(_BUILD.whereclause)
+_SAME = (
+    sa.select(BUILDS)
+    .where(
+        BUILDS.c.args_key == sa.bindparam("of_args"),
+        BUILDS.c.retry_of.is_not_distinct_from(sa.bindparam("of_retry")),
+        BUILDS.c.status == BuildStatus.PENDING,
+        BUILDS.c.cancel_requested.is_(False),
+    )
+    .order_by(BUILDS.c.id)
+)
+_INSERT_BUILD = sa.insert(BUILDS)
+_PROJECT_AT = sa.select(PROJECTS).where(PROJECTS.c.path == sa.bindparam("of_path"))
+_PROJECT = sa.select(PROJECTS).where(PROJECTS.c.id == sa.bindparam("of_id"))
+_PATH = Prepared(sa.select(PROJECTS.c.path).join(BUILDS).where(BUILDS.c.id == sa.bindparam("of_id")))
+_began = sa.func.coalesce(STAGES.c.started_at, STAGES.c.ended_at)  # what was skipped has only an end
+_STAGES = (
+    sa.select(STAGES)
+    .where(STAGES.c.build == sa.bindparam("of_build"))
+    .order_by(STAGES.c.round, _began.is_(None), _began, STAGES.c.stage, STAGES.c.attempt)
+)
 _STAGE_STATUS = Prepared(sa.select(STAGES.c.status).where(*_IS_STAGE))
 _INSERT_STAGE = Prepared(sa.insert(STAGES), STAGES.c)
 _UPDATE_STAGE = Prepared(sa.update(STAGES).where(*_IS_STAGE), STAGES.c)
@@ -59,7 +84,7 @@ class OpenBuild:
 
 def ensure_project(c: sa.Connection, path: str, name: str, now: datetime, target: str | None = None) -> Project:
     """The project of a folder; made on first use, and kept as its files name it now."""
-    row = c.execute(sa.select(PROJECTS).where(PROJECTS.c.path == path)).mappings().first()
+    row = c.execute(_PROJECT_AT, {"of_path": path}).mappings().first()
     if row is None:
         values = {"id": str(uuid.uuid4()), "name": name, "path": path, "target": target, "created_at": now}
         c.execute(sa.insert(PROJECTS).values(values))
@@ -69,14 +94,15 @@ def ensure_project(c: sa.Connection, path: str, name: str, now: datetime, target
             changed["name"] = name
         if row["reason"] == REMOVED:
             changed |= {"status": "active", "reason": None}
-        if any(row[key] != value for key, value in changed.items()):
-            c.execute(sa.update(PROJECTS).where(PROJECTS.c.path == path).values(changed))
-    return Project(**c.execute(sa.select(PROJECTS).where(PROJECTS.c.path == path)).mappings().one())
+        if all(row[key] == value for key, value in changed.items()):
+            return Project(**row)
+        c.execute(sa.update(PROJECTS).where(PROJECTS.c.path == path).values(changed))
+    return Project(**c.execute(_PROJECT_AT, {"of_path": path}).mappings().one())
 
 
 def get_project(c: sa.Connection, project_id: str) -> Project:
     """The project with this id; it exists as long as a build of it does."""
-    return Project(**c.execute(sa.select(PROJECTS).where(PROJECTS.c.id == project_id)).mappings().one())
+    return Project(**c.execute(_PROJECT, {"of_id": project_id}).mappings().one())
 
 
 def find_projects(c: sa.Connection, text: str) -> list[Project]:
@@ -109,14 +135,8 @@ def insert_build(
         if known.args_key != args_key:
             raise Conflict(f"idempotency_key: build {known.id} was ordered by this key, and was another order")
         return known, True
-    same = sa.select(BUILDS).where(
-        BUILDS.c.args_key == args_key,
-        BUILDS.c.retry_of.is_not_distinct_from(retry_of),
-        BUILDS.c.status == BuildStatus.PENDING,
-        BUILDS.c.cancel_requested.is_(False),
-    )
-    row = c.execute(same.order_by(BUILDS.c.id)).mappings().first()
-    if row is not None and idempotency_key is None:
+    same = {"of_args": args_key, "of_retry": retry_of}
+    if idempotency_key is None and (row := c.execute(_SAME, same).mappings().first()) is not None:
         return _build(row), True
     values = {
         "project_id": project.id,
@@ -133,9 +153,9 @@ def insert_build(
         "retry_of": retry_of,
         "round": 1,
     }
-    (build_id,) = c.execute(sa.insert(BUILDS).values(values)).inserted_primary_key or (0,)
+    (build_id,) = c.execute(_INSERT_BUILD, values).inserted_primary_key or (0,)
     append(c, "build.status", build_id, now, {"status": BuildStatus.PENDING, "retry_of": retry_of})
-    build = get_build(c, build_id)
+    build = get_build(c, build_id, plan)
     tell_github(c, build, "pending", "", now)
     return build, False
 
@@ -149,8 +169,7 @@ def find_build(c: sa.Connection, reference: int | str) -> Build | None:
 
 def get_build(c: sa.Connection, build_id: int, plan: Plan | None = None) -> Build:
     """The build with this number, which exists. A `plan` that is known is not read again: it may be long."""
-    columns = [column for column in BUILDS.c if plan is None or column is not BUILDS.c.plan]
-    row = c.execute(sa.select(*columns).where(BUILDS.c.id == build_id)).mappings().one()
+    row = c.execute(_BUILD if plan is None else _BUILD_OF_PLAN, {"of_id": build_id}).mappings().one()
     return _build(row if plan is None else {**row, "plan": plan})
 
 
@@ -230,8 +249,8 @@ def set_running(c: sa.Connection, build_id: int, now: datetime) -> bool:
     changed = _change(c, build_id, (BuildStatus.PENDING,), status=BuildStatus.RUNNING, started_at=now)
     if changed:
         append(c, "build.status", build_id, now, {"status": BuildStatus.RUNNING})
-        path = sa.select(PROJECTS.c.path).join(BUILDS).where(BUILDS.c.id == build_id)
-        data = {"job_id": build_id, "project_path": c.scalar(path), "timestamp": now.isoformat()}
+        (path,) = _PATH.run(c, {"of_id": build_id}).fetchone()
+        data = {"job_id": build_id, "project_path": path, "timestamp": now.isoformat()}
         append(c, "workflow.started", build_id, now, data)
     return changed
 
@@ -275,10 +294,7 @@ def request_cancel(c: sa.Connection, build_id: int, now: datetime) -> bool:
 
 def stages_of(c: sa.Connection, build_id: int) -> list[Stage]:
     """Every attempt at every stage of a build, in the order they began."""
-    began = sa.func.coalesce(STAGES.c.started_at, STAGES.c.ended_at)  # what was skipped has only an end
-    order = (STAGES.c.round, began.is_(None), began, STAGES.c.stage, STAGES.c.attempt)
-    query = sa.select(STAGES).where(STAGES.c.build == build_id).order_by(*order)
-    return [_stage(row) for row in c.execute(query).mappings()]
+    return [_stage(row) for row in c.execute(_STAGES, {"of_build": build_id}).mappings()]
 
 
 def in_order(stages: Iterable[Stage]) -> list[Stage]:
@@ -363,9 +379,15 @@ def _stage_event(stage: Stage) -> dict[str, Any]:
     }
 
 
-def _change(c: sa.Connection, build_id: int, only_from: Iterable[BuildStatus], **values: Any) -> bool:
-    statement = sa.update(BUILDS).where(BUILDS.c.id == build_id, BUILDS.c.status.in_(tuple(only_from)))
-    return c.execute(statement.values(values)).rowcount == 1
+def _change(c: sa.Connection, build_id: int, only_from: tuple[BuildStatus, ...], **values: Any) -> bool:
+    return _changing(only_from, tuple(values)).run(c, {**values, "of_id": build_id}).rowcount == 1
+
+
+@cache
+def _changing(only_from: tuple[BuildStatus, ...], columns: tuple[str, ...]) -> Prepared:
+    allowed = sa.or_(*(BUILDS.c.status == sa.literal_column(f"'{status}'") for status in only_from))
+    statement = sa.update(BUILDS).where(BUILDS.c.id == sa.bindparam("of_id"), allowed)
+    return Prepared(statement, [BUILDS.c[name] for name in columns])
 
 
 def _build(row: Mapping[str, Any] | sa.RowMapping) -> Build:

@@ -18,6 +18,7 @@ T = TypeVar("T")
 Statements = Callable[[sa.Connection], T]
 
 BUSY_TIMEOUT_MS = 10_000  # another process holds the write lock for a commit, a few ms each
+LOOK_S = 0.001  # between two looks at that lock
 
 
 class Store:
@@ -165,8 +166,29 @@ def _use_wal(connection: sqlite3.Connection) -> None:
 
 def _begin_sqlite(connection: sa.Connection) -> None:
     # A reader that turns writer inside a transaction fails at once where another one writes; hence the choice here.
-    writes = connection.get_execution_options().get("writes")
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    driver: Any = connection.connection.driver_connection
+    if connection.get_execution_options().get("writes"):
+        _begin_writing(driver)
+    else:
+        driver.execute("BEGIN")
+
+
+def _begin_writing(connection: sqlite3.Connection) -> None:
+    """Take the write lock. SQLite itself looks again after up to 100 ms: too seldom beside one who writes on and on."""
+    until = time.monotonic() + BUSY_TIMEOUT_MS / 1000
+    connection.execute("PRAGMA busy_timeout=0")
+    try:
+        while True:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                    raise
+                time.sleep(LOOK_S)
+            else:
+                return
+    finally:
+        connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
 
 
 def _schema_version(connection: sa.Connection) -> int:

@@ -19,6 +19,7 @@ _RELEASE = Prepared(
         LEASES.c.build == sa.bindparam("of_build"),
     )
 )
+_HELD_BY = sa.select(LEASES).where(LEASES.c.build == sa.bindparam("of_build"))
 _HELD = sa.select(LEASES.c.resource, LEASES.c.slot, LEASES.c.build, LEASES.c.stage, LEASES.c.taken_at).where(
     LEASES.c.resource.in_(sa.bindparam("resources", expanding=True))
 )
@@ -40,7 +41,7 @@ def release(c: sa.Connection, lease: Lease, now: datetime) -> None:
 
 def release_of(c: sa.Connection, build_id: int, now: datetime) -> set[str]:
     """Give back all that a build holds, as it is over; the resources that became free."""
-    held = [lease for lease in holders(c) if lease.build == build_id]
+    held = [Lease(**row) for row in c.execute(_HELD_BY, {"of_build": build_id}).mappings()]
     for lease in held:
         release(c, lease, now)
     return {lease.resource for lease in held}

@@ -162,11 +162,15 @@ class Projects:
         commit: str | None = None,
         branch: str | None = None,
         pushed: Pushed | None = None,
+        branches: tuple[str, ...] = (),
         triggered_by: str = "manual",
+        key: str | None = None,
+        priority: int = USUAL,
     ) -> Started:
         """Run the workflow on a known project; at a commit or branch in a checkout of its own, never in its folder.
 
-        `pushed`: GitHub is told how it goes.
+        `pushed`: GitHub is told how it goes. `branches`: a push to these ordered it; one of the same commit is joined
+        as long as it is open. `key`: once only, whatever becomes of it.
         Conflict: it is not active, its folder is gone, or it is no Git repository and a commit or branch is asked for.
         """
         orchestrator = self._orchestrator
@@ -174,11 +178,13 @@ class Projects:
         project = await orchestrator.find_project(ask.project)
         await asyncio.to_thread(check_active, project)
         # Not the plan: what its target is may be known only after the first build.
-        wish = [dataclasses.asdict(ask) | {"project": project.id}, commit, branch, *(["pushed"] if pushed else [])]
+        who = ["pushed"] if pushed or branches else []
+        wish = [dataclasses.asdict(ask) | {"project": project.id}, commit, None if branches else branch, *who]
         asked = json.dumps(wish, sort_keys=True)
         ask = dataclasses.replace(ask, project=project.path, target=ask.target or project.target)
         if commit is None and branch is None:
-            return await orchestrator.workflows.run(ask, triggered_by=triggered_by, agreed=True)
+            order = await orchestrator.workflows.order(ask)
+            return await orchestrator.start(order, triggered_by, agreed=True, priority=priority, key=key)
         if branch is not None:
             git_source.checked_branch(branch)
         top = await asyncio.to_thread(_repository, project)
@@ -188,8 +194,9 @@ class Projects:
         plan = project_plans.checked_out(
             order.plan, top, folder, commit=commit, branch=branch, origin=clone, redirects=not clone
         )
-        plan = plan.model_copy(update={"order": asked, "pushed": pushed})
-        started = await orchestrator.start(dataclasses.replace(order, plan=plan), triggered_by, agreed=True)
+        plan = plan.model_copy(update={"order": asked, "pushed": pushed, "branches": branches})
+        order = dataclasses.replace(order, plan=plan)
+        started = await orchestrator.start(order, triggered_by, agreed=True, priority=priority, key=key)
         if started.joined:
             return started
         number, facts = started.build.id, {"commit_sha": commit or "", "branch": branch}

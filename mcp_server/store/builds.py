@@ -1,7 +1,7 @@
 """Builds, their stages and their projects: statements to run inside `Store.read` or `Store.write`."""
 
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -110,8 +110,9 @@ def insert_build(
 ) -> tuple[Build, bool]:
     """A new pending build and False; or the one pending already for the same directory and arguments, and True.
 
-    Retries of two builds are two: each goes on from what its own one left. The build of an `idempotency_key` is the
-    same one whatever became of it. Conflict: the key was used for something else.
+    Of a push also one that runs: a commit stays as it is, and the build is of each branch it is pushed to. Retries
+    of two builds are two: each goes on from what its own one left. The build of an `idempotency_key` is the same
+    one whatever became of it. Conflict: the key was used for something else.
     """
     task_id = str(uuid.uuid4()) if idempotency_key is None else task_of_key(idempotency_key)
     if idempotency_key is not None and (known := find_build(c, task_id)) is not None:
@@ -121,12 +122,15 @@ def insert_build(
     same = sa.select(BUILDS).where(
         BUILDS.c.args_key == args_key,
         BUILDS.c.retry_of.is_not_distinct_from(retry_of),
-        BUILDS.c.status == BuildStatus.PENDING,
+        BUILDS.c.status.in_(OPEN if plan.branches else (BuildStatus.PENDING,)),
         BUILDS.c.cancel_requested.is_(False),
     )
     row = c.execute(same.order_by(BUILDS.c.id)).mappings().first()
     if row is not None and idempotency_key is None:
-        return _build(row), True
+        known = _build(row)
+        if more := [name for name in plan.branches if name not in known.plan.branches]:
+            set_branches(c, known, (*known.plan.branches, *more))
+        return known, True
     values = {
         "project_id": project.id,
         "triggered_by": triggered_by,
@@ -254,6 +258,12 @@ def set_plan(c: sa.Connection, build_id: int, plan: Plan, now: datetime) -> None
         append(c, "build.plan", build_id, now, {"stages": [stage.name for stage in plan.stages]})
 
 
+def set_branches(c: sa.Connection, build: Build, branches: Sequence[str]) -> None:
+    """The branches that an open build is of now."""
+    plan = build.plan.model_copy(update={"branches": tuple(branches)})
+    _change(c, build.id, OPEN, plan=plan.model_dump(mode="json"))
+
+
 def end_build(c: sa.Connection, build_id: int, status: BuildStatus, reason: str, now: datetime, **columns: Any) -> bool:
     """Bring an open build to its end state, once; True if this call did it."""
     build = get_build(c, build_id)
@@ -272,9 +282,9 @@ def end_build(c: sa.Connection, build_id: int, status: BuildStatus, reason: str,
     return changed
 
 
-def request_cancel(c: sa.Connection, build_id: int, now: datetime) -> bool:
-    """Mark an open build for cancelling; True if it was open."""
-    changed = _change(c, build_id, OPEN, cancel_requested=True)
+def request_cancel(c: sa.Connection, build_id: int, now: datetime, **why: str) -> bool:
+    """Mark an open build for cancelling; True if it was open. `why`: its `reason` and the sentence `build_output`."""
+    changed = _change(c, build_id, OPEN, cancel_requested=True, **why)
     if changed:
         append(c, "build.status", build_id, now, {"cancel_requested": True})
     return changed

@@ -228,7 +228,8 @@ class Ci(YamlModel):
 class GitHub(YamlModel):
     """What GitHub may start: `secret` signs its webhooks. Without globs every branch and every change builds.
 
-    With `token` it is told how builds of pushes go, at `api`; `url` is where people reach this service.
+    With `token` it is told how builds of pushes go, at `api`; `url` is where people reach this service. `supersede`: a
+    push cancels the builds of earlier pushes to its branch.
     """
 
     secret: Secret
@@ -237,6 +238,7 @@ class GitHub(YamlModel):
     url: Annotated[str, AfterValidator(_web)] | None = None
     branches: tuple[Text, ...] = ()
     paths: tuple[Text, ...] = ()
+    supersede: bool = False
 
 
 class Webhooks(YamlModel):

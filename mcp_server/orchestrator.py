@@ -118,16 +118,16 @@ class Orchestrator(Facets):
         return await asyncio.to_thread(self.orders.read_pipeline, path, text, params or {})
 
     async def start_pipeline(
-        self, pipeline: Pipeline, folder: Path, *, triggered_by: str = "manual", agreed: bool = False
+        self, pipeline: Pipeline, folder: Path, *, triggered_by: str = "manual", agreed: bool = False, **how: Any
     ) -> Started:
-        """Run a pipeline; its relative paths start from `folder`.
+        """Run a pipeline; its relative paths start from `folder`. `how`: priority and key, as `start`.
 
         BadInput, EnvironmentMissing: of its `uses`. NotAgreed, Conflict: as `start_plan`.
         """
         order = await asyncio.to_thread(self.orders.pipeline, pipeline, folder)
         if order.plan.fix is not None:
             await self.workflows.check_agent(order.plan.fix)
-        return await self.start(order, triggered_by, agreed=agreed)
+        return await self.start(order, triggered_by, agreed=agreed, **how)
 
     async def start(
         self,

@@ -10,7 +10,7 @@ from mcp_server.expected import Place
 from mcp_server.model import Artifact, Build, Lease, Project, Stage, StageStatus
 from mcp_server.moved import left_for_copy
 from mcp_server.pipelines import graph
-from mcp_server.store import artifacts, builds, leases, stats
+from mcp_server.store import artifacts, builds, earlier, leases, stats
 
 MOST_RECKONED = 1000  # stages; an estimate of more costs more than it tells
 
@@ -58,7 +58,7 @@ def build_view(c: sa.Connection, build_id: int, now: datetime) -> BuildView:
         stages=stages,
         artifacts=[artifact for _, artifact in artifacts.artifacts_of(c, build.id)],
         blocked_by=_blockers(c, build, stages),
-        typical_s=_median(builds.recent_durations(c, build.args_key)),
+        typical_s=_median(earlier.recent_durations(c, build.args_key)),
         elapsed_s=elapsed,
         usual_s=usual,
         eta_s=_eta(build, stages, usual, now) if several and build.status.is_open else None,

@@ -3,13 +3,15 @@
 import dataclasses
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Path, Query
 from starlette.requests import Request
 
+from mcp_server.build_trends import MOST_BUILDS
 from mcp_server.model import Project
 from mcp_server.web.builds import Limit, triggered
 from mcp_server.web.context import Service, need
 from mcp_server.web.shapes import ImportAsk, ImportedProject, RemoveAsk, Removed, SyncAsk, Trigger, Triggered
+from mcp_server.web.trend_shapes import TrendsShape
 from mcp_server.workflows import WorkflowAsk
 
 router = APIRouter(prefix="/api/projects", tags=["projects"])
@@ -64,6 +66,17 @@ async def get_project(service: Service, project: Name) -> Project:
 async def get_stats(service: Service, project: Name) -> dict[str, Any]:
     """Counts, success rate in percent, durations in seconds, and what builds failed of by first cause."""
     return dataclasses.asdict(await service.stats(project))
+
+
+@router.get("/{project}/trends")
+async def get_trends(
+    service: Service, project: Name, limit: Annotated[int, Query(ge=1, le=MOST_BUILDS)] = 50
+) -> TrendsShape:
+    """How long the newest builds that are over took, what they weigh and what their tests ran, the oldest first.
+
+    With the files that take longest to compile, the tests that fail most often and the slowest ones.
+    """
+    return TrendsShape.of(await service.figures.trends(project, limit))
 
 
 @router.post("/{project}/build", status_code=202)

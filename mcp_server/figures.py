@@ -1,0 +1,32 @@
+"""What builds came to in figures, from one to the next.
+
+May import: orchestrator, store, model, build_trends, build_statistics, errors.
+"""
+
+from typing import TYPE_CHECKING
+
+from mcp_server.build_trends import MOST_BUILDS, TrendPoint, Trends
+from mcp_server.errors import BadInput
+from mcp_server.model import Project
+from mcp_server.store import trends
+
+if TYPE_CHECKING:
+    from mcp_server.orchestrator import Orchestrator
+
+
+class Figures:
+    """One orchestrator's look at what its builds took and weighed, and what their tests ran."""
+
+    def __init__(self, orchestrator: "Orchestrator") -> None:
+        self._orchestrator = orchestrator
+
+    async def trends(self, project: str, limit: int = 50) -> Trends:
+        """A project's newest builds that are over. NotFound: unknown project; BadInput: a limit outside 1 to 100."""
+        if not 1 <= limit <= MOST_BUILDS:
+            raise BadInput("limit", f"{limit} should be 1 to {MOST_BUILDS}")
+        number = (await self._orchestrator.find_project(project)).id
+        return await (await self._orchestrator.store()).read(lambda c: trends.build_trends(c, limit, number))
+
+    async def newest(self, most: int) -> list[tuple[Project, TrendPoint]]:
+        """The last build that is over of each project, of the `most` projects that were built last."""
+        return await (await self._orchestrator.store()).read(lambda c: trends.newest_points(c, most))

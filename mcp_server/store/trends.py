@@ -1,0 +1,61 @@
+"""Figures of a project's newest builds; statements to run inside `Store.read`."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import sqlalchemy as sa
+
+from mcp_server.build_trends import Details, TestHistory, TrendPoint, Trends, figures, part, slowest_files
+from mcp_server.model import BuildStatus, Project
+from mcp_server.store import builds
+from mcp_server.store.tables import BUILDS, STAGES
+
+OVER = (BuildStatus.SUCCESS, BuildStatus.FAILED, BuildStatus.CANCELLED)
+FIGURES = ("sizes", "compile", "coverage", "tests")
+MOST_CASES = 20_000  # tests of which it is told which fail and which are slow, of the newest builds
+
+_POINT = ("id", "name", "status", "reason", "target", "branch", "commit_sha", "created_at", "duration")
+
+
+def build_trends(c: sa.Connection, limit: int, project_id: str | None = None) -> Trends:
+    """The last `limit` builds of a project that are over, or of all."""
+    ours = sa.true() if project_id is None else BUILDS.c.project_id == project_id
+    query = sa.select(*(BUILDS.c[name] for name in _POINT)).where(ours, BUILDS.c.status.in_(OVER))
+    rows = c.execute(query.order_by(BUILDS.c.id.desc()).limit(limit)).mappings().all()
+    stages = figures_of(c, [int(row["id"]) for row in rows])
+    points = tuple(TrendPoint(**row, **figures(stages.get(int(row["id"]), {}))) for row in reversed(rows))
+    newest_first = sorted(stages.items(), reverse=True)
+    history = TestHistory()
+    for build, found in newest_first:
+        if history.cases < MOST_CASES:
+            for stage, details in found.items():
+                history.add(build, stage, part(details, "tests"))
+    compiled = ([part(details, "compile") for details in found.values()] for _, found in newest_first)
+    return Trends(project_id, points, slowest_files(compiled), history.failing, history.slow)
+
+
+def figures_of(c: sa.Connection, numbers: list[int]) -> Mapping[int, Mapping[str, Details]]:
+    """What the last attempt at each stage of these builds tells in figures, by build and stage."""
+    parts = [STAGES.c.verdict[("details", name)].as_json().label(name) for name in FIGURES]
+    query = sa.select(STAGES.c.build, STAGES.c.stage, *parts)
+    query = query.where(STAGES.c.build.in_(numbers), STAGES.c.verdict.is_not(None))
+    found: dict[int, dict[str, Details]] = {}
+    for row in c.execute(query.order_by(STAGES.c.build, STAGES.c.stage, STAGES.c.round, STAGES.c.attempt)):
+        details: dict[str, Any] = {name: value for name, value in zip(FIGURES, row[2:], strict=True) if value}
+        found.setdefault(row.build, {})[row.stage] = details
+    return {build: {stage: one for stage, one in stages.items() if one} for build, stages in found.items()}
+
+
+def newest_points(c: sa.Connection, most: int) -> list[tuple[Project, TrendPoint]]:
+    """The last build that is over of each project, of the `most` projects that were built last, by name."""
+    last = sa.select(sa.func.max(BUILDS.c.id)).where(BUILDS.c.status.in_(OVER)).group_by(BUILDS.c.project_id)
+    numbers = [int(number) for number in c.scalars(last.order_by(sa.func.max(BUILDS.c.id).desc()).limit(most))]
+    query = sa.select(BUILDS.c.project_id, *(BUILDS.c[name] for name in _POINT)).where(BUILDS.c.id.in_(numbers))
+    rows = c.execute(query).mappings().all()
+    stages = figures_of(c, numbers)
+    found: list[tuple[Project, TrendPoint]] = []
+    for row in rows:
+        values = dict(row)
+        project = builds.get_project(c, values.pop("project_id"))
+        found.append((project, TrendPoint(**values, **figures(stages.get(int(row["id"]), {})))))
+    return sorted(found, key=lambda one: (one[0].name, one[0].id))

@@ -11,7 +11,7 @@ from mcp_server.engine.stages.base import StageContext
 from mcp_server.errors import OrchestratorError
 from mcp_server.hosts import files
 from mcp_server.hosts.base import Exit
-from mcp_server.idf.ninja_log import LOG, MAX_LOG_BYTES, SLACK_S, SUB_BUILDS, CompileTimes, compile_times, of_build
+from mcp_server.idf.ninja_log import LOG, MAX_LOG_BYTES, SUB_BUILDS, CompileTimes, compile_times, of_build
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +22,7 @@ PLACES: Final = (LOG, f"*/{LOG}", f"*/*/{LOG}")
 """Where a command's working folder may have one: `build/.ninja_log`, `out/Release/.ninja_log`."""
 
 MOST_LOGS = 8
+LISTED_S = 2  # a listing has whole seconds; which lines are of this run is told by their own times
 
 
 async def in_directory(build_dir: Path, end: Exit) -> Mapping[str, Any]:
@@ -38,7 +39,7 @@ async def below(context: StageContext, folder: str, end: Exit) -> Mapping[str, A
         return {}
     try:
         found = await files.list_files(context.host, folder, PLACES)
-        ours = [one for one in found if one.mtime >= since - SLACK_S and one.size <= MAX_LOG_BYTES][:MOST_LOGS]
+        ours = [one for one in found if one.mtime > since - LISTED_S and one.size <= MAX_LOG_BYTES][:MOST_LOGS]
         if not ours:
             return {}
         with tempfile.TemporaryDirectory(prefix="ninja-", dir=context.config.home) as staged:

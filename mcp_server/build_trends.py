@@ -62,7 +62,7 @@ class Compiled:
 
 
 @dataclass(frozen=True, slots=True)
-class Tested:
+class CaseCounts:
     """Counts of tests."""
 
     passed: int
@@ -86,7 +86,7 @@ class TrendPoint:
     sizes: Weight | None = None
     compile: Compiled | None = None
     coverage: Covered | None = None
-    tests: Tested | None = None
+    tests: CaseCounts | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,10 +183,10 @@ def _compiled(found: Iterable[Details]) -> Compiled | None:
     return Compiled(edges, round(wall, 3), round(whole, 3), objects, round(compiling, 3))
 
 
-def _tested(found: Iterable[Details]) -> Tested | None:
+def _tested(found: Iterable[Details]) -> CaseCounts | None:
     kept = [one for one in found if one]
     counts = {name: sum(number(one, name) for one in kept) for name in ("passed", "failed", "skipped")}
-    return Tested(**counts) if any(counts.values()) else None
+    return CaseCounts(**counts) if any(counts.values()) else None
 
 
 def slowest_files(builds: Iterable[Iterable[Details]]) -> tuple[SlowFile, ...]:

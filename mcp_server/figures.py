@@ -27,6 +27,13 @@ class Figures:
         number = (await self._orchestrator.find_project(project)).id
         return await (await self._orchestrator.store()).read(lambda c: trends.build_trends(c, limit, number))
 
+    async def beside_stats(self, project: str | None, limit: int = MOST_BUILDS) -> Trends | None:
+        """The trends of this project, without one of the only one that there is; None where there are several."""
+        store = await self._orchestrator.store()
+        if project is None:
+            project = await store.read(trends.only_project)
+        return None if project is None else await self.trends(project, limit)
+
     async def newest(self, most: int) -> list[tuple[Project, TrendPoint]]:
         """The last build that is over of each project, of the `most` projects that were built last."""
         return await (await self._orchestrator.store()).read(lambda c: trends.newest_points(c, most))

@@ -5,13 +5,24 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from mcp_server.build_trends import Details, TestHistory, TrendPoint, Trends, figures, part, slowest_files
-from mcp_server.model import BuildStatus, Project
+from mcp_server.build_trends import (
+    Count,
+    Details,
+    TestHistory,
+    TrendPoint,
+    Trends,
+    covered,
+    figures,
+    part,
+    slowest_files,
+)
+from mcp_server.model import Build, BuildStatus, Project
 from mcp_server.store import builds
 from mcp_server.store.tables import BUILDS, STAGES
 
 OVER = (BuildStatus.SUCCESS, BuildStatus.FAILED, BuildStatus.CANCELLED)
 FIGURES = ("sizes", "compile", "coverage", "tests")
+LOOKED_BACK = 10  # builds, for one that tells of coverage
 MOST_CASES = 20_000  # tests of which it is told which fail and which are slow, of the newest builds
 
 _POINT = ("id", "name", "status", "reason", "target", "branch", "commit_sha", "created_at", "duration")
@@ -46,6 +57,16 @@ def figures_of(c: sa.Connection, numbers: list[int]) -> Mapping[int, Mapping[str
     return {build: {stage: one for stage, one in stages.items() if one} for build, stages in found.items()}
 
 
+def coverage_before(c: sa.Connection, build: Build) -> Count | None:
+    """The lines that tests ran in the newest build before this one of the same project, name and target."""
+    same = (BUILDS.c.project_id == build.project_id, BUILDS.c.name == build.name, BUILDS.c.target == build.target)
+    earlier = sa.select(BUILDS.c.id).where(*same, BUILDS.c.id < build.id, BUILDS.c.status.in_(OVER))
+    numbers = [int(number) for number in c.scalars(earlier.order_by(BUILDS.c.id.desc()).limit(LOOKED_BACK))]
+    stages = figures_of(c, numbers)
+    found = (covered([part(one, "coverage") for one in stages.get(number, {}).values()]) for number in numbers)
+    return next((one.lines for one in found if one is not None), None)
+
+
 def newest_points(c: sa.Connection, most: int) -> list[tuple[Project, TrendPoint]]:
     """The last build that is over of each project, of the `most` projects that were built last, by name."""
     last = sa.select(sa.func.max(BUILDS.c.id)).where(BUILDS.c.status.in_(OVER)).group_by(BUILDS.c.project_id)
@@ -59,3 +80,9 @@ def newest_points(c: sa.Connection, most: int) -> list[tuple[Project, TrendPoint
         project = builds.get_project(c, values.pop("project_id"))
         found.append((project, TrendPoint(**values, **figures(stages.get(int(row["id"]), {})))))
     return sorted(found, key=lambda one: (one[0].name, one[0].id))
+
+
+def only_project(c: sa.Connection) -> str | None:
+    """The id of the project that all builds are of; None where there are several, or none."""
+    found = c.scalars(sa.select(BUILDS.c.project_id).distinct().limit(2)).all()
+    return str(found[0]) if len(found) == 1 else None

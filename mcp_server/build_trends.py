@@ -214,11 +214,11 @@ class TestHistory:
         self._seconds: dict[tuple[str, str], list[float]] = {}
         self.cases = 0
 
-    def add(self, build: int, stage: str, tests: Details) -> None:
+    def add(self, build: int, stage: str, cases: Sequence[Any]) -> None:
         """The tests of one stage, as a verdict has them."""
-        for case in listed(tests, "cases"):
+        for case in (cast("Details", one) for one in cases if isinstance(one, dict)):
             self.cases += 1
-            suite, name, result = (str(case.get(key) or "") for key in ("suite", "name", "result"))
+            suite, name, result = str(case.get("suite") or ""), str(case.get("name") or ""), case.get("result")
             key = stage, (f"{suite}.{name}" if suite else name)[:NAME_CHARS]
             if result == "skip":
                 continue

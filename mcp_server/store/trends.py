@@ -1,7 +1,7 @@
 """Figures of a project's newest builds; statements to run inside `Store.read`."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import sqlalchemy as sa
 
@@ -21,9 +21,16 @@ from mcp_server.store import builds
 from mcp_server.store.tables import BUILDS, STAGES
 
 OVER = (BuildStatus.SUCCESS, BuildStatus.FAILED, BuildStatus.CANCELLED)
-FIGURES = ("sizes", "compile", "coverage", "tests")
+FIGURES = (
+    *(("sizes", name) for name in ("image", "memory", "sections", "app")),
+    *(("compile", name) for name in ("edges", "wall_s", "total_s", "objects", "objects_s", "files")),
+    *(("coverage", name) for name in ("lines", "branches", "functions")),
+    *(("tests", name) for name in ("passed", "failed", "skipped")),
+)
+"""What is taken of a verdict's details: components, covered files and each test are many, and are not summed here."""
+
 LOOKED_BACK = 10  # builds, for one that tells of coverage
-MOST_CASES = 20_000  # tests of which it is told which fail and which are slow, of the newest builds
+MOST_CASES = 5000  # results of tests that are looked at for those that fail and are slow, of the newest builds
 
 _POINT = ("id", "name", "status", "reason", "target", "branch", "commit_sha", "created_at", "duration")
 
@@ -36,25 +43,38 @@ def build_trends(c: sa.Connection, limit: int, project_id: str | None = None) ->
     stages = figures_of(c, [int(row["id"]) for row in rows])
     points = tuple(TrendPoint(**row, **figures(stages.get(int(row["id"]), {}))) for row in reversed(rows))
     newest_first = sorted(stages.items(), reverse=True)
-    history = TestHistory()
-    for build, found in newest_first:
-        if history.cases < MOST_CASES:
-            for stage, details in found.items():
-                history.add(build, stage, part(details, "tests"))
+    history = _tests(c, [build for build, found in newest_first if any("tests" in one for one in found.values())])
     compiled = ([part(details, "compile") for details in found.values()] for _, found in newest_first)
     return Trends(project_id, points, slowest_files(compiled), history.failing, history.slow)
 
 
 def figures_of(c: sa.Connection, numbers: list[int]) -> Mapping[int, Mapping[str, Details]]:
     """What the last attempt at each stage of these builds tells in figures, by build and stage."""
-    parts = [STAGES.c.verdict[("details", name)].as_json().label(name) for name in FIGURES]
+    parts = [STAGES.c.verdict[("details", *path)].as_json().label("_".join(path)) for path in FIGURES]
     query = sa.select(STAGES.c.build, STAGES.c.stage, *parts)
     query = query.where(STAGES.c.build.in_(numbers), STAGES.c.verdict.is_not(None))
     found: dict[int, dict[str, Details]] = {}
     for row in c.execute(query.order_by(STAGES.c.build, STAGES.c.stage, STAGES.c.round, STAGES.c.attempt)):
-        details: dict[str, Any] = {name: value for name, value in zip(FIGURES, row[2:], strict=True) if value}
+        details: dict[str, Any] = {}
+        for (outer, inner), value in zip(FIGURES, row[2:], strict=True):
+            if value is not None:
+                details.setdefault(outer, {})[inner] = value
         found.setdefault(row.build, {})[row.stage] = details
     return {build: {stage: one for stage, one in stages.items() if one} for build, stages in found.items()}
+
+
+def _tests(c: sa.Connection, newest_first: list[int]) -> TestHistory:
+    """The results of single tests in these builds, of as many as may be looked at."""
+    history = TestHistory()
+    cases = STAGES.c.verdict[("details", "tests", "cases")].as_json().label("cases")
+    for build in newest_first:
+        if history.cases >= MOST_CASES:
+            break
+        query = sa.select(STAGES.c.stage, cases).where(STAGES.c.build == build, STAGES.c.verdict.is_not(None))
+        last = {row.stage: row.cases for row in c.execute(query.order_by(STAGES.c.round, STAGES.c.attempt))}
+        for stage, found in last.items():
+            history.add(build, stage, cast("list[Any]", found) if isinstance(found, list) else [])
+    return history
 
 
 def coverage_before(c: sa.Connection, build: Build) -> Count | None:

@@ -48,3 +48,34 @@ async def test_trends_of_a_project_and_of_each_of_its_builds_are_told(home: Path
     assert whole["coverage"][0]["functions"]["percent"] == 75.0
     assert [answer.status_code for answer in refused] == [422, 404]
     assert refused[1].headers["content-type"].startswith("application/problem+json")
+
+
+async def test_what_is_scraped_has_the_last_build_of_each_project(home: Path) -> None:
+    """Issue. A line a figure that it tells; names from outside are quoted."""
+
+    def fill(c: sa.Connection) -> None:
+        add(c, {"compile": compiled(1), "tests": ran(level="fail")}, status="failed")
+        coverage = {"lines": {"covered": 3, "total": 4}}
+        add(c, {"coverage": coverage, "sizes": {"image": 181_232_000, "app": {"used": 1, "size": 4}}})
+        add(c, {}, path='/src/o"d\nd', status="cancelled")
+
+    async with web_service() as service:
+        await (await service.orchestrator.store()).write(fill)
+        text = (await service.ask("GET", "/metrics")).text
+
+    found = [line for line in text.splitlines() if line.startswith("build_orchestrator_last_build_")]
+    of_valve = {
+        line.partition("{")[0].removeprefix("build_orchestrator_last_build_"): line.rpartition(" ")[2]
+        for line in found
+        if 'project="valve"' in line
+    }
+    assert of_valve == {
+        "success": "1",
+        "number": "2",
+        "duration_seconds": "9",
+        "flash_bytes": "181232000",
+        "app_partition_ratio": "0.25",
+        "coverage_lines_ratio": "0.75",
+    }
+    assert any(r'project="o\"d\nd"' in line for line in found)
+    assert all(text.count(f"# TYPE build_orchestrator_last_build_{name} gauge\n") == 1 for name in of_valve)

@@ -183,6 +183,8 @@ def slow_test_rows(trends: Trends) -> Rows:
 
 
 def _short(seconds: float) -> str:
+    if seconds < 1:
+        return f"{seconds:.2f}s"
     if seconds < 100:
         return f"{seconds:.1f}s" if seconds < 10 else f"{seconds:.0f}s"
     return f"{seconds / 60:.0f}min" if seconds < 6000 else f"{seconds / 3600:.1f}h"

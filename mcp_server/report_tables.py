@@ -87,7 +87,7 @@ def size_table(view: "BuildView", other: "BuildView | None" = None) -> str:
     lines = [f"build {view.build.id}{against}: bytes on disk"]
     for path in sorted({*now, *then}, key=lambda path: (path not in now, list(now).index(path) if path in now else 0)):
         lines.append(_size_line(path, now.get(path), then.get(path), compared=other is not None))
-    lines += [*told, *size_lines(view, other)]
+    lines += [*size_lines(view, other), *told]
     return fit([_kept_indent(line) for line in lines], parts.TABLE_BYTES)
 
 

@@ -1,6 +1,7 @@
 """Adds up what reports say of each source, line by line, so that what several of them say counts once. Bounded."""
 
 import posixpath
+import re
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -16,6 +17,7 @@ MAX_PARTS = 500_000  # branches and functions over all sources; about 100 bytes 
 MAX_BRANCHES = 1000  # of a line
 
 KNOWN, RAN = 1, 2  # of a line
+_UNSHOWN = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 Key = TypeVar("Key")
 
@@ -57,6 +59,11 @@ class Coverage(Model):
 
 class Full(Exception):
     """A report holds more than is kept; its sentence says of what."""
+
+
+def shown(text: str) -> str:
+    """A name from outside as any database and reader takes it: without control characters and half letters."""
+    return _UNSHOWN.sub("\ufffd", text)
 
 
 class Source:
@@ -165,7 +172,7 @@ class Book:
         if not whole.startswith(below) and not path.startswith("/") and not base.startswith("/"):
             # Told from a folder that nobody knows, such as where the compiler ran: what it lies in is the project.
             whole = below + posixpath.normpath(path).lstrip("./")
-        return whole.removeprefix(below)[-PATH_CHARS:]
+        return shown(whole.removeprefix(below)[-PATH_CHARS:])
 
     def unfinished(self) -> Source:
         """A source that is not in the book yet: `add` puts it there once all of it was read."""

@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from mcp_server.coverage import cobertura, gcov, lcov
-from mcp_server.coverage.book import Book, Coverage, Full
+from mcp_server.coverage.book import Book, Coverage, Full, shown
 
 HEAD_BYTES = 4096
 MAX_BYTES = 32 * 1024 * 1024  # of all reports of a stage, four seconds; a tracefile of 100,000 lines has 3 MB
@@ -45,7 +45,7 @@ def read_reports(folder: Path, paths: Iterable[str], root: str) -> tuple[Coverag
     if len(wanted) > MAX_REPORTS:
         reading.remarks.append(f"{len(wanted) - MAX_REPORTS} more files were not looked at")
     note = _sentence(reading.remarks)
-    return reading.book.coverage(reading.read[:MOST_NAMED], note), note
+    return reading.book.coverage([*map(shown, reading.read[:MOST_NAMED])], note), note
 
 
 def _read(reading: _Reading, path: str, file: BinaryIO, size: int) -> None:
@@ -101,4 +101,4 @@ def _sentence(remarks: list[str]) -> str:
     if not remarks:
         return ""
     more = f"; and {len(remarks) - MOST_REMARKS} more" if len(remarks) > MOST_REMARKS else ""
-    return "; ".join(one[:200] for one in remarks[:MOST_REMARKS]) + more
+    return shown("; ".join(one[:200] for one in remarks[:MOST_REMARKS])) + more

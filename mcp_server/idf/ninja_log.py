@@ -32,6 +32,7 @@ _HEADER = re.compile(rb"# ninja log v(\d{1,4})\n")
 _LINE = re.compile(rb"^(\d{1,10})\t(\d{1,10})\t(\d{1,19})\t([^\t\n]{1,4096})\t([0-9a-f]{1,16})$", re.MULTILINE)
 _OBJECT = re.compile(r"(?P<source>.+)\.(?:o|obj)")
 _CMAKE = re.compile(r"(?P<folder>(?:.*/)?)CMakeFiles/[^/]+\.dir/(?P<source>.+)")
+_UNSHOWN = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")  # no database and no reader takes all of these
 _SECONDS = 10**12  # a time below is in seconds, as ninja wrote it before 1.9; else in nanoseconds
 
 
@@ -154,7 +155,8 @@ def _wall(steps: Iterable[_Step]) -> int:
 
 def _slowest(found: list[tuple[str, float]], most: int) -> tuple[FileTime, ...]:
     ordered = sorted(found, key=lambda one: (-one[1], one[0]))
-    return tuple(FileTime(file=name[:NAME_CHARS], seconds=round(seconds, 3)) for name, seconds in ordered[:most])
+    found = [(_UNSHOWN.sub("\ufffd", name[:NAME_CHARS]), round(seconds, 3)) for name, seconds in ordered[:most]]
+    return tuple(FileTime(file=name, seconds=seconds) for name, seconds in found)
 
 
 def _read(path: Path) -> bytes | None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 from pydantic import BaseModel, ConfigDict
 
@@ -230,13 +230,14 @@ def coverage_of(rows: Sequence[Stage]) -> list[StageCoverage]:
         if (whole := _covered(details)) is None:
             continue
         files = [(str(one.get("file")), one) for one in listed(details, "files")]
+        sources: Any = details.get("sources")
         found.append(
             StageCoverage(
                 stage=stage,
                 **dict(whole),
                 files=[FileCoverage(file=name, **dict(c)) for name, one in files if (c := _covered(one)) is not None],
                 file_count=number(details, "file_count"),
-                sources=[str(one) for one in details.get("sources") or ()],
+                sources=[str(one) for one in cast("list[Any]", sources)] if isinstance(sources, list) else [],
                 note=str(details.get("note") or ""),
             )
         )

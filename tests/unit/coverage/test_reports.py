@@ -264,6 +264,19 @@ def test_whatever_a_report_holds_is_read_or_said(
         assert found.file_count >= len(found.files) > 0
 
 
+def test_names_are_kept_as_every_database_and_reader_takes_them(tmp_path: Path) -> None:
+    """Ours. A file's name may hold any byte but NUL, and JSON half a letter."""
+    told = {"file": "a\ud800\x00\x1b[2J.c", "lines": [{"line_number": 1, "count": 1}], "functions": []}
+    names = left(tmp_path, a__gcov__json=json.dumps({"gcc_version": "12", "files": [told]}))
+    (tmp_path / "b\udce9.info").write_bytes(b"SF:b\xe9\x01.c\nDA:1,0\nlorem\nend_of_record\n")
+    found, note = read_reports(tmp_path, [*names, "b\udce9.info"], "/p")
+
+    assert found is not None
+    kept = found.model_dump_json() + note
+    assert kept.encode().decode().isprintable()
+    assert {one.file for one in found.files} == {"a\ufffd\ufffd\ufffd[2J.c", "b\ufffd\ufffd.c"}
+
+
 @given(st.binary(max_size=200))
 def test_looking_at_how_a_file_begins_is_quick_and_no_error(head: bytes) -> None:
     """Ours. Also of heads that are made to be slow."""

@@ -145,7 +145,7 @@ def test_a_broken_report_is_one_sentence_and_the_others_count(
     assert note.startswith(f"{names[0]}: ")
     assert found is not None
     assert found.note == note
-    assert found.lines.covered in (15, 16)  # of text, what was read holds
+    assert found.lines.covered == 15 + (name == "odd__info")  # of text, what was read holds
 
 
 def test_a_bomb_of_gzip_is_noticed_before_it_is_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

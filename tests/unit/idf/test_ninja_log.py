@@ -59,6 +59,11 @@ def test_two_ninjas_one_after_the_other_take_the_time_of_both() -> None:
     assert found is not None
     assert (found.wall_s, found.total_s) == (3.5, 5.5)
 
+    again = log((0, 2000, 5 * S, "a.o", "1"), (0, 3000, 5 * S, "b.o", "2"), (0, 500, 9 * S, "a.o", "1"))
+    found = compile_times({"": again}, since=1)
+    assert found is not None
+    assert (found.edges, found.wall_s, found.total_s) == (2, 3.5, 3.5)
+
 
 def test_the_bootloaders_own_ninja_is_counted_and_the_step_around_it_is_not() -> None:
     """Ours. ESP-IDF builds its bootloader by a ninja of its own, within one step of the app's."""

@@ -77,5 +77,6 @@ async def test_what_is_scraped_has_the_last_build_of_each_project(home: Path) ->
         "app_partition_ratio": "0.25",
         "coverage_lines_ratio": "0.75",
     }
+    assert "last_build_ram_bytes" not in text
     assert any(r'project="o\"d\nd"' in line for line in found)
     assert all(text.count(f"# TYPE build_orchestrator_last_build_{name} gauge\n") == 1 for name in of_valve)

@@ -5,7 +5,7 @@ May import: orchestrator, store, model, build_trends, build_statistics, errors.
 
 from typing import TYPE_CHECKING
 
-from mcp_server.build_trends import MOST_BUILDS, TrendPoint, Trends
+from mcp_server.build_trends import MOST_BUILDS, TrendPoint, Trends, Weight
 from mcp_server.errors import BadInput
 from mcp_server.model import Project
 from mcp_server.store import trends
@@ -33,6 +33,10 @@ class Figures:
         if project is None:
             project = await store.read(trends.only_project)
         return None if project is None else await self.trends(project, limit)
+
+    async def sizes(self, project_id: str) -> tuple[int, Weight] | None:
+        """The newest build of a project that has sizes on record, and they."""
+        return await (await self._orchestrator.store()).read(lambda c: trends.newest_sizes(c, project_id))
 
     async def newest(self, most: int) -> list[tuple[Project, TrendPoint]]:
         """The last build that is over of each project, of the `most` projects that were built last."""

@@ -11,6 +11,7 @@ from mcp_server.build_trends import (
     TestHistory,
     TrendPoint,
     Trends,
+    Weight,
     covered,
     figures,
     part,
@@ -85,6 +86,16 @@ def coverage_before(c: sa.Connection, build: Build) -> Count | None:
     stages = figures_of(c, numbers)
     found = (covered([part(one, "coverage") for one in stages.get(number, {}).values()]) for number in numbers)
     return next((one.lines for one in found if one is not None), None)
+
+
+def newest_sizes(c: sa.Connection, project_id: str) -> tuple[int, Weight] | None:
+    """The number and the sizes of the newest build of a project that has any, of the last few that are over."""
+    ours = (BUILDS.c.project_id == project_id, BUILDS.c.status.in_(OVER))
+    query = sa.select(BUILDS.c.id).where(*ours).order_by(BUILDS.c.id.desc()).limit(LOOKED_BACK)
+    numbers = [int(number) for number in c.scalars(query)]
+    stages = figures_of(c, numbers)
+    found = ((number, figures(stages.get(number, {}))["sizes"]) for number in numbers)
+    return next(((number, sizes) for number, sizes in found if sizes is not None), None)
 
 
 def newest_points(c: sa.Connection, most: int) -> list[tuple[Project, TrendPoint]]:

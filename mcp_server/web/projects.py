@@ -64,8 +64,16 @@ async def get_project(service: Service, project: Name) -> Project:
 
 @router.get("/{project}/stats")
 async def get_stats(service: Service, project: Name) -> dict[str, Any]:
-    """Counts, success rate in percent, durations in seconds, and what builds failed of by first cause."""
-    return dataclasses.asdict(await service.stats(project))
+    """Counts, success rate in percent, durations in seconds, and what builds failed of by first cause.
+
+    `sizes`: bytes in flash and RAM and how full the app partition is, in percent, of the newest `build` that tells.
+    """
+    found = await service.stats(project)
+    sizes = await service.figures.sizes(found.project_id or "")
+    return {
+        **dataclasses.asdict(found),
+        "sizes": {"build": sizes[0], **dataclasses.asdict(sizes[1])} if sizes else None,
+    }
 
 
 @router.get("/{project}/trends")

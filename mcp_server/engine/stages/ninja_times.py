@@ -2,12 +2,14 @@
 
 import asyncio
 import logging
-import tempfile
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any, Final
 
 from mcp_server.engine.stages.base import StageContext
+from mcp_server.engine.transfer import STAGING
 from mcp_server.errors import OrchestratorError
 from mcp_server.hosts import files
 from mcp_server.hosts.base import Exit
@@ -42,9 +44,12 @@ async def below(context: StageContext, folder: str, end: Exit) -> Mapping[str, A
         ours = [one for one in found if one.mtime > since - LISTED_S and one.size <= MAX_LOG_BYTES][:MOST_LOGS]
         if not ours:
             return {}
-        with tempfile.TemporaryDirectory(prefix="ninja-", dir=context.config.home) as staged:
-            await files.fetch(context.host, folder, ours, Path(staged))
-            return _told(await asyncio.to_thread(_read, Path(staged), [one.path for one in ours], since))
+        staged = Path(await asyncio.to_thread(mkdtemp, prefix=f"{STAGING}ninja-", dir=context.config.artifacts_dir))
+        try:
+            await files.fetch(context.host, folder, ours, staged)
+            return _told(await asyncio.to_thread(_read, staged, [one.path for one in ours], since))
+        finally:
+            await asyncio.to_thread(shutil.rmtree, staged, ignore_errors=True)
     except (OrchestratorError, OSError) as error:
         log.warning("build %d stage %s, times of ninja: %s", context.build.id, context.spec.name, error)
         return {}

@@ -25,15 +25,17 @@ async def test_trends_of_a_project_and_of_each_of_its_builds_are_told(home: Path
     }
 
     def fill(c: sa.Connection) -> int:
-        add(c, {"compile": compiled(1)})
+        add(c, {"compile": compiled(1), "sizes": {"image": 900}})
         return add(c, {"compile": compiled(2), "coverage": coverage, "tests": ran(level="fail")})
 
     async with web_service() as service:
         number = await (await service.orchestrator.store()).write(fill)
         trends = await service.ask("GET", "/api/projects/valve/trends?limit=2")
+        stats = await service.ask("GET", "/api/projects/valve/stats")
         build = await service.ask("GET", f"/api/builds/{number}")
         refused = [await service.ask("GET", f"/api/projects/{path}") for path in ("valve/trends?limit=101", "x/trends")]
 
+    assert stats.json()["sizes"] == {"build": number - 1, "flash": 900, "ram": None, "app_percent": None}
     told = trends.json()
     assert trends.status_code == 200
     assert [one["id"] for one in told["builds"]] == [number - 1, number]

@@ -7,11 +7,14 @@ import shutil
 from pathlib import Path
 
 import pytest
+from blockbuster import blockbuster_ctx
 
+from mcp_server.clock import SystemClock
 from mcp_server.config import load_config
+from mcp_server.engine.worker import Worker, take_lock
 from mcp_server.model import BuildStatus
 from mcp_server.orchestrator import Orchestrator
-from tests.support.workers import end_everything, worker_inside
+from mcp_server.store.database import Store
 
 RECORDED = Path(__file__).parents[2] / "fixtures" / "coverage"
 LIMIT_S = 40
@@ -35,7 +38,8 @@ pipeline:
 async def test_a_command_leaves_the_times_of_its_ninja_and_what_its_tests_ran(
     server: str, home: Path, tmp_path: Path
 ) -> None:
-    """Issue. Here and on another host; a report that is cut off is one note, and the stage passes."""
+    """Issue. Here and on another host; a report that is cut off is one note, and the stage passes. Nothing blocks
+    the worker's event loop meanwhile."""
     folder = tmp_path / "project"
     (folder / "build").mkdir(parents=True)
     rules = "rule cc\n  command = touch $out\nbuild src/CMakeFiles/valve.dir/valve.c.o: cc\n"
@@ -43,13 +47,24 @@ async def test_a_command_leaves_the_times_of_its_ninja_and_what_its_tests_ran(
     channel = ["env", "-i", f"HOME={tmp_path}", f"PATH={os.environ['PATH']}"]
     (home / "config.yaml").write_text(json.dumps({"servers": {"fast": {"exec": channel}}}))
     text = PIPELINE.format(server=server, folder=folder, kept=RECORDED)
-    orchestrator = Orchestrator(load_config())
-    async with worker_inside(home), asyncio.timeout(LIMIT_S):
-        started = await orchestrator.start_pipeline(await orchestrator.read_pipeline(text=text), folder)
-        view = await orchestrator.wait(started.build.id, LIMIT_S - 5)
-        trends = await orchestrator.figures.trends(str(folder))
-        await orchestrator.aclose()
-    end_everything(home)
+    config = load_config()
+    config.make_home()
+    store = Store(config.database_url, home)
+    store.migrate()
+    assert take_lock(home, None) is not None  # no other worker is started by the orchestrator
+    orchestrator, serving = Orchestrator(config), asyncio.create_task(Worker(config, store, SystemClock()).serve())
+    pipeline = await orchestrator.read_pipeline(text=text)
+    async with asyncio.timeout(LIMIT_S):
+        with blockbuster_ctx("mcp_server") as blocked:
+            # One unlink of a FIFO, in the clean-up of a wait that may be being cancelled: no await may stand there.
+            blocked.functions["os.unlink"].can_block_in("engine/signals.py", "watch")
+            started = await orchestrator.start_pipeline(pipeline, folder)
+            view = await orchestrator.wait(started.build.id, LIMIT_S - 5)
+            trends = await orchestrator.figures.trends(str(folder))
+    serving.cancel()
+    await asyncio.wait({serving})
+    await orchestrator.aclose()
+    await store.aclose()
 
     assert view.build.status is BuildStatus.SUCCESS, view.build.build_output
     (row,) = view.stages

@@ -9,6 +9,7 @@ from typing import TypeVar
 from mcp_server.config import Server
 from mcp_server.engine import transfer
 from mcp_server.engine.arrival import Belongings, reach
+from mcp_server.engine.coverage_of import coverage_of
 from mcp_server.engine.delayed import Delayed
 from mcp_server.engine.history import StoredHistory
 from mcp_server.engine.leases import Choice, Gate
@@ -329,7 +330,9 @@ class StageRun:
         left = await transfer.take(self.services, self.stage, self.spec, host, self.stage.resolved["cwd"])
         paths = [artifact.path for artifact in left]
         idle = [pattern for pattern in self.spec.artifacts if not any(map(matcher([pattern]), paths))]
-        details = _noted(verdict, [f"nothing matches {pattern}" for pattern in idle])
+        kept = self.services.archive.folder(self.build.id, self.stage.stage)
+        covered, notes = await coverage_of(kept, left, self.stage.resolved["cwd"])
+        details = {**_noted(verdict, [*(f"nothing matches {pattern}" for pattern in idle), *notes]), **covered}
         return verdict.model_copy(update={"artifacts": (*verdict.artifacts, *left), "details": details})
 
     async def _hold(self, resource: str, what: str) -> None:

@@ -135,4 +135,5 @@ async def build_stats(ctx: Ctx, roots: Roots, project: Text = "") -> CallToolRes
 
     orchestrator = await orchestrator_of(ctx)
     path = await project_path(orchestrator, project, roots) if project else None
-    return answer(report_stats.stats_text(await orchestrator.stats(path), path or ""))
+    trends = await orchestrator.figures.beside_stats(path)
+    return answer(report_stats.stats_text(await orchestrator.stats(path), path or "", trends))

@@ -16,6 +16,7 @@ from mcp_server.views import BuildView
 from mcp_server.web.context import Service
 from mcp_server.web.feed import encode
 from mcp_server.web.shapes import LAST, MOST_ROWS, BuildPage, BuildRow, BuildWhole, RetryAsk, Triggered
+from mcp_server.web.trend_shapes import compile_of, coverage_of
 
 router = APIRouter(prefix="/api/builds", tags=["builds"])
 
@@ -131,6 +132,8 @@ def whole(view: BuildView) -> BuildWhole:
         ],
         stages=told["stages"],
         artifacts=told["artifacts"],
+        compile=compile_of(view.stages),
+        coverage=coverage_of(view.stages),
         blocked_by=told["blocked_by"],
         elapsed_s=view.elapsed_s,
         eta_s=view.eta_s,

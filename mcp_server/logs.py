@@ -74,7 +74,8 @@ async def slice_log(
     """One slice. Of grep, around, tail, offset, line and before at most one; none: the end.
 
     `around` and `line` are a line's number, `tail` lines, `offset` and `before` bytes. From `line` and up to `before`
-    lines are whole, from `offset` on they are with `whole`: the slice ends behind a line, but at the log's end.
+    lines are whole, from `offset` on they are with `whole`: `end_offset` is behind a line, also where an unfinished one
+    of the log's end is shown. `before` past the log's end means that.
     BadInput: two ways at once, a number out of range, a pattern that is no regular expression.
     """
     given = [
@@ -131,15 +132,20 @@ async def _from(host: Host, job_id: JobId, stage: str, start: int, max_bytes: in
     wanted = min(max_bytes, first - start) if start < first else max_bytes
     piece = await host.read_log(job_id, start, wanted)
     more = len(piece) == wanted
-    if whole and more and start + wanted != first:
-        piece = piece[: piece.rfind(b"\n") + 1] or piece
     end = start + len(piece)
+    if whole and start + wanted != first:
+        end = start + piece.rfind(b"\n") + 1
+        if more:
+            piece, end = (piece[: end - start], end) if end > start else (piece, start + len(piece))
     return LogSlice(stage, clean(piece), end if more else None, note, end, start)
 
 
 async def _before(host: Host, job_id: JobId, stage: str, end: int, max_bytes: int) -> LogSlice:
-    """Whole lines up to `end`, which is where one begins; `next_offset` is None: what follows is there already."""
+    """Whole lines up to `end`, which is where one begins, or the log's end; `next_offset` is None."""
     first, last = await host.log_hole(job_id) or (0, 0)
+    past = end > 0 and not await host.read_log(job_id, end - 1, 1)
+    if past:
+        end = await _size(host, job_id, end)
     note, floor = "", last if end > last else 0
     if first < end <= last:
         note = f"bytes {first} to {end} were not kept: the log passed its cap"
@@ -149,7 +155,23 @@ async def _before(host: Host, job_id: JobId, stage: str, end: int, max_bytes: in
     if start > floor:
         cut = piece.find(b"\n", 0, -1) + 1
         start, piece = start + cut, piece[cut:]
-    return LogSlice(stage, clean(piece), None, note, start + len(piece), start)
+    behind = piece.rfind(b"\n") + 1 if past else len(piece)
+    return LogSlice(stage, clean(piece), None, note, start + behind, start)
+
+
+async def _size(host: Host, job_id: JobId, most: int) -> int:
+    """The log's bytes, fewer than `most`, as they are now: no question is for more than one of them."""
+    low, high = 0, PIECE_BYTES
+    while high < most and await host.read_log(job_id, high - 1, 1):
+        low, high = high, high * 4
+    high = min(high, most)
+    while low < high:
+        middle = (low + high) // 2
+        if await host.read_log(job_id, middle, 1):
+            low = middle + 1
+        else:
+            high = middle
+    return low
 
 
 async def _offset_of(host: Host, job_id: JobId, wanted: int) -> int:

@@ -79,8 +79,10 @@ async def get_log(
     tail: Annotated[int | None, Query(ge=1, le=LAST)] = None,
     offset: Annotated[int | None, Query(ge=0, le=LAST)] = None,
     line: Annotated[int | None, Query(ge=1, le=LAST, description="From this line on.")] = None,
-    before: Annotated[int | None, Query(ge=0, le=LAST, description="Whole lines that end at this byte.")] = None,
-    whole: Annotated[bool, Query(description="With `offset`: end behind a line.")] = False,
+    before: Annotated[int | None, Query(ge=0, le=LAST, description="Whole lines up to this byte, or the end.")] = None,
+    whole: Annotated[
+        bool, Query(description="With `offset`: end behind a line. An unfinished one comes again.")
+    ] = False,
     max_bytes: Annotated[int, Query(ge=1, le=MOST_LOG_BYTES)] = 100_000,
 ) -> Response:
     """A slice of a stage's log as text: its end, or by one of grep, around, tail, offset, line and before.

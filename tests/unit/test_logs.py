@@ -111,6 +111,11 @@ async def test_whole_lines_go_on_both_ways_from_any_line(monkeypatch: pytest.Mon
         assert piece.text.endswith("\n") or piece.next_offset is None
         text, end = text + piece.text, piece.next_offset
     assert text.encode() == data
+    tail = await slice_log(host(data), "j", "build", before=2**53 - 1, max_bytes=30)
+    assert (tail.text, tail.end_offset) == ("line 999\nline 1000\nthe end", len(data) - len("the end"))
+    tail = await slice_log(host(data), "j", "build", offset=tail.end_offset, whole=True)
+    assert (tail.text, tail.end_offset) == ("the end", len(data) - len("the end"))
+    assert (await slice_log(host(b""), "j", "build", before=2**53 - 1)).end_offset == 0
 
 
 async def test_a_line_behind_a_hole_has_its_own_byte() -> None:

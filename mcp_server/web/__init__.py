@@ -1,6 +1,6 @@
 """The service: REST, events and the page, over the orchestrator that every front uses.
 
-May import: model, config, clock, errors, build_spec, durations, record, references, report, project_file, tokens,
-orchestrator, workflows, views, orders, text, bot_result, build_statistics, artifact_files, report_plan, server, logs.
+May import: model, config, clock, errors, logs, build_spec, durations, record, references, report, project_file, tokens,
+orchestrator, workflows, views, orders, text, bot_result, build_statistics, artifact_files, report_plan, server.
 Never: store, engine, hosts, cli.
 """

@@ -39,7 +39,8 @@ export function badge(status, text) {
 
 export function duration(seconds) {
   if (seconds === null || seconds === undefined) return '–';
-  if (seconds < 10) return `${seconds.toFixed(1)} s`;
+  if (seconds < 0.995) return seconds < 0.005 ? '0 s' : `${seconds.toFixed(2)} s`;
+  if (seconds < 9.95) return `${seconds.toFixed(1).replace('.0', '')} s`;
   if (seconds < 59.5) return `${Math.round(seconds)} s`;
   const whole = Math.round(seconds);
   const [hours, minutes, rest] = [Math.floor(whole / 3600), Math.floor((whole % 3600) / 60), whole % 60];
@@ -53,7 +54,7 @@ export function size(bytes) {
   let at = 0;
   let value = bytes;
   while (value >= 1000 && at < units.length - 1) [value, at] = [value / 1000, at + 1];
-  return `${at && value < 100 ? value.toFixed(1) : Math.round(value)} ${units[at]}`;
+  return `${at && value < 100 ? value.toFixed(1).replace('.0', '') : Math.round(value)} ${units[at]}`;
 }
 
 export function when(text) {

@@ -9,23 +9,30 @@ const RUNNING = ['Build', 'Project', 'Name', 'Duration', 'Left', 'Waits for'];
 const SCHEDULES = ['Schedule', 'Project', 'When', 'Next', 'Last build'];
 const MOST = 100;
 
-function why(build) {
-  if (build.queue?.reason) return sentence(build.queue.reason);
+const waitsFor = (build) => {
   const leases = build.blocked_by.filter((lease) => lease.build !== build.id).slice(0, 3);
-  if (leases.length) return el('span', null, leases.flatMap((lease, at) => [at ? '; ' : '', held(lease)]));
-  return build.status === 'pending' ? 'its turn has not come' : '–';
-}
+  return leases.length ? el('span', null, leases.flatMap((lease, at) => [at ? '; ' : '', held(lease)])) : '–';
+};
 
 const waitingRow = (build) => row(WAITING, [build.queue ? String(build.queue.position) : '–', buildLink(build.id), word(build.project), word(build.name),
-  build.queue?.expected_start ? start(build.queue.expected_start) : 'not known', why(build)]);
+  build.queue?.expected_start ? start(build.queue.expected_start) : 'not known', build.queue?.reason ? sentence(build.queue.reason) : 'its turn has not come']);
 
 const runningRow = (build) => row(RUNNING, [buildLink(build.id), word(build.project), word(build.name), duration(build.elapsed_s),
-  build.eta_s >= 1 ? `about ${duration(build.eta_s)}` : '–', build.stages.some((stage) => stage.status === 'running') ? '–' : why(build)]);
+  build.eta_s >= 1 ? `about ${duration(build.eta_s)}` : '–', build.stages.some((stage) => stage.status === 'running') ? '–' : waitsFor(build)]);
 
-async function wholes(status) {
-  const list = await get(`/api/builds?status=${status}&limit=${MOST}`);
+async function running() {
+  const list = await get(`/api/builds?status=running&limit=${MOST}`);
   const found = await Promise.all(list.builds.map((one) => get(`/api/builds/${one.id}`).catch(() => null)));
-  return { builds: found.filter((one) => one?.status === status), more: list.next !== null };
+  return { builds: found.filter((one) => one?.status === 'running'), more: list.next !== null };
+}
+
+// The queue has places and reasons, the list has names.
+async function waiting() {
+  const [queue, list] = await Promise.all([get(`/api/queue?limit=${MOST}`).catch(() => null), get(`/api/builds?status=pending&limit=${2 * MOST}`)]);
+  const places = new Map((queue?.queue ?? []).map((one) => [one.build, one]));
+  const at = (one) => one.queue?.position ?? one.id + 1e9;
+  const builds = list.builds.map((one) => ({ ...one, queue: places.get(one.id) ?? one.queue ?? null })).toSorted((a, b) => at(a) - at(b)).slice(0, MOST);
+  return { builds, in_all: queue?.pending ?? builds.length, most: queue?.builds, each: queue?.per_project };
 }
 
 function scheduleRow(one) {
@@ -34,23 +41,24 @@ function scheduleRow(one) {
 }
 
 export async function queueView(place) {
-  const [waiting, running] = [table('Builds that wait, the next one first', WAITING, []), table('Builds that run', RUNNING, [])];
+  const [queued, open] = [table('Builds that wait, the next one first', WAITING, []), table('Builds that run', RUNNING, [])];
   const [waits, runs] = [el('p', { class: 'soft' }), el('p', { class: 'soft' })];
   const plans = el('div', null);
   const draw = async () => {
-    const [pending, open] = await Promise.all([wholes('pending'), wholes('running')]);
-    const at = (one) => one.queue?.position ?? one.id;
-    keyed(waiting.tBodies[0], pending.builds.toSorted((a, b) => at(a) - at(b)), (one) => one.id, waitingRow);
-    keyed(running.tBodies[0], open.builds, (one) => one.id, runningRow);
-    [waiting.hidden, running.hidden] = [!pending.builds.length, !open.builds.length];
-    waits.textContent = pending.builds.length ? `${plural(pending.builds.length, 'build')}${pending.more ? ' and more' : ''}` : 'Nothing waits.';
-    runs.textContent = open.builds.length ? `${plural(open.builds.length, 'build')}${open.more ? ' and more' : ''}` : 'Nothing runs.';
+    const [pending, now] = await Promise.all([waiting(), running()]);
+    keyed(queued.tBodies[0], pending.builds, (one) => one.id, waitingRow);
+    keyed(open.tBodies[0], now.builds, (one) => one.id, runningRow);
+    [queued.hidden, open.hidden] = [!pending.builds.length, !now.builds.length];
+    const rest = pending.in_all - pending.builds.length;
+    waits.textContent = pending.builds.length ? `${plural(pending.in_all, 'build')}${rest > 0 ? `, the first ${pending.builds.length} shown` : ''}` : 'Nothing waits.';
+    const limits = [pending.most && `at most ${pending.most} at a time`, pending.each && `${pending.each} of a project`].filter(Boolean).join(', ');
+    runs.textContent = `${now.builds.length ? `${plural(now.builds.length, 'build')}${now.more ? ' and more' : ''}` : 'Nothing runs'}${limits ? `; ${limits}` : ''}.`;
   };
   const schedules = await get('/api/schedules').catch(() => []);
   const planned = Array.isArray(schedules) ? schedules : schedules.schedules ?? [];
   if (planned.length) plans.append(el('h2', null, 'Scheduled'), table('Scheduled builds', SCHEDULES, planned.map(scheduleRow)));
   await draw();
-  place.append(el('h1', null, 'Queue'), el('h2', null, 'Waiting'), waits, waiting, el('h2', null, 'Running'), runs, running, plans);
+  place.append(el('h1', null, 'Queue'), el('h2', null, 'Waiting'), waits, queued, el('h2', null, 'Running'), runs, open, plans);
   const soon = throttled(draw, 700);
   const off = live.on((event) => { if (/^(?:build\.|stage\.status|lease\.|live\.)/.test(event.type)) soon(); });
   const ticking = setInterval(soon, 5000);

@@ -29,9 +29,8 @@ async function running() {
 // The queue has places and reasons, the list has names.
 async function waiting() {
   const [queue, list] = await Promise.all([get(`/api/queue?limit=${MOST}`).catch(() => null), get(`/api/builds?status=pending&limit=${2 * MOST}`)]);
-  const places = new Map((queue?.queue ?? []).map((one) => [one.build, one]));
-  const at = (one) => one.queue?.position ?? one.id + 1e9;
-  const builds = list.builds.map((one) => ({ ...one, queue: places.get(one.id) ?? one.queue ?? null })).toSorted((a, b) => at(a) - at(b)).slice(0, MOST);
+  const names = new Map(list.builds.map((one) => [one.id, one.name]));
+  const builds = queue ? queue.queue.map((one) => ({ id: one.build, project: one.project, name: names.get(one.build) ?? '', queue: one })) : list.builds.toReversed().slice(0, MOST);
   return { builds, in_all: queue?.pending ?? builds.length, most: queue?.builds, each: queue?.per_project };
 }
 

@@ -10,13 +10,13 @@ export function held(lease) {
 export function place(build) {
   const queue = build.queue;
   if (!queue) return '';
-  return el('span', null, el('strong', null, `${queue.position} of ${queue.of}`), ' in the queue', queue.expected_start ? [', starts about ', start(queue.expected_start)] : '');
+  return el('span', null, el('strong', null, `${queue.position} of ${queue.of}`), ' in the queue', queue.expected_start ? [', starts ', start(queue.expected_start, 'about ')] : '');
 }
 
-export function start(text) {
+export function start(text, about = '') {
   const wait = Math.max(0, (new Date(text) - Date.now()) / 1000);
   if (wait < 60) return el('time', { datetime: text }, 'within a minute');
-  if (wait < 5400) return el('time', { datetime: text, title: new Date(text).toLocaleString() }, `in ${plural(Math.round(wait / 60), 'minute')}`);
+  if (wait < 5400) return el('time', { datetime: text, title: new Date(text).toLocaleString() }, `in ${about}${plural(Math.round(wait / 60), 'minute')}`);
   return when(text);
 }
 

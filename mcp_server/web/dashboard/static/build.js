@@ -126,7 +126,7 @@ export async function buildView(place, session, id, wantedLog) {
     await showLog();
   };
   const soon = throttled(refresh, 250);
-  const ticking = setInterval(() => { if (build.status === 'running') log?.more(); }, 1000);
+  const ticking = setInterval(() => { if (build.status === 'running' && !document.hidden) log?.more(); }, 1000);
   const off = live.on((event) => {
     if (event.type === 'live.again') soon();
     if (event.build !== Number(id)) return;

@@ -84,7 +84,7 @@ export function table(caption, heads, rows, props) {
 
 // Cells carry their column's name: on a phone rows become cards, without what is empty.
 export const row = (heads, cells, props) =>
-  el('tr', props, ...cells.map((cell, at) => el('td', { 'data-name': heads[at], class: [cell === '' || cell === '–' ? 'none' : '', kind(heads[at]) ?? ''].join(' ').trim() || null }, cell)));
+  el('tr', props, ...cells.map((cell, at) => el('td', { 'data-name': heads[at] || null, class: [cell === '' || cell === '–' ? 'none' : '', kind(heads[at]) ?? ''].join(' ').trim() || null }, cell)));
 
 // Puts others in the place of what is there; where the focus was inside, it is on what stands in the same place then.
 export function keepFocus(node, children) {

@@ -10,7 +10,7 @@ const PIECES = 6; // in the page at a time
 const FOUND = 200_000; // bytes of a search's answer
 const THE_END = 2 ** 53 - 1;
 // Both languages read it: the page marks what the service finds.
-const MISTAKE = String.raw`(?:^|[\s:])(?:fatal )?error(?::|\[)|undefined reference to|Guru Meditation|panic'ed|^\s*AssertionError|Traceback \(most recent|:FAIL(?::|$)`;
+export const MISTAKE = String.raw`(?:^|[\s:])(?:fatal )?error(?::|\[)|undefined reference to|Guru Meditation|panic'ed|^\s*AssertionError|Traceback \(most recent|:FAIL(?::|$)`;
 const MISTAKES = new RegExp(MISTAKE, 'i');
 const quoted = (text) => text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
 
@@ -68,7 +68,13 @@ export class LogView {
     const got = await this.slice({ before: THE_END });
     this.replace(got, got.from === 0 ? 1 : null);
     this.atEnd = true;
+    await this.fill();
     this.box.scrollTop = this.box.scrollHeight;
+  }
+
+  // What does not fill its box cannot be scrolled, and only scrolling brings what lies before.
+  async fill() {
+    for (let tries = 0; tries < 4 && this.pieces[0]?.from > 0 && this.box.scrollHeight < 2 * this.box.clientHeight; tries += 1) await this.earlier();
   }
 
   replace(got, start) {
@@ -182,6 +188,7 @@ export class LogView {
       this.replace(await this.slice({ line: first }), first);
       while (!this.shown(line) && !this.atEnd) await this.later(); // lines may be long
     }
+    await this.fill();
     const node = this.shown(line);
     for (const old of this.box.querySelectorAll('.here')) old.replaceWith(this.item(old.textContent));
     if (!node) return;

@@ -201,7 +201,7 @@ export async function overview(place, session, query) {
   });
   const ticking = setInterval(() => { // how long it has taken goes on without any event
     for (const one of open.shown.values()) open.stale.add(one.id);
-    if (open.stale.size) soon();
+    if (open.stale.size && !document.hidden) soon();
   }, 5000);
   return () => { off(); soon.stop(); later.stop(); clearInterval(ticking); history.stop(); };
 }

@@ -1,7 +1,7 @@
 // What runs and what waits: its place, when it is expected to start, and why it does not yet.
 
 import { get, live, throttled } from './api.js';
-import { buildLink, duration, el, keyed, plural, row, table, when, sentence, word } from './dom.js';
+import { badge, buildLink, duration, el, keyed, plural, row, table, when, sentence, word } from './dom.js';
 import { held, start } from './waits.js';
 
 const WAITING = ['Position', 'Build', 'Project', 'Name', 'Expected start', 'Why it waits'];
@@ -34,10 +34,9 @@ async function waiting() {
   return { builds, in_all: queue?.pending ?? builds.length, most: queue?.builds, each: queue?.per_project };
 }
 
-function scheduleRow(one) {
-  return row(SCHEDULES, [word(one.name ?? '–'), word(one.project ?? '–'), el('code', null, one.cron ?? one.every ?? one.when ?? ''), one.next ? when(one.next) : '–',
-    one.last_build ? buildLink(one.last_build) : '–']);
-}
+const scheduleRow = (one) => row(SCHEDULES, [word(one.name), [word(one.project), one.branch ? [' ', word(one.branch, { class: 'branch' })] : ''],
+  [el('code', null, one.cron), ` ${one.timezone}`], one.problem ? sentence(one.problem, { class: 'problem' }) : one.next ? when(one.next) : '–',
+  one.last_build ? el('span', { class: 'head' }, buildLink(one.last_build), badge(one.last_status), when(one.last_at)) : '–']);
 
 export async function queueView(place) {
   const [queued, open] = [table('Builds that wait, the next one first', WAITING, []), table('Builds that run', RUNNING, [])];
@@ -54,12 +53,11 @@ export async function queueView(place) {
     runs.textContent = `${now.builds.length ? `${plural(now.builds.length, 'build')}${now.more ? ' and more' : ''}` : 'Nothing runs'}${limits ? `; ${limits}` : ''}.`;
   };
   const schedules = await get('/api/schedules').catch(() => []);
-  const planned = Array.isArray(schedules) ? schedules : schedules.schedules ?? [];
-  if (planned.length) plans.append(el('h2', null, 'Scheduled'), table('Scheduled builds', SCHEDULES, planned.map(scheduleRow)));
+  if (schedules.length) plans.append(el('h2', null, 'Scheduled'), table('Scheduled builds', SCHEDULES, schedules.map(scheduleRow)));
   await draw();
   place.append(el('h1', null, 'Queue'), el('h2', null, 'Waiting'), waits, queued, el('h2', null, 'Running'), runs, open, plans);
   const soon = throttled(draw, 700);
   const off = live.on((event) => { if (/^(?:build\.|stage\.status|lease\.|live\.)/.test(event.type)) soon(); });
-  const ticking = setInterval(soon, 5000);
+  const ticking = setInterval(() => { if (!document.hidden) soon(); }, 5000);
   return () => { off(); soon.stop(); clearInterval(ticking); };
 }

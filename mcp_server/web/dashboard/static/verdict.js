@@ -2,6 +2,7 @@
 
 import { ask } from './api.js';
 import { el, sentence, word } from './dom.js';
+import { MISTAKE } from './log.js';
 
 const SHOWN = 110; // letters of a line beside the one that matters: a compiler's command line would fill the excerpt
 const quoted = (text) => text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
@@ -35,21 +36,26 @@ export function verdict(build) {
   return node;
 }
 
+// What to look for in the log: the place and the words of the first cause, else whatever looks like a mistake.
+function searches(first) {
+  const place = first?.file && first.line ? `${quoted(first.file.split('/').at(-1))}:${first.line}\\b.*error` : null;
+  return [place, first?.message ? quoted(first.message.slice(0, 40)) : null, first ? null : `(?i)${MISTAKE}`].filter(Boolean);
+}
+
 async function fillExcerpt(node, build, stage, first) {
   const log = `/api/builds/${build.id}/log/${encodeURIComponent(reference(stage))}`;
   const text = async (query) => (await ask('GET', `${log}?${query}`)).text();
-  const words = first && [first.file && first.line ? `${quoted(first.file.split('/').at(-1))}:${first.line}\\b.*error` : null, first.message ? quoted(first.message.slice(0, 40)) : null];
-  for (const pattern of (words ?? []).filter(Boolean)) {
+  for (const pattern of searches(first)) {
     const found = /^(\d+): /m.exec(await text(new URLSearchParams({ grep: pattern, max_bytes: 2000 })));
     if (!found) continue;
     const lines = (await text(`around=${found[1]}&max_bytes=16000`)).split('\n');
-    const tail = quoted(first.file?.split('/').at(-1) ?? '');
-    const here = lines.findIndex((line) => new RegExp(`${tail}:${first.line ?? ''}.*error`).test(line) || line.includes(first.message.slice(0, 30)));
-    const shown = here < 0 ? lines : lines.slice(Math.max(0, here - 2), here + 7);
-    node.replaceChildren(...shown.map((line) => (line === lines[here] ? el('mark', null, `${line.slice(0, 600)}\n`) : `${line.length > SHOWN ? `${line.slice(0, SHOWN - 1)}…` : line}\n`)));
+    const here = lines.findIndex((line) => line.startsWith(found[0]));
+    const shown = lines.slice(Math.max(0, here - 2), here + 8);
+    const short = (line) => (line.length > SHOWN ? `${line.slice(0, SHOWN - 1)}…` : line);
+    node.replaceChildren(...shown.map((line) => (line === lines[here] ? el('mark', null, `${line.slice(0, 600)}\n`) : el('span', null, `${short(line)}\n`))));
     const mark = node.querySelector('mark');
     if (mark && mark.offsetTop + mark.offsetHeight > node.clientHeight) node.scrollTop = mark.offsetTop - 24;
     return;
   }
-  node.textContent = (await text('tail=12&max_bytes=8000')) || 'the log is empty';
+  node.replaceChildren(el('span', null, (await text('tail=12&max_bytes=8000')) || 'the log is empty'));
 }

@@ -81,6 +81,16 @@ async def lines(host: Host, job_id: JobId, first: int, last: int) -> tuple[list[
     return found, count
 
 
+async def measure(host: Host, job_id: JobId, count: int) -> tuple[int, int]:
+    """How many of the first `count` lines there are, and how many bytes they take, that of a hole included."""
+    async with host.channel(SEARCH, "at", await _place(host, job_id), str(count)) as channel:
+        async for line in _until_end(host, channel):
+            if line.startswith(b"end "):
+                found, size = line[4:].split()
+                return int(found), int(size)
+    return 0, 0
+
+
 async def _place(host: Host, job_id: JobId) -> str:
     check_id(job_id)
     await host.log_hole(job_id)  # NotFound where there is no such job

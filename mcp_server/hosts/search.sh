@@ -4,6 +4,7 @@
 #   match MACHINE/ID       patterns for grep on stdin, one a line; `NUMBER:LINE` of each line that has one of them, then
 #                          `end LINES`: how many lines there are in all
 #   lines MACHINE/ID A B   the lines A to B, each after a colon, then `end LINES`, where LINES counts no further than B
+#   at MACHINE/ID N        `end LINES BYTES`: how many of the first N lines there are, and how many bytes they take
 
 set -u
 LC_ALL=C
@@ -37,4 +38,6 @@ case $1 in
         whole | sed -n "$3,$4p;$4q" | cut -c 1-32768 | sed 's/^/:/'
         echo
         echo "end $(whole | head -n "$4" | grep -a -c '')" ;;
+    at)
+        echo "end $(whole | head -n "$3" | grep -a -c '') $(whole | head -n "$3" | wc -c)" ;;
 esac

@@ -11,6 +11,7 @@ from fastapi.responses import FileResponse, RedirectResponse, Response
 from mcp_server import record, report
 from mcp_server.artifact_files import artifact_file
 from mcp_server.errors import NotFound
+from mcp_server.logs import LogSlice
 from mcp_server.model import BuildStatus
 from mcp_server.views import BuildView
 from mcp_server.web.context import Service
@@ -79,22 +80,47 @@ async def get_log(
     around: Annotated[int | None, Query(ge=1, le=LAST)] = None,
     tail: Annotated[int | None, Query(ge=1, le=LAST)] = None,
     offset: Annotated[int | None, Query(ge=0, le=LAST)] = None,
+    line: Annotated[int | None, Query(ge=1, le=LAST, description="From this line on.")] = None,
+    before: Annotated[int | None, Query(ge=0, le=LAST, description="Whole lines up to this byte, or the end.")] = None,
+    whole: Annotated[
+        bool, Query(description="With `offset`: end behind a line. An unfinished one comes again.")
+    ] = False,
     max_bytes: Annotated[int, Query(ge=1, le=MOST_LOG_BYTES)] = 100_000,
 ) -> Response:
-    """A slice of a stage's log as text: its end, or by one of grep, around, tail and offset.
+    """A slice of a stage's log as text: its end, or by one of grep, around, tail, offset, line and before.
 
     The header `X-Next-Offset` is the `offset` that goes on where this slice ends, where there is more;
-    `X-End-Offset` of a slice by offset is where it ended, also at the log's end as it is now.
+    `X-Start-Offset` and `X-End-Offset` of a slice by bytes or line are where it begins and ended, also at the log's end
+    as it is now. With `grep`, `X-Log-Matches` lines of `X-Log-Lines` match, as many of them as fit are in the answer.
     """
-    piece = await service.log(build, stage, grep=grep, around=around, tail=tail, offset=offset, max_bytes=max_bytes)
+    piece = await service.log(
+        build,
+        stage,
+        grep=grep,
+        around=around,
+        tail=tail,
+        offset=offset,
+        line=line,
+        before=before,
+        whole=whole,
+        max_bytes=max_bytes,
+    )
+    return Response(piece.text, media_type="text/plain; charset=utf-8", headers=_told(piece))
+
+
+def _told(piece: LogSlice) -> dict[str, str]:
     headers = {"X-Content-Type-Options": "nosniff", "X-Log-Stage": quote(piece.stage)}
-    if piece.next_offset is not None:
-        headers["X-Next-Offset"] = str(piece.next_offset)
-    if piece.end_offset is not None:
-        headers["X-End-Offset"] = str(piece.end_offset)
+    numbers = {
+        "X-Next-Offset": piece.next_offset,
+        "X-Start-Offset": piece.start_offset,
+        "X-End-Offset": piece.end_offset,
+        "X-Log-Matches": piece.matches,
+        "X-Log-Lines": piece.lines,
+    }
+    headers |= {name: str(number) for name, number in numbers.items() if number is not None}
     if piece.note:
         headers["X-Log-Note"] = quote(piece.note)
-    return Response(piece.text, media_type="text/plain; charset=utf-8", headers=headers)
+    return headers
 
 
 @router.get("/{build}/artifacts")

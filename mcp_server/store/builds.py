@@ -239,7 +239,7 @@ def set_plan(c: sa.Connection, build_id: int, plan: Plan, now: datetime) -> None
 def end_build(c: sa.Connection, build_id: int, status: BuildStatus, reason: str, now: datetime, **columns: Any) -> bool:
     """Bring an open build to its end state, once; True if this call did it."""
     build = get_build(c, build_id)
-    seconds = (now - (build.started_at or now)).total_seconds()
+    seconds = max((now - (build.started_at or now)).total_seconds(), 0.0)
     values = {"status": status, "reason": reason, "completed_at": now, "duration": round(seconds, 3), **columns}
     changed = _change(c, build_id, OPEN, **values)
     if changed:

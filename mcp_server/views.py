@@ -52,7 +52,7 @@ def build_view(c: sa.Connection, build_id: int, now: datetime) -> BuildView:
     build, stages = builds.get_build(c, build_id), builds.stages_of(c, build_id)
     elapsed = build.duration
     if elapsed is None:
-        elapsed = (now - (build.started_at or build.created_at)).total_seconds()
+        elapsed = max((now - (build.started_at or build.created_at)).total_seconds(), 0.0)  # a clock may go back
     several = len(build.plan.stages) > 1
     usual: Mapping[str, float] = stats.stage_durations(c, build.project_id, build.name) if several else {}
     return BuildView(
@@ -100,7 +100,7 @@ def _left(row: Stage | None, usual: float | None, now: datetime) -> float | None
         return usual
     if row.status is not StageStatus.RUNNING or row.started_at is None:
         return 0.0
-    spent = (now - row.started_at).total_seconds()
+    spent = max((now - row.started_at).total_seconds(), 0.0)
     if usual is not None:
         return max(0.0, usual - spent)
     if row.progress and row.progress.total and row.progress.done * 20 >= row.progress.total:

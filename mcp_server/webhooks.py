@@ -137,7 +137,8 @@ class Webhooks:
         try:
             store, since = await self._orchestrator.store(), clock.now() - timedelta(seconds=RESUMED_S)
             for row in await store.read(lambda c: projects.unended_deliveries(c, since, MOST_RESUMED)):
-                await clock.sleep(max(ORDERED_S - (clock.now() - row.received_at).total_seconds(), 0.0))
+                age = max((clock.now() - row.received_at).total_seconds(), 0.0)
+                await clock.sleep(max(ORDERED_S - age, 0.0))
                 if not await store.read(lambda c, name=row.id: projects.is_ended(c, name)):
                     log.info("delivery %s was not ordered by the service that took it", row.id)
                     await self._order(row.id, _push_of(row.push), row)

@@ -170,7 +170,7 @@ class StageRun:
         if not pause_s or last is None or last.ended_at is None:
             return
         due = last.ended_at + timedelta(seconds=pause_s)
-        if (left := (due - self.services.clock.now()).total_seconds()) > 0:
+        if (left := min((due - self.services.clock.now()).total_seconds(), pause_s)) > 0:  # the clock may go back
             await self.row.tell(f"again at {due.astimezone():%H:%M:%S}, after attempt {last.attempt}: {last.reason}")
             await self.services.clock.sleep(left)
 

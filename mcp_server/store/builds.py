@@ -254,7 +254,7 @@ def set_branches(c: sa.Connection, build: Build, branches: Sequence[str]) -> Non
 def end_build(c: sa.Connection, build_id: int, status: BuildStatus, reason: str, now: datetime, **columns: Any) -> bool:
     """Bring an open build to its end state, once; True if this call did it."""
     began = c.scalar(sa.select(BUILDS.c.started_at).where(BUILDS.c.id == build_id))
-    seconds = (now - (began or now)).total_seconds()
+    seconds = max((now - (began or now)).total_seconds(), 0.0)
     values = {"status": status, "reason": reason, "completed_at": now, "duration": round(seconds, 3), **columns}
     changed = _change(c, build_id, OPEN, **values)
     if changed:

@@ -16,6 +16,7 @@ from mcp_server.errors import BadInput, Conflict, OrchestratorError
 from mcp_server.text import one_line
 from mcp_server.web.app import make_app
 from mcp_server.web.connections import MOST_CONNECTIONS, Impatient
+from mcp_server.web.faults import Faults
 from mcp_server.web.feed import Feed
 from mcp_server.web.guard import is_loopback
 from mcp_server.web.mcp import McpOverHttp
@@ -84,7 +85,7 @@ async def serve(orchestrator: "Orchestrator", host: str, port: int, say: "Callab
     said = f"http://{name}:{at[1]} is open to {open_to}; API: /api/docs"
     server = _Server(config, lambda: say(said))
     with contextlib.closing(listening):
-        await _until_signal(server, listening, (routes.state.feed, routes.state.tools))
+        await _until_signal(server, listening, (routes.state.feed, routes.state.tools, app))
     if not server.started:
         raise _not_started(orchestrator, getattr(routes.state, "cause", None))
     return 0
@@ -116,7 +117,9 @@ def _listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-async def _until_signal(server: uvicorn.Server, listening: socket.socket, streaming: tuple[Feed, McpOverHttp]) -> None:
+async def _until_signal(
+    server: uvicorn.Server, listening: socket.socket, streaming: tuple[Feed, McpOverHttp, Faults]
+) -> None:
     loop = asyncio.get_running_loop()
 
     def end() -> None:

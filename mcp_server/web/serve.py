@@ -60,6 +60,8 @@ async def serve(orchestrator: "Orchestrator", host: str, port: int, say: "Callab
     server = _Server(config)
     open_to = "whoever has a token" if closed else "every user of this machine, as there is no token"
     say(f"http://{name}:{at[1]} is open to {open_to}; API: /api/docs")
+    for sentence in await orchestrator.schedules.unknown():
+        say(sentence)  # no reason to stay away: it may be imported over the service
     with contextlib.closing(listening):
         await _until_signal(server, listening, (routes.state.feed, routes.state.tools))
     return 0

@@ -67,11 +67,13 @@ def make_routes(orchestrator: "Orchestrator") -> FastAPI:
         try:
             if resumes:
                 orchestrator.webhooks.resume()
+            orchestrator.schedules.start()
             async with tools.running():
                 yield
         finally:
             if resumes:
                 await orchestrator.webhooks.aclose()
+            await orchestrator.schedules.aclose()
             await feed.aclose()
 
     app = FastAPI(

@@ -101,6 +101,21 @@ class BuildRow(BaseModel):
         return cls(project=project.name if project else "", queue=QueuePlace.of_place(place), **facts)
 
 
+class ScheduleRow(BaseModel):
+    """A schedule of config.yaml: when it comes next, and the build of the last time; `problem` is why there is none."""
+
+    name: str
+    project: str
+    cron: str
+    timezone: str
+    branch: str | None
+    next: datetime | None
+    last_build: int | None
+    last_status: BuildStatus | None
+    last_at: datetime | None
+    problem: str | None
+
+
 class QueuedBuild(QueuePlace):
     """A pending build, and its place."""
 

@@ -14,7 +14,7 @@ GROUND = {  # what everything stands on; it stands on nothing but itself
     "errors": {"errors"},
     "model": {"model"},
     "config": {
-        *("config", "config_agents", "config_file", "config_rules"),
+        *("config", "config_agents", "config_file", "config_rules", "config_schedules"),
         *("durations", "home", "yaml_document", "yaml_model"),
     },
 }
@@ -25,6 +25,7 @@ KNOW_ROWS = (
     "kept",
     "projects",
     "queue_view",
+    "schedules",
     "tokens",
     "views",
     "webhooks",

@@ -20,7 +20,7 @@ def artifact_file(view: BuildView, path: str) -> Path:
 
     Only a recorded path is ever looked for, so no path of the caller's leads anywhere else.
     """
-    stage, artifact = _recorded(view, path)
+    stage, artifact = recorded(view, path)
     build, named = view.build, path[:200]
     if build.artifacts_path is None:
         raise NotFound(f"build {build.id} is {build.status}: its files are not in their place yet")
@@ -33,7 +33,7 @@ def artifact_file(view: BuildView, path: str) -> Path:
 
 def artifact_bytes(view: BuildView, path: str, most: int) -> bytes:
     """What an artifact holds. BadInput: it has more than `most` bytes; NotFound: as `artifact_file`. Reads it."""
-    _, artifact = _recorded(view, path)
+    _, artifact = recorded(view, path)
     if artifact.size > most:
         raise BadInput("path", f"{path[:200]!r} has {artifact.size:,} bytes; at most {most:,} are read this way")
     try:
@@ -46,7 +46,7 @@ def artifact_bytes(view: BuildView, path: str, most: int) -> bytes:
     return content
 
 
-def _recorded(view: BuildView, path: str) -> tuple[str, Artifact]:
+def recorded(view: BuildView, path: str) -> tuple[str, Artifact]:
     """The stage that left it and what it recorded; the last one of several. NotFound: none such."""
     found = [
         (row.stage, artifact)

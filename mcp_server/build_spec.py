@@ -13,10 +13,10 @@ from pydantic import Field
 
 from mcp_server.agents.base import MAX_PROMPT_BYTES
 from mcp_server.errors import BadInput
-from mcp_server.model import Model
+from mcp_server.model import Model, holds_login
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_REMOTE = re.compile(r"(?!-)(?![A-Za-z0-9+.-]+://[^/]*:[^/]*@)[!-~]{1,1000}")
+_REMOTE = re.compile(r"(?!-)[!-~]{1,1000}")
 _BRANCH = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,199}")
 _KEY = re.compile(r"[!-~]{1,200}")
 MAX_VARIABLES = 100
@@ -81,7 +81,7 @@ class BuildSpec(Model):
             raise BadInput("project", "give a project, or a template and the name of a new one, not both")
         if self.name and not _NAME.fullmatch(self.name):
             raise BadInput("name", f"{self.name[:60]!r} should have letters, digits, '.', '_' and '-' only, 64 at most")
-        if not _REMOTE.fullmatch(self.remote):
+        if not _REMOTE.fullmatch(self.remote) or holds_login(self.remote):
             raise BadInput("remote", "should be a remote's name or URL, without spaces and without a login")
         if self.branch is not None and not _BRANCH.fullmatch(self.branch):
             raise BadInput("branch", f"{self.branch[:60]!r} should have letters, digits, '.', '_', '-' and '/' only")

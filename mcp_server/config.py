@@ -10,6 +10,7 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
@@ -69,6 +70,14 @@ def _server_url(value: str) -> str:
 def _web(value: str) -> str:
     if not re.fullmatch(r"https?://[A-Za-z0-9.\[\]:-]+(/[A-Za-z0-9._~/-]*)?", value):
         raise ValueError("should be like https://ci.example.org")
+    return value
+
+
+def _api(value: str) -> str:
+    at = urlsplit(_web(value))
+    here = re.fullmatch(r"localhost|::1|127(\.[0-9]{1,3}){3}", at.hostname or "")
+    if at.scheme != "https" and not here:
+        raise ValueError("should begin with https://: the token goes along with every request")
     return value
 
 
@@ -160,10 +169,33 @@ class Agents(YamlModel, extra="allow"):
 
 
 class Artifacts(YamlModel):
-    """Where artifacts are kept (None: HOME/artifacts) and how many seconds long."""
+    """Where artifacts are kept (None: HOME/artifacts) and how many seconds long.
+
+    With `s3://…` they are brought there as well, and stay here for `keep_here`, where that is less than `keep`.
+    `endpoint`: of a server that is not Amazon's. What is not given is taken from the variables AWS_….
+    """
 
     store: Annotated[str, AfterValidator(_store)] | None = None
     keep: Duration = 30 * 86_400.0
+    keep_here: Duration | None = None
+    endpoint: Annotated[str, AfterValidator(_server_url)] | None = None
+    region: Text | None = None
+    key_id: Secret | None = None
+    secret: Secret | None = None
+
+    @property
+    def is_remote(self) -> bool:
+        return (self.store or "").startswith("s3://")
+
+
+class Queue(YamlModel):
+    """How many builds run at a time: of all projects, and of each (None: no limit of its own).
+
+    Beside them each host has its own limit for stages: `slots` of servers, `local` included.
+    """
+
+    builds: Annotated[int, Field(ge=1, le=1000)] = 200
+    per_project: Annotated[int, Field(ge=1, le=1000)] | None = None
 
 
 class Security(YamlModel):
@@ -201,7 +233,7 @@ class GitHub(YamlModel):
 
     secret: Secret
     token: Secret | None = None
-    api: Annotated[str, AfterValidator(_web)] = "https://api.github.com"
+    api: Annotated[str, AfterValidator(_api)] = "https://api.github.com"
     url: Annotated[str, AfterValidator(_web)] | None = None
     branches: tuple[Text, ...] = ()
     paths: tuple[Text, ...] = ()
@@ -221,6 +253,7 @@ class Settings(YamlModel):
     defaults: Defaults = Field(default_factory=Defaults)
     agents: Agents = Field(default_factory=Agents)
     artifacts: Artifacts = Field(default_factory=Artifacts)
+    queue: Queue = Field(default_factory=Queue)
     security: Security = Field(default_factory=Security)
     ci: Ci = Field(default_factory=Ci)
     webhooks: Webhooks = Field(default_factory=Webhooks)
@@ -245,7 +278,8 @@ class Config(Settings):
 
     @property
     def artifacts_dir(self) -> Path:
-        return self.home / "artifacts"
+        store = self.artifacts.store or ""
+        return Path(store.removeprefix("file://")) if store.startswith("file:///") else self.home / "artifacts"
 
     @property
     def projects_dir(self) -> Path:

@@ -1,6 +1,6 @@
 """Parts of the orchestrator that most processes never need, each made when it is first asked for.
 
-May import: devices, projects, tokens, webhooks, workflows. Never: anything else of ours.
+May import: devices, kept, projects, queue_view, tokens, webhooks, workflows. Never: anything else of ours.
 """
 
 from functools import cached_property
@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     from mcp_server.devices import Devices
+    from mcp_server.kept import Kept
     from mcp_server.orchestrator import Orchestrator
     from mcp_server.projects import Projects
+    from mcp_server.queue_view import Queue
     from mcp_server.tokens import Tokens
     from mcp_server.webhooks import Webhooks
     from mcp_server.workflows import Workflows
@@ -45,6 +47,20 @@ class Facets:
         from mcp_server.projects import Projects  # noqa: PLC0415 - as above
 
         return Projects(cast("Orchestrator", self))
+
+    @cached_property
+    def kept(self) -> "Kept":
+        """Files of builds that are in an object store."""
+        from mcp_server.kept import Kept  # noqa: PLC0415 - as above
+
+        return Kept(cast("Orchestrator", self))
+
+    @cached_property
+    def queue(self) -> "Queue":
+        """Who waits for what."""
+        from mcp_server.queue_view import Queue  # noqa: PLC0415 - as above
+
+        return Queue(cast("Orchestrator", self))
 
     @cached_property
     def webhooks(self) -> "Webhooks":

@@ -1,6 +1,6 @@
 """Where a project may be cloned from: Git URLs that are safe to hand to git, and to let others name.
 
-May import: config, errors, notify. Never: engine, store, a front.
+May import: config, errors, public_net. Never: engine, store, a front.
 """
 
 import asyncio
@@ -10,12 +10,14 @@ from collections.abc import Collection
 from urllib.parse import urlsplit
 
 from mcp_server.errors import BadInput
+from mcp_server.public_net import is_named, is_public
 
 RESOLVE_S = 10
 MAX_URL = 2048
 SCHEMES = ("https", "ssh", "git")
 _URL = re.compile(r"[!-~]+")  # printable ASCII without spaces
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|[0-9A-Fa-f:.]+")
+_USER = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9._-]*")
 _SCP = re.compile(r"(?:[A-Za-z0-9._-]+@)?([A-Za-z0-9][A-Za-z0-9.-]*):(?!//)([^:].*)")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _BRANCH = re.compile(r"(?![-/.])(?!.*(?:\.\.|//|@\{|\.lock(?:/|$)|/\.))[^\x00-\x20\x7f~^:?*\[\\]{1,200}(?<![/.])")
@@ -54,7 +56,9 @@ def _url_parts(text: str, named: Collection[str]) -> tuple[str, int | None]:
         raise _refused(f"{scheme[:20]}:// is not cloned from: give https, ssh or git, or a folder")
     if parts.password is not None or (parts.username and scheme != "ssh"):
         raise _refused("holds a login: keep it in your git's credentials, where no log shows it")
-    if (parts.username or "").startswith("-") or not host or parts.path in ("", "/"):
+    if parts.username is not None and not _USER.fullmatch(parts.username):
+        raise _refused("has a user's name of other than letters, digits, '.', '_' and '-'")
+    if not host or parts.path in ("", "/"):
         raise _refused("should be like https://host/owner/name.git")
     if parts.query or parts.fragment:
         raise _refused("has a query or fragment, which no repository's URL needs")
@@ -71,8 +75,6 @@ def _scp_parts(text: str) -> tuple[str, None]:
 
 async def check_public(host: str, port: int | None, named: Collection[str]) -> None:
     """BadInput: the host is no public one, and not `named`. For URLs that others may send."""
-    from mcp_server.notify.callback import is_public  # noqa: PLC0415 - few processes clone anything
-
     if is_named(host, port, named):
         return
     loop = asyncio.get_running_loop()
@@ -86,12 +88,6 @@ async def check_public(host: str, port: int | None, named: Collection[str]) -> N
     for address in {str(where[0]) for *_, where in found}:
         if not is_public(address):
             raise _refused(f"{host} is {address}, no public address; security.project_hosts in config.yaml allows")
-
-
-def is_named(host: str, port: int | None, named: Collection[str]) -> bool:
-    """Whether config.yaml allows a host, or a port of it."""
-    allowed = {entry.lower().rstrip(".") for entry in named}
-    return host in allowed or f"{host}:{port}" in allowed
 
 
 def name_of(source: str) -> str:

@@ -1,5 +1,6 @@
 """The project's words as models: project, build, stage, lease, event, artifact, verdict, diagnostic."""
 
+import re
 import uuid
 from collections.abc import Mapping
 from datetime import datetime
@@ -327,6 +328,14 @@ class Token(Model):
 
 
 _KEYS = uuid.UUID("6ff7a0c1-7c1e-4f0e-9d52-0c6a6f0f8f5b")  # the name space of a bot's own keys for its orders
+
+
+_LOGIN = re.compile(r"ssh://[^/?#]*:[^/?#]*@|(?!ssh://)[a-z0-9+.-]+://[^/?#]*@", re.IGNORECASE)
+
+
+def holds_login(url: str) -> bool:
+    """Whether a URL holds a password or token, which no row, event or log may have; SSH's user is none."""
+    return _LOGIN.match(url) is not None
 
 
 def task_of_key(idempotency_key: str) -> str:

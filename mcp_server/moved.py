@@ -6,7 +6,7 @@ May import: model. Never: anything else of ours.
 import re
 from typing import Any, cast
 
-from mcp_server.model import StageSpec, Sync
+from mcp_server.model import Plan, StageSpec, Sync
 
 _BEFORE, _BEHIND = r"(?<![^\s\"'=:;,(])", r"(?=$|[/\s\"':;,)])"  # what a path in a command stands between
 
@@ -28,3 +28,11 @@ def moved(spec: StageSpec, project: str, folder: str) -> StageSpec:
 
     sync = spec.sync and Sync(source=spec.sync.source, path=put(spec.sync.path))
     return spec.model_copy(update={"params": put(dict(spec.params)), "directory": put(spec.directory), "sync": sync})
+
+
+def left_for_copy(plan: Plan) -> set[tuple[str, str]]:
+    """Host and directory of the project's own build directories: from the first fix on, all is built in a copy."""
+    top = plan.workspace
+    stages = [stage for stage in plan.stages if stage.directory and not stage.once]
+    gone = [stage for stage in stages if top and moved(stage, top, "").directory != stage.directory]
+    return {(stage.host, str(stage.directory)) for stage in gone}

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mcp_server import plans, references
+from mcp_server import plans, references, scopes
 from mcp_server.build_statistics import Stats
 from mcp_server.clock import Clock, SystemClock
 from mcp_server.config import Config
@@ -168,8 +168,9 @@ class Orchestrator(Facets):
     ) -> Started:
         """Start any plan in a folder; the row is committed before the worker is woken.
 
-        NotAgreed: it overwrites a board, and nobody was asked (`agreed`). Conflict: that is forbidden.
+        NotAgreed: it overwrites a board, and nobody was asked (`agreed`). Conflict, Forbidden: it may not.
         """
+        scopes.need(plans.needs(plan))
         if (question := self.orders.question(plan)) is not None and not agreed:
             raise NotAgreed(question)
         store, now = await self.store(), self.clock.now()
@@ -210,6 +211,7 @@ class Orchestrator(Facets):
             name=build.name,
             target=build.target,
             triggered_by="retry",
+            priority=build.priority,
             project_name=view.project.name,
             retry_of=build.id,
         )
@@ -238,7 +240,7 @@ class Orchestrator(Facets):
 
     async def _view(self, reference: int | str) -> BuildView:
         build, now = await self._build(reference), self.clock.now()
-        return await (await self.store()).read(lambda c: build_view(c, build.id, now))
+        return await self.queue.placed(await (await self.store()).read(lambda c: build_view(c, build.id, now)))
 
     async def wait(self, reference: int | str, timeout_s: float, on_update: OnUpdate | None = None) -> BuildView:
         """The build once it is over, or as it is after `timeout_s`. Cancelling the wait leaves the build running."""
@@ -359,13 +361,12 @@ class Orchestrator(Facets):
         """
         from mcp_server import check_up  # noqa: PLC0415 - asked for seldom, and slow to load
 
-        name = self.machines.hosts.resolve(host)[0]
-        if name != LOCAL:
-            return await check_up.examine_boards(
-                self.host(name), port, idf_path=self.machines.hosts.server(name).idf_path or ""
-            )
-        folder = Path(project) if project else None
-        return await check_up.examine(self.config, self.environment, folder, port, self.host(name), named=named)
+        scopes.need("flash" if port else "read")
+        if (name := self.machines.hosts.resolve(host)[0]) != LOCAL:
+            return await self.machines.boards(name, port)
+        folder, here = Path(project) if project else None, self.host(name)
+        checks = await check_up.examine(self.config, self.environment, folder, port, here, named=named)
+        return [*checks, *await self.kept.checks()]
 
     async def installation(self, folder: Path | None = None) -> Installation:
         """The ESP-IDF that a build started now would use. EnvironmentMissing: none; the demo needs none."""

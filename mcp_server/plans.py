@@ -10,6 +10,7 @@ from mcp_server.errors import Conflict
 from mcp_server.idf.installation import Installation
 from mcp_server.model import Build, BuildStatus, Plan, Stage, StageSpec, StageStatus, Sync
 from mcp_server.pipelines.pipeline import Pipeline, PipelineStage
+from mcp_server.scopes import Scope
 
 FLASH, PUSH = "idf.flash", "git.push"
 OWN_BRANCH = "bo/build-N"  # N is the build's number
@@ -167,6 +168,13 @@ def unfinished(plan: Plan, stages: Sequence[Stage], last_round: int) -> Plan:
 def flashes(plan: Plan) -> list[str]:
     """Each board that this plan overwrites, in words."""
     return [_flash_words(stage) for stage in plan.stages if stage.kind == FLASH and not stage.skip]
+
+
+def needs(plan: Plan) -> Scope:
+    """What whoever starts this plan, or starts it again, has to be allowed."""
+    if pushes(plan):
+        return "admin"
+    return "flash" if flashes(plan) else "build"
 
 
 def pushes(plan: Plan) -> list[str]:

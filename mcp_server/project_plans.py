@@ -1,15 +1,19 @@
 """The stages that bring a project here and up to date: git, run as a job, with nothing of a repository's own run.
 
-May import: model, moved. Never: anything else of ours.
+May import: model, moved, public_net. Never: anything else of ours.
 """
 
+from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 
-from mcp_server.model import Plan, StageSpec
+from mcp_server.model import Expansion, Plan, StageSpec
 from mcp_server.moved import moved
+from mcp_server.public_net import around
 
 IMPORT, SYNC, CHECKOUT = "import", "sync", "checkout"
 CLONE_S, SYNC_S = 3600.0, 1800.0
+BESIDE = -1  # the priority of transfers, which nobody can ask for: below 0 neither limits nor slots are waited for
 
 GIT_ENVIRONMENT = {
     "GIT_TERMINAL_PROMPT": "0",
@@ -28,6 +32,7 @@ if [ -d "$folder/.git" ]; then echo "$folder is there already"; exit 0; fi
 rm -rf -- "$folder.part"
 g clone --depth 1 --recurse-submodules --shallow-submodules ${branch:+--branch "$branch"} -- "$url" "$folder.part" || {
     code=$?; rm -rf -- "$folder.part"; exit $code; }
+[ -z "$FOR_OTHERS" ] || git -C "$folder.part" config build-orchestrator.public true
 mv -- "$folder.part" "$folder"
 git -C "$folder" log -1 --format='%H %s'
 """
@@ -73,35 +78,63 @@ git log -1 --format='%H %s'
 )
 
 
-def clone(url: str, folder: str, branch: str | None, *, parent: str, redirects: bool) -> Plan:
+Reach = Collection[str] | None
+"""What git may reach: None, whatever the user may; else public hosts and these, for somebody else asked."""
+
+
+def clone(url: str, folder: str, branch: str | None, *, parent: str, reach: Reach) -> Plan:
     """Clone `url` into `folder`, by way of a folder beside it, so that a half one is never seen. Runs in `parent`."""
-    return Plan(stages=(_git("clone", CLONE, [url, folder, branch or ""], parent, CLONE_S, redirects=redirects),))
+    return Plan(stages=(_git("clone", CLONE, [url, folder, branch or ""], parent, CLONE_S, reach=reach),))
 
 
-def update(folder: str, *, redirects: bool) -> StageSpec:
+def update(folder: str, *, reach: Reach) -> StageSpec:
     """Bring a clone to what its branch is at its origin, by fast-forward only."""
-    stage = _git(SYNC, UPDATE, [folder], folder, SYNC_S, redirects=redirects)
+    stage = _git(SYNC, UPDATE, [folder], folder, SYNC_S, reach=reach)
     return stage.model_copy(update={"directory": f"{folder}/build"})
 
 
-def checked_out(
-    plan: Plan, top: str, folder: str, *, commit: str | None, branch: str | None, origin: bool, redirects: bool
-) -> Plan:
-    """The plan run at a commit or branch of the repository `top`, in the checkout `folder` of its own.
+@dataclass(frozen=True, slots=True)
+class Checkout:
+    """The checkout `folder` of its own, at a commit or branch of the repository `top`.
 
     `origin`: the branch is the one that the origin has now, else the one that `top` has.
     """
-    arguments = [top, folder, commit or "", branch or "", "origin" if origin else ""]
-    first = _git(CHECKOUT, OUT, arguments, str(Path(folder).parent), SYNC_S, redirects=redirects)
-    first = first.model_copy(update={"params": {**first.params, "checkout": folder}, "directory": folder, "once": True})
-    stages = [moved(stage, top, folder) for stage in plan.stages]
+
+    top: str
+    folder: str
+    commit: str | None
+    branch: str | None
+    origin: bool
+    reach: Reach
+
+    def stage(self) -> StageSpec:
+        """What brings it there."""
+        arguments = [self.top, self.folder, self.commit or "", self.branch or "", "origin" if self.origin else ""]
+        stage = _git(CHECKOUT, OUT, arguments, str(Path(self.folder).parent), SYNC_S, reach=self.reach)
+        params = {**stage.params, "checkout": self.folder}
+        return stage.model_copy(update={"params": params, "directory": self.folder, "once": True})
+
+
+def checked_out(plan: Plan, at: Checkout) -> Plan:
+    """The plan run in a checkout."""
+    stages = [moved(stage, at.top, at.folder) for stage in plan.stages]
     # Each of them: a retry leaves out what passed, and those that come after that.
     stages = [one.model_copy(update={"depends_on": (CHECKOUT, *one.depends_on)}) for one in stages]
-    update = {"stages": (first, *stages), "workspace": plan.workspace and plan.workspace.replace(top, folder, 1)}
-    return plan.model_copy(update={**update, "fix": plan.fix and moved(plan.fix, top, folder)})
+    place = plan.workspace and plan.workspace.replace(at.top, at.folder, 1)
+    update = {"stages": (at.stage(), *stages), "workspace": place}
+    return plan.model_copy(update={**update, "fix": plan.fix and moved(plan.fix, at.top, at.folder)})
 
 
-def _git(name: str, script: str, arguments: list[str], folder: str, limit_s: float, *, redirects: bool) -> StageSpec:
-    environment = {**GIT_ENVIRONMENT, "REDIRECTS": "initial" if redirects else "false"}
-    params = {"argv": ["sh", "-c", script, "sh", *arguments], "project": folder, "env": environment}
+def decided_behind(first: StageSpec, project: str, wanted: Expansion) -> Plan:
+    """A stage, then what builds the folder `project` as that stage has left it."""
+    first = first.model_copy(update={"params": {**first.params, "builds": project}})
+    return Plan(stages=(first,), expand=wanted)
+
+
+def _git(name: str, script: str, arguments: list[str], folder: str, limit_s: float, *, reach: Reach) -> StageSpec:
+    environment = {**GIT_ENVIRONMENT, "REDIRECTS": "initial" if reach is None else "false"}
+    environment["FOR_OTHERS"] = "" if reach is None else "1"
+    argv = ["sh", "-c", script, "sh", *arguments]
+    argv = argv if reach is None else around(argv, sorted(reach))
+    params = {"argv": argv, "project": folder, "env": environment}
     return StageSpec(name=name, kind="command", params=params, timeout_s=limit_s)

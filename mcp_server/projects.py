@@ -1,12 +1,13 @@
 """The projects that are known here: imported, synced, removed, and how long their builds take.
 
-May import: model, config, errors, git_source, orders, project_plans, references, store, views,
-workflows. Never: engine, a front.
+May import: model, config, errors, git_source, idf, orders, project_file, project_plans, references, scopes, store,
+views, workflows. Never: engine, a front.
 """
 
 import asyncio
 import dataclasses
 import json
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,15 +16,24 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from mcp_server import git_source, project_plans, references
+from mcp_server import git_source, project_plans, references, scopes
 from mcp_server.errors import BadInput, Conflict
-from mcp_server.model import Plan, Project, Pushed
+from mcp_server.idf.project import is_project
+from mcp_server.model import Expansion, Plan, Project, Pushed
+from mcp_server.orders import Order
+from mcp_server.project_file import NAMES, find_project_file
 from mcp_server.store import builds, projects, stats
 from mcp_server.views import Started
 from mcp_server.workflows import WorkflowAsk
 
 if TYPE_CHECKING:
     from mcp_server.orchestrator import Orchestrator
+
+OWN = "project"  # the name of builds by a project's own pipeline, before it is known which
+_FOR_OTHERS = re.compile(r"^\[build-orchestrator\]\s+public = true$", re.MULTILINE)
+
+
+USUAL = 10  # the priority of what says nothing of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +52,8 @@ class Projects:
 
     async def list(self, *, limit: int, after: str | None = None) -> Sequence[Project]:
         """Projects by name; those that follow the one with the id `after`."""
-        return await (await self._orchestrator.store()).read(
-            lambda c: builds.list_projects(c, limit=limit, after=after)
-        )
+        store = await self._orchestrator.store()
+        return await store.read(lambda c: projects.list_projects(c, limit=limit, after=after))
 
     async def usual_durations(self, folder: Path, name: str) -> Mapping[str, float]:
         """Seconds that each stage of a pipeline usually takes, from its earlier builds in the folder."""
@@ -85,7 +94,7 @@ class Projects:
         store, now = await orchestrator.store(), orchestrator.clock.now()
         known = await store.read(lambda c: builds.find_projects(c, str(folder)))
         if known and known[0].source == source and known[0].status == "active":
-            synced = await self.sync(known[0].id, triggered_by=triggered_by)
+            synced = await self.sync(known[0].id, public=public, triggered_by=triggered_by)
             return Imported(known[0], synced.build.id)
         if known and known[0].status == "active" and known[0].source:
             raise Conflict(f"name: {name} is a clone of {known[0].source} already: give another one")
@@ -104,7 +113,7 @@ class Projects:
             )
         )
         parent = str(orchestrator.config.projects_dir)
-        plan = project_plans.clone(source, str(folder), branch, parent=parent, redirects=not public)
+        plan = project_plans.clone(source, str(folder), branch, parent=parent, reach=self._reach(public))
         return Imported(project, (await self._start(project, plan, project_plans.IMPORT, triggered_by)).build.id)
 
     async def _register(self, source: str, name: str | None, target: str | None, branch: str | None) -> Imported:
@@ -123,6 +132,9 @@ class Projects:
             )
         )
         return Imported(project, None)
+
+    def _reach(self, public: bool) -> project_plans.Reach:
+        return self._orchestrator.config.security.project_hosts if public else None
 
     async def _check(self, url: str, *, public: bool) -> None:
         named = self._orchestrator.config.security.project_hosts
@@ -145,12 +157,15 @@ class Projects:
         if found.status != "active":
             raise Conflict(f"project {found.name} is {found.status}: import it again")
         await self._check(found.source or "", public=public)
-        stage = project_plans.update(found.path, redirects=not public)
+        stage = project_plans.update(found.path, reach=self._reach(public))
         stages = [stage]
+        if build and not await asyncio.to_thread(_is_firmware, Path(found.path)):
+            plan = project_plans.decided_behind(stage, found.path, Expansion(target=found.target))
+            return await self._start(found, plan, project_plans.SYNC, triggered_by)
         if build:
             order = await orchestrator.order_build(found.path, target=found.target, clean=False, host="local")
             stages += [one.model_copy(update={"depends_on": (stage.name,)}) for one in order.plan.stages]
-        return await self._start(found, Plan(stages=tuple(stages)), project_plans.SYNC, triggered_by)
+        return await self._start(found, Plan(stages=tuple(stages)), project_plans.SYNC, triggered_by, beside=not build)
 
     async def build(
         self,
@@ -161,12 +176,15 @@ class Projects:
         pushed: Pushed | None = None,
         triggered_by: str = "manual",
     ) -> Started:
-        """Run the workflow on a known project; at a commit or branch in a checkout of its own, never in its folder.
+        """Build a known project; at a commit or branch in a checkout of its own, never in its folder.
 
-        `pushed`: GitHub is told how it goes.
+        An ESP-IDF project by the workflow, any other by the pipeline of its own `.build-orchestrator.yaml`, as that
+        commit has it. `pushed`: GitHub is told how it goes.
         Conflict: it is not active, its folder is gone, or it is no Git repository and a commit or branch is asked for.
+        BadInput: it is no ESP-IDF project, and a board or an agent is asked for; it has no pipeline.
         """
         orchestrator = self._orchestrator
+        scopes.need(scopes.of_wish(flash=ask.flash, agent=ask.agent))
         await orchestrator.refresh()
         project = await orchestrator.find_project(ask.project)
         await asyncio.to_thread(check_active, project)
@@ -174,17 +192,21 @@ class Projects:
         wish = [dataclasses.asdict(ask) | {"project": project.id}, commit, branch, *(["pushed"] if pushed else [])]
         asked = json.dumps(wish, sort_keys=True)
         ask = dataclasses.replace(ask, project=project.path, target=ask.target or project.target)
+        firmware = await asyncio.to_thread(_is_firmware, Path(project.path))
+        if not firmware:
+            _check_own(ask)
         if commit is None and branch is None:
+            if not firmware:
+                return await self._by_its_own(project, triggered_by)
             return await orchestrator.workflows.run(ask, triggered_by=triggered_by, agreed=True)
-        if branch is not None:
-            git_source.checked_branch(branch)
-        top = await asyncio.to_thread(_repository, project)
-        order = await orchestrator.workflows.order(ask)
-        clone = self.is_clone(project)
-        folder = str(orchestrator.config.worktrees_dir.resolve() / f"project-{project.id[:8]}")
-        plan = project_plans.checked_out(
-            order.plan, top, folder, commit=commit, branch=branch, origin=clone, redirects=not clone
-        )
+        at = await self._checkout(project, commit, branch)
+        if firmware:
+            order = await orchestrator.workflows.order(ask)
+            plan = project_plans.checked_out(order.plan, at)
+        else:
+            wanted = Expansion(target=ask.target, qemu=ask.qemu)
+            plan = project_plans.decided_behind(at.stage(), project.path.replace(at.top, at.folder, 1), wanted)
+            order = Order(project.path, plan, OWN, project.name, ask.target)
         plan = plan.model_copy(update={"order": asked, "pushed": pushed})
         started = await orchestrator.start(dataclasses.replace(order, plan=plan), triggered_by, agreed=True)
         if started.joined:
@@ -193,7 +215,28 @@ class Projects:
         await (await orchestrator.store()).write(lambda c: builds.set_facts(c, number, **facts))
         return Started(started.build.model_copy(update=facts), False)
 
-    async def _start(self, project: Project, plan: Plan, name: str, triggered_by: str) -> Started:
+    async def _checkout(self, project: Project, commit: str | None, branch: str | None) -> project_plans.Checkout:
+        """Conflict: it is no Git repository. BadInput: no such branch can be."""
+        if branch is not None:
+            git_source.checked_branch(branch)
+        top = await asyncio.to_thread(_repository, project)
+        folder = str(self._orchestrator.config.worktrees_dir.resolve() / f"project-{project.id[:8]}")
+        clone = self.is_clone(project)
+        for_others = clone and await asyncio.to_thread(_of_others, project)
+        return project_plans.Checkout(top, folder, commit, branch, clone, self._reach(for_others))
+
+    async def _by_its_own(self, project: Project, triggered_by: str) -> Started:
+        """Run the pipeline that a project's folder has. NotAgreed: it flashes or pushes, and nobody was asked."""
+        file = await asyncio.to_thread(find_project_file, Path(project.path))
+        if file is None:
+            raise BadInput("project", f"{project.path} is no ESP-IDF project and has no {NAMES[0]}")
+        pipeline = await self._orchestrator.read_pipeline(path=str(file))
+        return await self._orchestrator.start_pipeline(pipeline, Path(project.path), triggered_by=triggered_by)
+
+    async def _start(
+        self, project: Project, plan: Plan, name: str, triggered_by: str, *, beside: bool = True
+    ) -> Started:
+        """`beside`: it only brings the project here, so it runs beside what the limits count."""
         return await self._orchestrator.start_plan(
             project.path,
             plan,
@@ -201,6 +244,7 @@ class Projects:
             target=project.target,
             triggered_by=triggered_by,
             project_name=project.name,
+            priority=project_plans.BESIDE if beside else USUAL,
         )
 
     def is_clone(self, project: Project) -> bool:
@@ -218,22 +262,45 @@ class Projects:
             raise Conflict(f"{found.path} was not cloned here: its folder is not deleted")
         store = await self._orchestrator.store()
         gone = await store.write(lambda c: projects.remove_project(c, found.id))
-        folder = f"its folder {found.path} stays"
-        checkout = self._orchestrator.config.worktrees_dir / f"project-{found.id[:8]}"
-        await asyncio.to_thread(shutil.rmtree, checkout, ignore_errors=True)
+        said = [f"its folder {found.path} stays"]
         if delete:
-            await asyncio.to_thread(shutil.rmtree, found.path, ignore_errors=True)
-            folder = f"its folder {found.path} is deleted"
-        records = "it had no builds" if gone else "the records of its builds stay"
-        return f"project {found.name} is removed: {folder}, {records}"
+            why = await asyncio.to_thread(_delete, Path(found.path))
+            said = [f"its folder {found.path} {f'could not be deleted ({why})' if why else 'is deleted'}"]
+        checkout = self._orchestrator.config.worktrees_dir / f"project-{found.id[:8]}"
+        if why := await asyncio.to_thread(_delete, checkout):
+            said.append(f"its checkout {checkout} could not be deleted ({why})")
+        said.append("it had no builds" if gone else "the records of its builds stay")
+        return f"project {found.name} is removed: {', '.join(said)}"
+
+
+def _is_firmware(folder: Path) -> bool:
+    """Whether ESP-IDF builds it; also where its CMakeLists.txt leaves that open and there is no other way. Reads."""
+    return is_project(folder) or ((folder / "CMakeLists.txt").is_file() and find_project_file(folder) is None)
+
+
+def _check_own(ask: WorkflowAsk) -> None:
+    """BadInput: what is asked for is the workflow's, and the project is built by a pipeline of its own."""
+    for name, asked in (("flash", ask.flash), ("agent", ask.agent is not None)):
+        if asked:
+            raise BadInput(name, "is for ESP-IDF projects: any other is built as its own pipeline says")
 
 
 def check_active(project: Project) -> None:
     """Conflict: the project cannot be built now. Reads."""
     if project.status != "active":
-        raise Conflict(f"Project status is {project.status!r}, must be 'active'")
+        why = f": {project.reason}" if project.reason else ""
+        raise Conflict(f"Project status is {project.status!r}, must be 'active'{why}")
     if not Path(project.path).is_dir():
         raise Conflict(f"the folder of project {project.name} is gone: {project.path}")
+
+
+def _of_others(project: Project) -> bool:
+    """Whether a clone was asked for by somebody elsewhere, so that its origin is to stay a public one. Reads."""
+    try:
+        text = (Path(project.path) / ".git" / "config").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return bool(_FOR_OTHERS.search(text))
 
 
 def _repository(project: Project) -> str:
@@ -243,3 +310,16 @@ def _repository(project: Project) -> str:
         if (place / ".git").exists():
             return str(place)
     raise Conflict(f"project {project.name} is no Git repository: it has no commits or branches to build")
+
+
+def _delete(folder: Path) -> str:
+    """Delete a folder, as much of it as can be; "" where it is gone, else why not, by the first thing that stayed."""
+    failed: list[str] = []
+
+    def note(_: object, path: str, error: tuple[type[BaseException], BaseException, object]) -> None:
+        why = error[1]
+        if not isinstance(why, FileNotFoundError):
+            failed.append(f"{path}: {why.strerror if isinstance(why, OSError) and why.strerror else why}")
+
+    shutil.rmtree(folder, onerror=note)  # pyright: ignore[reportDeprecated]  # `onexc` came with Python 3.12
+    return failed[0] if failed else ""

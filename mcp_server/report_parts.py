@@ -1,16 +1,17 @@
 """What several reports are made of: a build's head line, its rows as they count now, numbers as words.
 
-May import: model, text. Never: store, engine, hosts, a front.
+May import: expected, model, text. Never: store, engine, hosts, a front.
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from mcp_server.model import Build, Diagnosis, Stage, StageSpec, StageStatus
 from mcp_server.text import duration, one_line
 
 if TYPE_CHECKING:  # views are only read here; the orchestrator brings a database along
+    from mcp_server.expected import Place
     from mcp_server.views import BuildView
 
 TABLE_BYTES = 4000
@@ -23,6 +24,18 @@ ENDED_HOW = {
     "outside": "was not mended",
     "no_change": "was not mended",
     "agent": "was not mended",
+}
+WHY = {
+    **ENDED_HOW,
+    "no_progress": "gave up at the same failure",
+    "outside": "the agent changed what it may not",
+    "no_change": "the agent changed nothing",
+    "agent": "the agent failed",
+    "invalid": "could not be built as it is",
+    "unreachable": "the host was not reached",
+    "disk_full": "no space was left",
+    "internal": "internal error",
+    "environment": "something is not installed",
 }
 NO_IDF_BUILD = "an ESP-IDF build could not start here; builds on other hosts are not affected"
 SINGLE = "idf_build"  # a build of this name is told by its project, any other by its name, too
@@ -41,6 +54,25 @@ def head(view: "BuildView", what: str, *more: str) -> str:
     if any(stage.verdict and stage.verdict.details.get("virtual_board") for stage in view.stages):
         parts.append("simulated board")
     return one_line(" · ".join(part for part in parts if part), 240)
+
+
+def why(build: Build) -> str:
+    """Why a build ended, in words; "" where its status says it all."""
+    if build.reason in (None, "exit", build.status):
+        return ""
+    return WHY.get(build.reason, build.reason.replace("_", " "))
+
+
+def queue_words(place: "Place | None", now: datetime | None = None, *, why: bool = True) -> str:
+    """`place 3 of 12, in about 4 min: project blink has 2 of 2 builds running`; "" where it begins at once."""
+    if place is None or (place.of == 1 and place.reason == "begins now"):
+        return ""
+    said = f"place {place.position} of {place.of}" if place.of > 1 else ""
+    if now is not None and place.expected_start is not None and place.expected_start > now:
+        about = duration(max(round((place.expected_start - now).total_seconds()), 1))
+        said = f"{said}, in about {about}" if said else f"begins in about {about}"
+    told = place.reason if why and not place.reason.startswith("after ") else ""
+    return ": ".join(part for part in (said, told) if part)
 
 
 def came_from(build: Build) -> str:

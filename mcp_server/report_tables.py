@@ -1,6 +1,6 @@
 """Builds, stages, files, sizes, events and checks as lists: a line each, bounded in bytes.
 
-May import: idf, logs, model, text and other reports. Never: store, engine, hosts, a front.
+May import: expected, idf, logs, model, text and other reports. Never: store, engine, hosts, a front.
 """
 
 import json
@@ -16,6 +16,7 @@ from mcp_server.report_sizes import size_lines
 from mcp_server.text import duration, fit, one_line, size
 
 if TYPE_CHECKING:  # views are only read here; the orchestrator brings a database along
+    from mcp_server.expected import Place
     from mcp_server.idf.doctor import Check
     from mcp_server.logs import LogSlice
     from mcp_server.views import BuildView
@@ -26,14 +27,18 @@ MOST_EVENTS = 40
 _MAIN_PARTS = ("app", "elf", "bootloader", "partition-table")
 
 
-def build_list(builds: Sequence[Build], projects: Mapping[str, Project]) -> str:
-    """One line a build, newest first."""
+def build_list(
+    builds: Sequence[Build], projects: Mapping[str, Project], places: "Mapping[int, Place] | None" = None
+) -> str:
+    """One line a build, newest first; with their places in the queue where they wait."""
     if not builds:
         return "no builds yet: idf_build, remote_build and pipeline_run start one"
-    return fit([build_line(build, projects.get(build.project_id)) for build in builds], parts.TABLE_BYTES)
+    at = places or {}
+    lines = [build_line(build, projects.get(build.project_id), at.get(build.id)) for build in builds]
+    return fit(lines, parts.TABLE_BYTES)
 
 
-def build_line(build: Build, project: Project | None) -> str:
+def build_line(build: Build, project: Project | None, place: "Place | None" = None) -> str:
     """`42 failed · 2026-01-31 12:00 UTC · 38 s · blink · esp32c3`."""
     words = [
         f"{build.id} {build.status}",
@@ -42,8 +47,9 @@ def build_line(build: Build, project: Project | None) -> str:
         project.name if project else "",
         build.target or "",
         build.name if build.name != "fix" else "",
-        build.reason if build.status is BuildStatus.FAILED and build.reason not in (None, "exit") else "",
+        parts.why(build) if build.status is BuildStatus.FAILED else "",
         parts.came_from(build),
+        f"place {place.position} of {place.of}" if place else "",
     ]
     return one_line(" · ".join(word for word in words if word), 200)
 
@@ -59,6 +65,21 @@ def event_list(view: "BuildView", events: Sequence[Event]) -> str:
     newest = ", the newest" if len(events) >= MOST_EVENTS else ""
     head = f"build {view.build.id}: {parts.plural(len(events), 'event')}{newest}"
     return fit([head, *(one_line(line, 240) for line in lines)], parts.TABLE_BYTES)
+
+
+def artifact_changes(view: "BuildView", other: "BuildView") -> str:
+    """What one build left against what another did: new, gone and changed files, by their hashes."""
+    now, then = ({one.path: one for one in each.artifacts} for each in (view, other))
+    same = [path for path in now if path in then and now[path].sha256 == then[path].sha256]
+    lines = [f"build {view.build.id} against build {other.build.id}: {parts.plural(len(same), 'file')} unchanged"]
+    for path in sorted({*now, *then}.difference(same)):
+        if path not in then:
+            lines.append(f"{path} new, {now[path].size:,}")
+        elif path not in now:
+            lines.append(f"{path} gone, was {then[path].size:,}")
+        else:
+            lines.append(f"{path} changed, {now[path].size:,} ({now[path].size - then[path].size:+,})")
+    return fit([one_line(line, 300) for line in lines], parts.TABLE_BYTES)
 
 
 def artifact_table(view: "BuildView") -> str:

@@ -11,7 +11,6 @@ import sys
 import threading
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
@@ -31,10 +30,11 @@ from mcp_types import (
 )
 from pydantic import AnyUrl, ValidationError
 
-from mcp_server import __version__
+from mcp_server import __version__, process_log
 from mcp_server.errors import Forbidden, OrchestratorError
 from mcp_server.loading import all_is_loaded
-from mcp_server.tools import builds, device, hosts, idf, pipelines, projects, prompts, resources, workflows
+from mcp_server.scopes import CALLER, Caller
+from mcp_server.tools import builds, callers, device, hosts, idf, pipelines, projects, prompts, resources, workflows
 from mcp_server.tools.answers import Opener, answer
 from mcp_server.tools.arguments import (
     ENDS_WORK,
@@ -46,7 +46,6 @@ from mcp_server.tools.arguments import (
     lean_schema,
     unknown_argument,
 )
-from mcp_server.tools.callers import CALLER, Caller
 from mcp_server.tools.subscriptions import Listen, News, Subscriptions
 
 if TYPE_CHECKING:
@@ -60,7 +59,6 @@ INSTRUCTIONS = (
 )
 TEXT, BYTES = "text/plain", "application/octet-stream"
 WARM_S = 0.05  # behind the answer to the first request, so that the client is not kept waiting
-LOG_BYTES = 1_000_000  # of mcp.log; a full one is kept once as mcp.log.1
 
 TOOLS = (
     (idf.doctor, STARTS_WORK),
@@ -147,11 +145,9 @@ class Server(MCPServer[Opener]):
             return answer(f"there is no tool {name[:60]!r}; there are {', '.join(schemas)}", is_error=True)
         if (sentence := unknown_argument(name, schema, arguments)) is not None:
             return answer(sentence, is_error=True)
-        caller = _caller(context)
-        token = CALLER.set(caller)
+        token = CALLER.set(_caller(context))
         try:
-            if caller is not None:
-                caller.check(name, arguments)
+            callers.check(name)
             return await super().call_tool(name, arguments, context)
         except Forbidden as error:
             return answer(str(error), is_error=True)
@@ -186,7 +182,7 @@ class Server(MCPServer[Opener]):
 def _caller(context: Context[Any, Any] | None) -> Caller | None:
     """Whom the service's guard let in; None over stdio."""
     request = context.request_context.request if context is not None else None
-    return None if request is None else Caller(request.state.who.name, request.state.who.scope)
+    return None if request is None else request.state.who
 
 
 def make_server(opener: Opener | None = None) -> Server:
@@ -220,7 +216,7 @@ def make_server(opener: Opener | None = None) -> Server:
 def main() -> int:
     """Serve MCP on stdin and stdout until stdin ends."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Python's own way would first wait for the thread that reads stdin
-    _configure_logging(os.environ)
+    process_log.configure("mcp", os.environ)
     try:
         server = make_server()
         all_is_loaded()
@@ -229,7 +225,7 @@ def main() -> int:
         if _client_left(error):
             return 0
         log.exception("the server broke down")
-        sys.stderr.write(f"internal error: {type(error).__name__}; see {_log_file(os.environ)}\n")
+        sys.stderr.write(f"internal error: {type(error).__name__}; see {process_log.log_file(os.environ)}\n")
         return 1
     return 0
 
@@ -274,54 +270,7 @@ def _sentence(tool: str, schema: Mapping[str, Any], error: ToolError) -> str:
         return str(cause)
     if isinstance(error, UnexpectedToolError):
         log.error("tool %s", tool, exc_info=cause)
-        return f"internal error: {type(cause).__name__}; see {_log_file(os.environ)}"
+        return f"internal error: {type(cause).__name__}; see {process_log.log_file(os.environ)}"
     if isinstance(cause, ValidationError):
         return explain(schema, cause)
     return str(error)
-
-
-# -- logging -----------------------------------------------------------------------------------------------------------
-
-
-class _OneLine(logging.Formatter):
-    """No traceback: stderr is shown to people."""
-
-    def formatException(self, ei: object) -> str:  # noqa: N802  (the base's name)
-        return ""
-
-    def format(self, record: logging.LogRecord) -> str:
-        record.exc_text = None
-        return super().format(record).rstrip()
-
-
-class _LogFile(logging.Handler):
-    """Warnings and errors with their tracebacks, in a file that is made when there is something to say."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        path = _log_file(os.environ)
-        try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if path.exists() and path.stat().st_size > LOG_BYTES:
-                path.replace(path.with_suffix(".log.1"))
-            record.exc_text = None
-            file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-            try:
-                os.write(file, f"{self.format(record)}\n".encode())
-            finally:
-                os.close(file)
-        except OSError:  # a full or read-only disk must not end the server; stderr has the line
-            return
-
-
-def _log_file(environment: Mapping[str, str]) -> Path:
-    """HOME/logs/mcp.log, known without config.yaml: what is wrong with that is logged, too."""
-    return Path(environment.get("BUILD_ORCHESTRATOR_HOME") or "~/.build-orchestrator").expanduser() / "logs" / "mcp.log"
-
-
-def _configure_logging(environment: Mapping[str, str]) -> None:
-    level = logging.getLevelNamesMapping().get(environment.get("BUILD_ORCHESTRATOR_LOG", "").upper(), logging.WARNING)
-    stderr = logging.StreamHandler(sys.stderr)
-    stderr.setFormatter(_OneLine("build-orchestrator: %(levelname)s %(message)s"))
-    file = _LogFile(logging.WARNING)
-    file.setFormatter(logging.Formatter("%(asctime)s %(process)d %(levelname)s %(name)s %(message)s"))
-    logging.basicConfig(level=level, handlers=[stderr, file], force=True)

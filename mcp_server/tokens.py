@@ -1,26 +1,24 @@
 """Who may use the service, and for what: tokens of people and bots, kept as hashes.
 
-May import: model, errors, store. Never: engine, a front.
+May import: model, errors, scopes, store. Never: engine, a front.
 """
 
+import contextlib
 import hashlib
 import hmac
 import re
 import secrets
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING
 
-from mcp_server.errors import BadInput, Conflict, NotFound
+from mcp_server.errors import BadInput, Conflict, NotFound, StoreError
 from mcp_server.model import Token
+from mcp_server.scopes import SCOPES
 from mcp_server.store import tokens
 
 if TYPE_CHECKING:
     from mcp_server.orchestrator import Orchestrator
-
-Scope = Literal["read", "build", "flash", "admin"]
-SCOPES: tuple[Scope, ...] = get_args(Scope)
-"""Each includes those before it: look; start, cancel and retry; write to boards; projects and pushes."""
 
 PREFIX = "bo_"
 ENVIRONMENT_NAME = "BUILD_ORCHESTRATOR_TOKEN"
@@ -29,11 +27,6 @@ TOUCH_S = 60  # a token's last use is known to the minute: no write for each req
 MAX_DAYS = 3650
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 _TEXT = re.compile(rf"{PREFIX}([0-9a-f]{{12}})_([A-Za-z0-9_-]{{43}})")
-
-
-def includes(scope: Scope, wanted: Scope) -> bool:
-    """Whether who has `scope` may do what needs `wanted`."""
-    return SCOPES.index(scope) >= SCOPES.index(wanted)
 
 
 class Tokens:
@@ -97,7 +90,8 @@ class Tokens:
         if token.expires_at is not None and token.expires_at <= now:
             return None
         if token.used_at is None or (now - token.used_at).total_seconds() >= TOUCH_S:
-            await store.write(lambda c: tokens.touch_token(c, token.id, now))
+            with contextlib.suppress(StoreError):  # whoever looks must be let in on a full disk, too
+                await store.write(lambda c: tokens.touch_token(c, token.id, now))
         return token
 
 

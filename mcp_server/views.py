@@ -6,7 +6,9 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
+from mcp_server.expected import Place
 from mcp_server.model import Artifact, Build, Lease, Project, Stage, StageStatus
+from mcp_server.moved import left_for_copy
 from mcp_server.pipelines import graph
 from mcp_server.store import artifacts, builds, leases, stats
 
@@ -27,6 +29,7 @@ class BuildView:
 
     `typical_s` is the median duration of the same build's last successes, None where there are none; `usual_s` that of
     its stages by name. `eta_s` is what is left of a pipeline, from the durations of its stages and the free slots.
+    `queue` is the place of one that waits for its turn.
     """
 
     build: Build
@@ -38,6 +41,7 @@ class BuildView:
     elapsed_s: float = 0
     usual_s: Mapping[str, float] = field(default_factory=dict[str, float])
     eta_s: float | None = None
+    queue: Place | None = None
 
 
 def build_view(c: sa.Connection, build_id: int, now: datetime) -> BuildView:
@@ -106,7 +110,10 @@ def _blockers(c: sa.Connection, build: Build, stages: Sequence[Stage]) -> Sequen
         return ()
     held = leases.holders(c)
     others = [lease for lease in held if lease.build != build.id]
-    directories = {f"dir:{stage.host}:{stage.directory}" for stage in build.plan.stages}
+    mended = build.plan.fix_first or any(stage.kind.startswith("agent.") for stage in stages)
+    copied = left_for_copy(build.plan) if mended else set[tuple[str, str]]()  # those it does not wait for
+    places = {(stage.host, str(stage.directory)) for stage in build.plan.stages} - copied
+    directories = {f"dir:{host}:{directory}" for host, directory in places}
     hosts = {f"host:{host}" for stage in build.plan.stages for host in (stage.host, *stage.hosts)}
     if any(lease.build == build.id and lease.resource in hosts for lease in held):
         hosts = set[str]()  # it has its place, and is just beginning there

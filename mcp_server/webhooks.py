@@ -1,11 +1,12 @@
 """Pushes that GitHub tells of: whether they are GitHub's, what they mean, and the build that comes of one.
 
-May import: model, config, errors, git_source, projects, secret_store, store, workflows. Never: engine, a front.
+May import: model, config, errors, git_source, notify, projects, secret_store, store, workflows. Never: engine, a front.
 """
 
 import asyncio
 import hashlib
 import hmac
+import json
 import logging
 import re
 from collections.abc import Coroutine, Mapping, Sequence
@@ -22,6 +23,7 @@ from mcp_server import git_source
 from mcp_server.config import GitHub
 from mcp_server.errors import OrchestratorError
 from mcp_server.model import Project, Pushed
+from mcp_server.projects import check_active
 from mcp_server.secret_store import Secrets
 from mcp_server.store import projects
 from mcp_server.workflows import WorkflowAsk
@@ -40,6 +42,7 @@ CONTEXT = "build-orchestrator"  # of a commit's status
 HEADS = "refs/heads/"
 RESUMED_S, MOST_RESUMED = 86_400.0, 100  # deliveries that a service which died has left
 ORDERED_S = 30.0  # no order takes that long while its service lives
+TELL_AGAIN_S = (5.0, 30.0)  # what GitHub did not take of a push that came to no build
 LISTED_COMMITS = 20  # a push of more may have changed files that it does not name
 
 
@@ -74,8 +77,11 @@ class Webhooks:
         made = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
         return bool(secret) and hmac.compare_digest(made.encode(), signature[len("sha256=") :].encode())
 
-    async def pushed(self, delivery: str, payload: Mapping[str, Any]) -> str:
-        """What becomes of a push, in a word or two; a build is ordered behind the answer, once for a delivery."""
+    async def pushed(self, delivery: str, payload: Mapping[str, Any], body: bytes) -> str:
+        """What becomes of a push, in a sentence; a build is ordered behind the answer, once for a delivery.
+
+        And once for a body: the delivery's id is not signed, so whoever has one could send it again under another.
+        """
         settings = self._orchestrator.config.webhooks.github
         assert settings is not None
         push = read_push(payload)
@@ -84,10 +90,26 @@ class Webhooks:
         if (why := unwanted(payload, push, settings)) is not None:
             return f"ignored: {why}"
         store, now = await self._orchestrator.store(), self._orchestrator.clock.now()
-        if not await store.write(lambda c: projects.note_delivery(c, delivery, now, _noted(push))):
+        if not (meant := await self._meant(push)):
+            return f"ignored: no project is of {push.full_name[:200]}"
+        signed = hashlib.sha256(body).hexdigest()
+
+        def is_new(c: sa.Connection) -> bool:
+            first = projects.first_brought(c, signed, delivery, now)
+            return first and projects.note_delivery(c, delivery, now, _noted(push))
+
+        if not await store.write(is_new):
             return "delivered before"
         self._begin(self._order(delivery, push))
-        return "accepted"
+        if not (refused := await asyncio.to_thread(_refused, meant)):
+            return "accepted"
+        built = [project.name for project in meant if project.name not in refused]
+        words = [f"accepted for {', '.join(built)}"] if built else []
+        return "; ".join([*words, *(f"{name} is not built: {why}" for name, why in refused.items())])[:1000]
+
+    async def _meant(self, push: Push) -> Sequence[Project]:
+        known = await (await self._orchestrator.store()).read(projects.imported)
+        return await asyncio.to_thread(_of_repository, known, push)
 
     def resume(self) -> None:
         """Order, behind the caller, what was answered and never ordered: a service died in between.
@@ -125,32 +147,56 @@ class Webhooks:
         await asyncio.gather(*self._working)
 
     async def _order(self, delivery: str, push: Push, again: projects.Delivery | None = None) -> None:
-        orchestrator = self._orchestrator
         said: list[str] = []
+        failed: dict[str, str] = {}
         try:
-            store = await orchestrator.store()
-            known = await store.read(projects.imported)
-            meant = await asyncio.to_thread(_of_repository, known, push)
+            store = await self._orchestrator.store()
+            meant = await self._meant(push)
             for project in meant:
                 if again and (number := await store.read(partial(_begun, project, push, again))):
                     said.append(f"build {number}")
                     continue
+                told = self._told(push, project.name if len(meant) > 1 else "")
                 try:
-                    started = await orchestrator.projects.build(
+                    started = await self._orchestrator.projects.build(
                         WorkflowAsk(project.id),
                         commit=push.commit,
                         branch=push.branch,
-                        pushed=self._told(push, project.name if len(meant) > 1 else ""),
+                        pushed=told,
                         triggered_by="push",
                     )
                     said.append(f"build {started.build.id}")
                 except OrchestratorError as error:
                     log.warning("delivery %s: %s: %s", delivery, project.name, error)
                     said.append(f"{project.name}: {error}")
-            told = "; ".join(said) or f"no project is of {push.full_name}"
-            await store.write(lambda c: projects.end_delivery(c, delivery, told))
+                    if told is not None:
+                        failed[told.context] = str(error)
+            end = "; ".join(said) or f"no project is of {push.full_name}"
+            await store.write(lambda c: projects.end_delivery(c, delivery, end))
+            await self._tell_failures(push, failed)
         except Exception:  # it is answered already: a redelivery tries again
             log.exception("delivery %s", delivery)
+
+    async def _tell_failures(self, push: Push, failed: Mapping[str, str]) -> None:
+        """Tell GitHub of what could not even be ordered; there is no build whose story that would be."""
+        from mcp_server.notify import github  # noqa: PLC0415 - few pushes need it
+
+        settings, environment = self._orchestrator.config.webhooks.github, self._orchestrator.environment
+        if not failed or settings is None or settings.token is None:
+            return
+        secrets = Secrets(self._orchestrator.config, environment)
+        token = await asyncio.to_thread(secrets.resolve, settings.token)
+        teller = github.Teller(settings.api, token, settings.url)
+        for context, why in failed.items():
+            body = json.dumps({"state": "error", "context": context, "description": github.described(why)})
+            for pause in (*TELL_AGAIN_S, None):
+                outcome = await github.tell(teller, f"{push.full_name}/statuses/{push.commit}", None, body)
+                if outcome.ok:
+                    break
+                if outcome.gone or pause is None:
+                    log.warning("%s of %s was not told: %s", context, push.commit, outcome.why)
+                    break
+                await self._orchestrator.clock.sleep(pause)
 
     def _told(self, push: Push, part: str) -> Pushed | None:
         """What GitHub is told of, where a token is there for it; several projects of a repository are told apart."""
@@ -158,6 +204,17 @@ class Webhooks:
         if settings is None or settings.token is None or not _FULL_NAME.fullmatch(push.full_name):
             return None
         return Pushed(repository=push.full_name, commit=push.commit, context=f"{CONTEXT}/{part}" if part else CONTEXT)
+
+
+def _refused(meant: Sequence[Project]) -> Mapping[str, str]:
+    """Which cannot be built now, by name, and why. Reads."""
+    found: dict[str, str] = {}
+    for project in meant:
+        try:
+            check_active(project)
+        except OrchestratorError as error:
+            found[project.name] = str(error)
+    return found
 
 
 def _begun(project: Project, push: Push, again: projects.Delivery, c: sa.Connection) -> int | None:

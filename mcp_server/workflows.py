@@ -1,7 +1,7 @@
 """What several roles do together, and what code agents mend and make: as every front asks for it.
 
 May import: model, config, errors, agents, build_spec, continued, device_plans, devices, workflow_plans, hosts, idf,
-orders, pipelines, references, plans, templates, text, views. Never: engine, a front.
+orders, pipelines, references, plans, scopes, templates, text, views. Never: engine, a front.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mcp_server import references, workflow_plans
+from mcp_server import references, scopes, workflow_plans
 from mcp_server.agents import workspace
 from mcp_server.agents.apply_to import apply_to
 from mcp_server.agents.registry import AgentView, Registry
@@ -90,6 +90,7 @@ class Workflows:
         BadInput, EnvironmentMissing, Conflict: as `start_build` and `flash`; no such agent, or none that can be used.
         """
         orchestrator = self._orchestrator
+        scopes.need(scopes.of_wish(flash=ask.flash, agent=ask.agent))
         _rounds(ask.max_rounds)
         plan = watched(ask.expect, ask.fail_on, EMULATED_S)
         order = await orchestrator.order_build(ask.project, target=ask.target, clean=False, host=ask.host)
@@ -153,6 +154,7 @@ class Workflows:
         Conflict: the build did not fail, or its sources are not here. NotAgreed: its plan flashes a board.
         """
         orchestrator = self._orchestrator
+        scopes.need(scopes.of_wish(agent=agent))
         await orchestrator.refresh()
         view = await self._that_failed(build)
         _rounds(max_rounds)
@@ -203,7 +205,8 @@ class Workflows:
         BadInput: what cannot be used. NotAgreed: it pushes, and nobody was asked. Conflict: pushing is forbidden, the
         name is taken, or the key was another order's.
         """
-        orchestrator = self._orchestrator
+        orchestrator, push = self._orchestrator, spec.auto_push or spec.auto_deploy
+        scopes.need(scopes.of_wish(push=push, agent=spec.agent, template=spec.template))
         await orchestrator.refresh()
         spec.checked()
         _rounds(spec.max_rounds)

@@ -2,6 +2,6 @@
 
 May import: orchestrator, orders, views, machines, workflows, report, report_hosts, report_parts, report_plan,
 report_projects, report_stats, report_story, plans, device_plans, workflow_plans, pipelines, logs, model, config,
-clock, errors, durations, record, secret_store, tokens, web.serve, build_statistics, demo, idf, loading.
+clock, errors, durations, expected, record, secret_store, tokens, web.serve, build_statistics, demo, idf, loading.
 Never: store, engine, hosts, server, tools.
 """

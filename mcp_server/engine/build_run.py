@@ -81,7 +81,8 @@ class BuildRun:
         await self.services.refresh()
         if build.plan.pushed is not None:
             self.services.callbacks.wake()
-        self.archives = build.plan.on_failure.archive or build.plan.on_success.archive
+        endings = (build.plan.on_failure, build.plan.on_success)
+        self.archives = any(one.archive for one in endings) or self.services.config.artifacts.is_remote
         self.told = bool(build.plan.on_failure.notify or build.plan.on_success.notify)
         if self.told and build.status is BuildStatus.PENDING:
             self.services.notifier.build_started(build)
@@ -234,7 +235,11 @@ class BuildRun:
             return None
         build, rows = await self.services.store.read(self._facts)
         ending = build.plan.on_success if status is BuildStatus.SUCCESS else build.plan.on_failure
-        return await results.archive(self.services, build, status, rows) if ending.archive else None
+        if not ending.archive and not self.services.config.artifacts.is_remote:
+            return None
+        kept = await results.archive(self.services, build, status, rows)
+        self.services.uploads.wake()
+        return kept
 
     def _kept(self, rows: Sequence[Stage]) -> str | None:
         """The archive's folder of this build, where a stage has left anything there."""

@@ -25,8 +25,29 @@ async def expanded(services: Services, build: Build, rows: Sequence[Stage]) -> P
 
     OrchestratorError: what lies there cannot be built as it is.
     """
-    assert build.plan.expand is not None
-    return await asyncio.to_thread(_expanded, services, build.plan, build.plan.expand, _folder(rows))
+    plan = build.plan
+    assert plan.expand is not None
+    if (own := next((str(one.params["builds"]) for one in plan.stages if "builds" in one.params), None)) is not None:
+        return await asyncio.to_thread(_as_it_lies_there, services, plan, plan.expand, Path(own))
+    return await asyncio.to_thread(_expanded, services, plan, plan.expand, _folder(rows))
+
+
+def _as_it_lies_there(services: Services, plan: Plan, wish: Expansion, folder: Path) -> Plan:
+    """The plan of a project that was checked out or synced first: whatever its own pipeline says, agents and all."""
+    orders = Orders(services.config, services.hosts, services.environment)
+    more = _more(orders, services, wish, folder)
+    if any(stage.skip == NOTHING for stage in more.stages):
+        raise Conflict(NOTHING)
+    if (asked := orders.question(more)) is not None:
+        raise Conflict(f"the project's own pipeline would do what nobody was asked for: {asked.removesuffix('?')}")
+    first = plan.stages
+    if twice := {stage.name for stage in first} & {stage.name for stage in more.stages}:
+        raise BadInput("stage", f"the project's own pipeline names a stage {min(twice)}, which is taken here")
+    names = tuple(stage.name for stage in first)
+    # Each of them: a retry leaves out what passed, and those that come after that.
+    stages = [stage.model_copy(update={"depends_on": (*names, *stage.depends_on)}) for stage in more.stages]
+    own = {"stages": (*first, *stages), "expand": None, "order": plan.order, "pushed": plan.pushed}
+    return more.model_copy(update=own)
 
 
 def _folder(rows: Sequence[Stage]) -> Path:

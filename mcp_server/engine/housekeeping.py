@@ -1,5 +1,6 @@
 """What is old: removed where its time is over, so that no disk fills up with it."""
 
+import asyncio
 import logging
 
 from mcp_server.engine import checkouts, worktrees
@@ -32,6 +33,11 @@ async def clean(services: Services) -> None:
     needed = await services.store.read(builds.needed_by_open)
     swept = await services.archive.sweep(keep_s, services.clock.now(), spare=needed)
     log.info("clean-up: %s", swept)
+    if (here_s := services.config.artifacts.keep_here) is not None and services.config.artifacts.is_remote:
+        # What is not stored yet would be nowhere.
+        spare = needed | set(await asyncio.to_thread(services.uploads.waiting))
+        log.info("clean-up: %s", await services.archive.sweep(here_s, services.clock.now(), spare=spare))
+    log.info("clean-up: %d builds removed from the object store", await services.uploads.clean(needed))
     log.info("clean-up: %d agents' copies removed", await worktrees.clear(services))
     log.info("clean-up: %d checkouts removed", await checkouts.clear(services))
     log.info("clean-up: %d deliveries forgotten", await checkouts.forget_deliveries(services))

@@ -11,6 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from mcp_server.clock import Clock
+from mcp_server.engine.fair import Fair
 from mcp_server.errors import StoreError
 from mcp_server.model import Build, Lease
 from mcp_server.store import leases as table
@@ -64,14 +65,15 @@ class _Ticket:
 
 
 class LeaseLine:
-    """Grants leases by priority, then to the older build, then to the longer way still to go in it.
+    """Grants leases by priority, then as `fair` says, then to the older build, then to the longer way to go in it.
 
     All claims of a ticket are granted together or none is, so that nobody waits for one thing while holding another.
     What a build held before a restart it gets back at once.
     """
 
-    def __init__(self, store: Store, clock: Clock) -> None:
+    def __init__(self, store: Store, clock: Clock, fair: Fair | None = None) -> None:
         self._store, self._clock = store, clock
+        self.fair = fair or Fair()
         self._line: list[_Ticket] = []
         self._count = 0
         self._back: set[int] = set()
@@ -220,7 +222,7 @@ class LeaseLine:
         """The next in line that may go now, as far as their gates admit them."""
         found: list[_Ticket] = []
         entering: dict[Gate | None, int] = {}
-        for ticket in self._line:
+        for ticket in self.fair.order(self._line):
             if ticket.number in asked or (ticket.wanted.isdisjoint(free) and ticket.gate not in gates):
                 continue
             inside = entering.get(ticket.gate, 0)
@@ -261,6 +263,7 @@ class LeaseLine:
                 if holdings.hold(lease):
                     table.add(c, lease, now)
             granted.append((ticket, got))
+            self.fair.granted(ticket.build)
         slots = {choice.resource: choice.slots for ticket in line for claim in ticket.claims for choice in claim}
         full = {name for name, count in slots.items() if holdings.taken(name) >= count}
         self._full = (self._full - slots.keys()) | full

@@ -11,9 +11,11 @@ from mcp_server.clock import Clock
 from mcp_server.config import Config
 from mcp_server.config_file import ConfigFile
 from mcp_server.engine.callbacks import Callbacks
+from mcp_server.engine.fair import Fair
 from mcp_server.engine.leases import Choice, Claim, LeaseLine
 from mcp_server.engine.source import read_commit
 from mcp_server.engine.together import Together
+from mcp_server.engine.uploads import Uploads
 from mcp_server.errors import BadInput, ConfigError, HostUnreachable
 from mcp_server.hosts.base import Host
 from mcp_server.hosts.registry import Hosts
@@ -42,15 +44,16 @@ class Services:
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
 
     def __post_init__(self) -> None:
-        self.leases = LeaseLine(self.store, self.clock)
+        self.begun: set[int] = set()  # builds whose row says `running`
+        self.leases = LeaseLine(self.store, self.clock, Fair(self.begun))
         self.archive = Archive(self.config.artifacts_dir)
         self.secrets = Secrets(self.config, self.environment)
         self.notifier = Notifier(
             self.config.notifications, self.secrets, self.clock, undelivered=self._note_undelivered
         )
         self.callbacks = Callbacks(self)
+        self.uploads = Uploads(self)
         self._later: set[asyncio.Task[None]] = set()
-        self.begun: set[int] = set()  # builds whose row says `running`
         self._file = ConfigFile(self.config, self.environment)
         self._refreshing = Together(self._refresh)
         self.commits = Together(read_commit, COMMITS_S)  # of a folder

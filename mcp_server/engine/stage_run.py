@@ -182,7 +182,7 @@ class StageRun:
             hosts = [Choice(f"{HOST}{self.stage.host}", MANY)]  # it runs there, however many may be started
         if not hosts:
             raise next(reversed(self._down.values()))
-        if self.spec.kind in WITHOUT_SLOT:
+        if self.spec.kind in WITHOUT_SLOT or self.build.priority < 0:  # long builds keep no transfer waiting
             hosts = [Choice(choice.resource.replace(HOST, SESSION, 1), MANY, choice.order) for choice in hosts]
         group = [[Choice(f"group:{self.spec.group}")]] if self.spec.group else []
         held = await self.services.leases.acquire(

@@ -12,7 +12,7 @@ from mcp_server.engine.services import Services
 from mcp_server.engine.stage_row import StageRow
 from mcp_server.engine.stage_run import StageRun
 from mcp_server.model import Build, BuildStatus, Lease, Stage, StageSpec, StageStatus
-from mcp_server.moved import moved
+from mcp_server.moved import left_for_copy, moved
 from mcp_server.pipelines.graph import ranks
 from mcp_server.store import builds, stats
 from mcp_server.store import leases as table
@@ -99,9 +99,7 @@ class Walk:
 
     def _left_for_copy(self) -> set[str]:
         """The build directories of the project itself: from the first fix on, all is built in the agent's copy."""
-        top = self.plan.workspace
-        stages = [stage for stage in self.plan.stages if stage.directory and not stage.once]
-        return {_lease_of(stage) for stage in stages if top and moved(stage, top, "").directory != stage.directory}
+        return {f"dir:{host}:{directory}" for host, directory in left_for_copy(self.plan)}
 
     async def _let_go(self) -> None:
         """Give those back: whoever works on the project meanwhile may build it."""

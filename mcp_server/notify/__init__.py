@@ -1,6 +1,6 @@
 """Tells people how builds go, through the channels of config.yaml.
 
-May import: model, config, clock, errors, idf.diagnostics, secret_store, text.
+May import: model, config, clock, errors, idf.diagnostics, public_net, secret_store, text.
 Never: store, hosts, engine, orchestrator, a front.
 """
 

@@ -23,6 +23,7 @@ from standardwebhooks import Webhook
 from mcp_server import __version__
 from mcp_server.errors import BadInput, EnvironmentMissing
 from mcp_server.notify.http import Place, Request, Unanswered, exchange
+from mcp_server.public_net import is_public
 from mcp_server.secret_store import read_secret, set_secret
 
 ARGUMENT = "callback_url"
@@ -36,19 +37,6 @@ MAX_RETRY_AFTER_S = 3600.0
 
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?\.?")
 _URL = re.compile(r"[!-~]+")  # printable ASCII without spaces
-_UNICAST_6 = ipaddress.ip_network("2000::/3")
-_NOT_PUBLIC = [
-    ipaddress.ip_network(text)
-    for text in (
-        "100.64.0.0/10",  # shared by a provider's customers
-        "192.0.0.0/24",  # protocols' own
-        "192.88.99.0/24",  # relays of 6to4
-        "2001::/23",  # Teredo, ORCHID and other special purposes
-        "2001:db8::/32",  # documentation
-        "2002::/16",  # 6to4: an IPv4 address in disguise
-        "3fff::/20",  # documentation
-    )
-]
 _STATUS_WORDS = {"success": "completed"}
 
 
@@ -153,16 +141,6 @@ def shown(url: str) -> str:
     except ValueError:
         return ""
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()[:300]
-
-
-def is_public(address: str) -> bool:
-    """Whether an address belongs to the open internet, by itself and not as a way to another one."""
-    ip = ipaddress.ip_address(address)
-    if isinstance(ip, ipaddress.IPv6Address) and (ip not in _UNICAST_6 or ip.scope_id):
-        return False  # mapped, NAT64, local, multicast, …
-    if any(ip in network for network in _NOT_PUBLIC if network.version == ip.version):
-        return False
-    return ip.is_global and not (ip.is_multicast or ip.is_reserved or ip.is_private or ip.is_unspecified)
 
 
 async def deliver(

@@ -36,11 +36,14 @@ def address(api: str, place: str) -> str:
     return f"{api.rstrip('/')}/repos/{place}"
 
 
-async def tell(teller: Teller, place: str, build: int, body: str) -> Outcome:
-    """One attempt. `gone`: GitHub says that what is asked can never be. Redirects are not followed."""
+async def tell(teller: Teller, place: str, build: int | None, body: str) -> Outcome:
+    """One attempt. `gone`: GitHub says that what is asked can never be. Redirects are not followed.
+
+    `build` None: none could be ordered.
+    """
     said = json.loads(body)
     if teller.url:
-        said["target_url"] = f"{teller.url.rstrip('/')}/#/build/{build}"
+        said["target_url"] = f"{teller.url.rstrip('/')}/#/{f'build/{build}' if build else ''}"
     headers = {
         "Authorization": f"Bearer {teller.token}",
         "Accept": "application/vnd.github+json",

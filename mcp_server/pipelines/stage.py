@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from mcp_server.config import Text, Variable
 from mcp_server.durations import Duration
-from mcp_server.model import Ending
+from mcp_server.model import Ending, holds_login
 from mcp_server.yaml_model import YamlModel, nearest
 
 FIX = "agent.fix"
@@ -294,11 +294,19 @@ class GitCommitWith(YamlModel):
     project: Text | None = None
 
 
+def _remote(value: str) -> str:
+    if value.startswith("-") or holds_login(value):
+        raise ValueError("should be a remote's name or URL without a login: keep that in your git's credentials")
+    return value
+
+
 class GitPushWith(YamlModel):
     """`with` of `uses: git.push`: the branch that the commit is pushed to."""
 
     branch: Branch
-    remote: Text | None = Field(None, description="a remote's name or URL; else origin")
+    remote: Annotated[Text, AfterValidator(_remote)] | None = Field(
+        None, description="a remote's name or URL; else origin"
+    )
     project: Text | None = None
 
 

@@ -35,8 +35,9 @@ _PHASES = {
 OPEN = (BuildStatus.PENDING, BuildStatus.RUNNING)
 
 _IS_STAGE = [STAGES.c[name] == sa.bindparam(f"of_{name}") for name in ("build", "stage", "round", "attempt")]
+OPEN_COLUMNS = [BUILDS.c[name] for name in ("id", "cancel_requested", "project_id", "priority", "status")]
 _OPEN_BUILDS = (
-    sa.select(BUILDS.c.id, BUILDS.c.cancel_requested)
+    sa.select(*OPEN_COLUMNS)
     .where(BUILDS.c.status.in_(OPEN))
     .order_by(sa.case((BUILDS.c.status == BuildStatus.RUNNING, 0), else_=1), BUILDS.c.priority, BUILDS.c.id)
 )
@@ -76,6 +77,9 @@ class OpenBuild:
 
     id: int
     cancel_requested: bool
+    project_id: str
+    priority: int
+    running: bool
 
 
 def ensure_project(c: sa.Connection, path: str, name: str, now: datetime, target: str | None = None) -> Project:
@@ -105,15 +109,6 @@ def find_projects(c: sa.Connection, text: str) -> list[Project]:
     """Projects whose id, name or path is `text`."""
     known = sa.or_(PROJECTS.c.id == text, PROJECTS.c.name == text, PROJECTS.c.path == text)
     return [Project(**row) for row in c.execute(sa.select(PROJECTS).where(known)).mappings()]
-
-
-def list_projects(c: sa.Connection, *, limit: int, after: str | None = None) -> list[Project]:
-    """Projects by name, then id, those of the same name or an earlier one as project `after` and that itself not."""
-    there = sa.func.coalesce(PROJECTS.c.reason, "") != REMOVED
-    query = sa.select(PROJECTS).where(there).order_by(PROJECTS.c.name, PROJECTS.c.id).limit(limit)
-    if after is not None and (last := c.execute(sa.select(PROJECTS).where(PROJECTS.c.id == after)).first()):
-        query = query.where(sa.tuple_(PROJECTS.c.name, PROJECTS.c.id) > (last.name, last.id))
-    return [Project(**row) for row in c.execute(query).mappings()]
 
 
 def insert_build(
@@ -204,7 +199,12 @@ def list_builds(
 
 def open_builds(c: sa.Connection) -> list[OpenBuild]:
     """Pending and running builds: running ones first, then by priority, then the oldest."""
-    return [OpenBuild(row.id, row.cancel_requested) for row in c.execute(_OPEN_BUILDS)]
+    return [open_build(row) for row in c.execute(_OPEN_BUILDS)]
+
+
+def open_build(row: sa.Row[*tuple[Any, ...]]) -> OpenBuild:
+    """Of a row of `OPEN_COLUMNS`."""
+    return OpenBuild(row[0], row[1], row[2], row[3], row[4] == BuildStatus.RUNNING)
 
 
 def needed_by_open(c: sa.Connection) -> set[int]:

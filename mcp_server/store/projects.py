@@ -51,6 +51,15 @@ def import_project(
     return Project(**c.execute(sa.select(PROJECTS).where(PROJECTS.c.path == path)).mappings().one())
 
 
+def list_projects(c: sa.Connection, *, limit: int, after: str | None = None) -> list[Project]:
+    """Projects by name, then id, those of the same name or an earlier one as project `after` and that itself not."""
+    there = sa.func.coalesce(PROJECTS.c.reason, "") != REMOVED
+    query = sa.select(PROJECTS).where(there).order_by(PROJECTS.c.name, PROJECTS.c.id).limit(limit)
+    if after is not None and (last := c.execute(sa.select(PROJECTS).where(PROJECTS.c.id == after)).first()):
+        query = query.where(sa.tuple_(PROJECTS.c.name, PROJECTS.c.id) > (last.name, last.id))
+    return [Project(**row) for row in c.execute(query).mappings()]
+
+
 def set_project(c: sa.Connection, project_id: str, **values: Any) -> None:
     """Change columns of a project."""
     c.execute(sa.update(PROJECTS).where(PROJECTS.c.id == project_id).values(values))
@@ -72,8 +81,9 @@ def remove_project(c: sa.Connection, project_id: str) -> bool:
 
 
 def imported(c: sa.Connection) -> list[Project]:
-    """Every project that can be built, by name."""
-    query = sa.select(PROJECTS).where(PROJECTS.c.status == "active").order_by(PROJECTS.c.name)
+    """Every project but those that were removed, by name."""
+    there = sa.func.coalesce(PROJECTS.c.reason, "") != REMOVED
+    query = sa.select(PROJECTS).where(there).order_by(PROJECTS.c.name)
     return [Project(**row) for row in c.execute(query).mappings()]
 
 
@@ -83,6 +93,15 @@ def note_delivery(c: sa.Connection, delivery: str, now: datetime, push: Mapping[
     if row is None:
         c.execute(sa.insert(DELIVERIES).values(id=delivery, received_at=now, push=push))
     return row is None or row.said is None
+
+
+def first_brought(c: sa.Connection, body: str, delivery: str, now: datetime) -> bool:
+    """Whether this delivery is the one that brought a body first, by its hash; its id is not signed, its body is."""
+    key = f"body:{body}"
+    first = c.scalar(sa.select(DELIVERIES.c.said).where(DELIVERIES.c.id == key))
+    if first is None:
+        c.execute(sa.insert(DELIVERIES).values(id=key, received_at=now, push=None, said=delivery))
+    return first in (None, delivery)
 
 
 def unended_deliveries(c: sa.Connection, since: datetime, limit: int) -> list[Delivery]:

@@ -14,8 +14,9 @@ from mcp.shared.message import ServerMessageMetadata
 from mcp_types import CallToolResult, ListRootsRequest, ListRootsResult, TextContent
 
 from mcp_server.errors import BadInput, NotFound
+from mcp_server.scopes import CALLER
 from mcp_server.tools.arguments import Ctx
-from mcp_server.tools.callers import CALLER, named_project
+from mcp_server.tools.callers import named_project
 
 if TYPE_CHECKING:  # a database comes with it: loaded at the first call
     from mcp_server.orchestrator import Orchestrator

@@ -33,8 +33,10 @@ async def build_get(
 
     orchestrator = await orchestrator_of(ctx)
     view = await orchestrator.get(build)
-    if compare_to is not None and detail not in ("verdict", "sizes"):
-        raise BadInput("compare_to", f'compares sizes: leave it out for detail="{detail}"')
+    if compare_to is not None and detail not in ("verdict", "sizes", "artifacts"):
+        raise BadInput("compare_to", f'compares sizes or artifacts: leave it out for detail="{detail}"')
+    if detail == "artifacts" and compare_to is not None:
+        return answer(report_tables.artifact_changes(view, await orchestrator.get(compare_to)))
     if detail == "sizes" or compare_to is not None:
         other = await orchestrator.get(compare_to) if compare_to is not None else None
         return answer(report_tables.size_table(view, other))
@@ -85,7 +87,8 @@ async def build_list(
     orchestrator = await orchestrator_of(ctx)
     path = await project_path(orchestrator, project, roots) if project else None
     builds = await orchestrator.list(project=path, status=status, limit=limit)
-    return answer(report_tables.build_list(builds, await orchestrator.projects_of(builds)))
+    places = await orchestrator.queue.of(builds)
+    return answer(report_tables.build_list(builds, await orchestrator.projects_of(builds), places))
 
 
 async def build_cancel(ctx: Ctx, build: Build) -> CallToolResult:

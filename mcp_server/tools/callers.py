@@ -1,22 +1,18 @@
-"""Who calls over a network: what he may do, and which folders he may name. Over stdio it is this machine's user."""
+"""Callers over a network: the tools they may use, and the folders they may name."""
 
 import asyncio
 from collections.abc import Mapping
-from contextvars import ContextVar
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mcp_server import references
-from mcp_server.errors import BadInput, Forbidden
+from mcp_server.errors import BadInput
+from mcp_server.scopes import Scope, need
 
 if TYPE_CHECKING:
     from mcp_server.orchestrator import Orchestrator
 
-SCOPES = ("read", "build", "flash", "admin")
-"""Each includes those before it."""
-
-NEEDS: Mapping[str, str] = {
+NEEDS: Mapping[str, Scope] = {
     "doctor": "read",
     "build_wait": "read",
     "build_get": "read",
@@ -35,29 +31,9 @@ NEEDS: Mapping[str, str] = {
 """The scope that a tool needs; those that run whatever the caller wrote need all. Others: build."""
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Whoever sent a request over HTTP, as the service's guard knows him."""
-
-    name: str
-    scope: str
-
-    def need(self, wanted: str) -> None:
-        """Forbidden: his token may not do what needs `wanted`."""
-        if SCOPES.index(self.scope) < SCOPES.index(wanted):
-            raise Forbidden(f"token {self.name} may {self.scope}: this needs {wanted}")
-
-    def check(self, tool: str, arguments: Mapping[str, Any]) -> None:
-        """Forbidden: he may not call this tool with these arguments."""
-        wanted = NEEDS.get(tool, "build")
-        if arguments.get("flash"):
-            wanted = "flash"
-        if arguments.get("auto_push"):
-            wanted = "admin"
-        self.need(wanted)
-
-
-CALLER: ContextVar[Caller | None] = ContextVar("caller", default=None)
+def check(tool: str) -> None:
+    """Forbidden: whoever calls may not use this tool. What an order's words and plan need is asked where it is made."""
+    need(NEEDS.get(tool, "build"))
 
 
 async def named_project(orchestrator: "Orchestrator", text: str) -> str:

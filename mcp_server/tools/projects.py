@@ -2,9 +2,9 @@
 
 from mcp_types import CallToolResult
 
+from mcp_server.scopes import CALLER
 from mcp_server.tools.answers import answer, orchestrator_of, project_path, to_the_end
 from mcp_server.tools.arguments import Ctx, Text
-from mcp_server.tools.callers import CALLER
 
 MOST = 50
 WAIT_S = 45

@@ -52,8 +52,14 @@ async def artifact(id: str, path: str, ctx: Ctx) -> str | bytes:  # noqa: A002
     from mcp_server.artifact_files import artifact_bytes  # noqa: PLC0415  (first use: the server starts without it)
 
     try:
-        view = await (await orchestrator_of(ctx)).get(id)
-        content = await asyncio.to_thread(artifact_bytes, view, path, ARTIFACT_BYTES)
+        orchestrator = await orchestrator_of(ctx)
+        view = await orchestrator.get(id)
+        try:
+            content = await asyncio.to_thread(artifact_bytes, view, path, ARTIFACT_BYTES)
+        except NotFound:
+            if not orchestrator.config.artifacts.is_remote:
+                raise
+            content = await orchestrator.kept.content(view, path, ARTIFACT_BYTES)
     except OrchestratorError as error:
         raise _as_resource_error(error) from error
     try:

@@ -25,12 +25,13 @@ from mcp_types import (
 )
 
 from mcp_server.errors import OrchestratorError
+from mcp_server.following import new_events
 
 if TYPE_CHECKING:
     from mcp_server.orchestrator import Orchestrator
 
 PAUSE_S = 0.25  # at most four a second
-AGAIN_S = 5.0  # a store that could not be read is asked again
+PAGE = 500  # events of one look into the store: behind so many more may wait already
 MOST = 100  # addresses of one session or stream
 ADDRESS = re.compile(r"build://(?P<build>[^/?#]{1,64})(?:[/?#].{0,2000})?", re.DOTALL)
 READER = "build-orchestrator.reader"
@@ -91,29 +92,14 @@ class News(InMemorySubscriptionBus):
                 self.drop(number, address)
 
     async def _follow(self, orchestrator: "Orchestrator", ready: asyncio.Event) -> None:
-        last: int | None = None
-        while True:
-            with contextlib.suppress(OrchestratorError, OSError):
-                async with orchestrator.changes() as changed:
-                    if last is None:
-                        last = await orchestrator.last_event()
-                    ready.set()
-                    while True:
-                        last = await self._tell(orchestrator, last)
-                        await orchestrator.clock.sleep(PAUSE_S)
-                        await changed.wait()
-            await orchestrator.clock.sleep(AGAIN_S)
-
-    async def _tell(self, orchestrator: "Orchestrator", last: int) -> int:
-        """Publish what happened since the event `last`; the newest there is now."""
-        touched: set[int | None] = set()
-        while found := await orchestrator.events(last):
-            last = found[-1].id
-            touched.update(event.build for event in found)
-        for number in touched & self._addresses.keys():
-            for address in list(self._addresses.get(number or 0, ())):
-                await self.publish(ResourceUpdated(uri=address))
-        return last
+        async with contextlib.aclosing(new_events(orchestrator)) as batches:
+            async for found in batches:
+                ready.set()
+                for number in {event.build for event in found} & self._addresses.keys():
+                    for address in list(self._addresses.get(number or 0, ())):
+                        await self.publish(ResourceUpdated(uri=address))
+                if 0 < len(found) < PAGE:
+                    await orchestrator.clock.sleep(PAUSE_S)
 
 
 class Listen(ListenHandler):

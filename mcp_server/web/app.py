@@ -5,10 +5,12 @@ from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
+from starlette.routing import Route
 
 from mcp_server import __version__
-from mcp_server.web import bots, builds, docs, live, machines, metrics, problems, projects, webhooks
+from mcp_server.web import bots, builds, docs, live, machines, metrics, problems, projects, queue, webhooks
 from mcp_server.web.dashboard import files, login
+from mcp_server.web.faults import Faults
 from mcp_server.web.feed import Feed
 from mcp_server.web.guard import App, Guard
 from mcp_server.web.mcp import McpOverHttp
@@ -25,6 +27,7 @@ ROUTERS = (
     builds.router,
     projects.router,
     bots.router,
+    queue.router,
     machines.router,
     live.router,
     metrics.router,
@@ -36,11 +39,17 @@ ROUTERS = (
 
 
 def make_app(orchestrator: "Orchestrator") -> tuple[App, FastAPI]:
-    """What a server runs, and the routes behind its guard, whose state has the feed."""
+    """What a server runs, and the routes behind its guard, whose state has the feed, and in `cause` why it failed."""
     routes = make_routes(orchestrator)
     tools: McpOverHttp = routes.state.tools
     sessions: Sessions = routes.state.sessions
-    return Guard(tools, orchestrator.tokens, orchestrator.clock, sessions), routes
+    return Faults(Guard(tools, orchestrator.tokens, orchestrator.clock, sessions)), routes
+
+
+def _methods_of(path: str) -> set[str]:
+    """What can be done at an address, by any of the routes: the framework names those of the first one only."""
+    routes = [route for router in ROUTERS for route in router.routes if isinstance(route, Route)]
+    return {method for route in routes if route.path_regex.match(path) for method in route.methods or ()}
 
 
 def make_routes(orchestrator: "Orchestrator") -> FastAPI:
@@ -49,7 +58,11 @@ def make_routes(orchestrator: "Orchestrator") -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def running(app: FastAPI) -> AsyncGenerator[None]:
-        await feed.start()
+        try:
+            await feed.start()
+        except Exception as error:
+            app.state.cause = error
+            raise
         resumes = orchestrator.config.webhooks.github is not None
         try:
             if resumes:
@@ -76,5 +89,6 @@ def make_routes(orchestrator: "Orchestrator") -> FastAPI:
     app.state.sessions = Sessions(orchestrator.clock)
     for router in ROUTERS:
         app.include_router(router)
+    app.state.methods_of = _methods_of
     problems.register(app)
     return app

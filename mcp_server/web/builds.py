@@ -6,21 +6,24 @@ from typing import Annotated, Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Path, Query
-from fastapi.responses import FileResponse, Response
-from starlette.requests import Request
+from fastapi.responses import FileResponse, RedirectResponse, Response
 
 from mcp_server import record, report
 from mcp_server.artifact_files import artifact_file
+from mcp_server.errors import NotFound
 from mcp_server.model import BuildStatus
 from mcp_server.views import BuildView
-from mcp_server.web.context import Service, need
+from mcp_server.web.context import Service
 from mcp_server.web.feed import encode
 from mcp_server.web.shapes import LAST, MOST_ROWS, BuildPage, BuildRow, BuildWhole, RetryAsk, Triggered
 
 router = APIRouter(prefix="/api/builds", tags=["builds"])
 
 MOST_LOG_BYTES = 1_000_000
-Number = Annotated[str, Path(description="A build's number, or its task's UUID.", max_length=64)]
+_NUMBER = {"pattern": "^([1-9][0-9]{0,17}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})$", "examples": ["42"]}
+Number = Annotated[
+    str, Path(description="A build's number, or its task's UUID.", max_length=64, json_schema_extra=_NUMBER)
+]
 Limit = Annotated[int, Query(ge=1, le=MOST_ROWS)]
 
 
@@ -35,7 +38,8 @@ async def list_builds(
     """Builds, the newest first."""
     found = await service.list(project=project, status=status, limit=limit + 1, below=after)
     projects = await service.projects_of(found)
-    rows = [BuildRow.of(build, projects.get(build.project_id)) for build in found[:limit]]
+    places = await service.queue.of(found)
+    rows = [BuildRow.of(build, projects.get(build.project_id), places.get(build.id)) for build in found[:limit]]
     return BuildPage(builds=rows, next=rows[-1].id if len(found) > limit else None)
 
 
@@ -46,11 +50,8 @@ async def get_build(service: Service, build: Number) -> BuildWhole:
 
 
 @router.post("/{build}/retry", status_code=202)
-async def retry_build(service: Service, request: Request, build: Number, ask: RetryAsk | None = None) -> Triggered:
+async def retry_build(service: Service, build: Number, ask: RetryAsk | None = None) -> Triggered:
     """Start a failed or cancelled build again, as a new build with `retry_of`. 409: it is neither."""
-    view = await service.get(build)
-    if any(stage.kind == "idf.flash" for stage in view.build.plan.stages):
-        need(request, "flash")
     started = await service.retry(build, failed_only=ask is None or ask.failed_only, agreed=True)
     return triggered(started.build.id, started.build.status, started.build.project_id, started.build.commit_sha)
 
@@ -102,10 +103,15 @@ async def list_artifacts(service: Service, build: Number) -> list[dict[str, obje
 
 
 @router.get("/{build}/artifacts/{path:path}", response_class=FileResponse)
-async def get_artifact(service: Service, build: Number, path: str) -> FileResponse:
-    """One of these files, as it was recorded. 404: it is gone, or was changed since."""
+async def get_artifact(service: Service, build: Number, path: str) -> Response:
+    """One of these files, as it was recorded. 307: it is in the object store only. 404: it is gone, or was changed."""
     view = await service.get(build)
-    found = await asyncio.to_thread(artifact_file, view, path)
+    try:
+        found = await asyncio.to_thread(artifact_file, view, path)
+    except NotFound:
+        if (link := await service.kept.link(view, path)) is None:
+            raise
+        return RedirectResponse(link, 307, headers={"Cache-Control": "no-store"})
     headers = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "sandbox"}
     return FileResponse(found, media_type="application/octet-stream", filename=found.name, headers=headers)
 
@@ -116,7 +122,7 @@ def whole(view: BuildView) -> BuildWhole:
     decided = record.deciding(view)
     specs = view.build.plan.stages
     return BuildWhole(
-        **BuildRow.of(view.build, view.project).model_dump(),
+        **BuildRow.of(view.build, view.project, view.queue).model_dump(),
         build_output=view.build.build_output,
         verdict=report.build_report(view),
         decided_by=f"{decided.stage}:{decided.round}.{decided.attempt}" if decided else None,

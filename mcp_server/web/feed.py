@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
-from mcp_server.errors import OrchestratorError
+from mcp_server.following import new_events
 from mcp_server.model import Event
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 KEPT = 5000  # newest events in memory
 PAGE = 500  # events that one look into the store gives at most
-AGAIN_S = 5.0  # a store that could not be read is asked again
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,20 +71,12 @@ class Feed:
         return self._last
 
     async def _follow(self) -> None:
-        while True:
-            with contextlib.suppress(OrchestratorError):
-                async with self._orchestrator.changes() as changed:
-                    while True:
-                        await self._read()
-                        await changed.wait()
-            await self._orchestrator.clock.sleep(AGAIN_S)
-
-    async def _read(self) -> None:
-        while found := await self._orchestrator.events(self._last):
-            self._told.extend(encode(event) for event in found)
-            self._last = found[-1].id
-            self._more.set()
-            self._more = asyncio.Event()
+        async with contextlib.aclosing(new_events(self._orchestrator, self._last)) as batches:
+            async for found in batches:
+                self._told.extend(encode(event) for event in found)
+                self._last = found[-1].id
+                self._more.set()
+                self._more = asyncio.Event()
 
     async def after(self, cursor: int, build: int | None = None) -> AsyncGenerator[Told]:
         """Events above `cursor`, oldest first, of one build or all, each once; then those that come."""

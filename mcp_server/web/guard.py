@@ -9,12 +9,12 @@ import functools
 import ipaddress
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, MutableMapping
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 from mcp_server.clock import Clock
-from mcp_server.tokens import Scope, Tokens, includes
+from mcp_server.scopes import CALLER, Caller, Scope
+from mcp_server.tokens import Tokens
 from mcp_server.web.dashboard.files import FILES
 from mcp_server.web.problems import problem
 from mcp_server.web.sessions import COOKIE, LOGIN, LOGOUT, Sessions, cookie_of, own_page
@@ -41,19 +41,6 @@ MOST_CLIENTS = 10_000  # remembered
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
-@dataclass(frozen=True, slots=True)
-class Who:
-    """Whoever asks: a token's name, or "local" for a user of this machine."""
-
-    name: str
-    scope: Scope
-    by_cookie: bool = False
-
-    def may(self, wanted: Scope) -> bool:
-        """Whether it may do what needs `wanted`."""
-        return includes(self.scope, wanted)
-
-
 class Buckets:
     """Token buckets by client; the least recently seen are forgotten."""
 
@@ -74,7 +61,7 @@ class Buckets:
 
 
 class Guard:
-    """ASGI middleware around the whole service; puts `who` into the request's state."""
+    """ASGI middleware around the whole service; who asks is in the request's state as `who`, and in CALLER."""
 
     def __init__(self, app: App, tokens: Tokens, clock: Clock, sessions: Sessions) -> None:
         self._app, self._tokens, self._clock, self._sessions = app, tokens, clock, sessions
@@ -85,6 +72,13 @@ class Guard:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
+        before = CALLER.set(None)
+        try:
+            await self._guarded(scope, receive, send)
+        finally:
+            CALLER.reset(before)
+
+    async def _guarded(self, scope: Message, receive: Receive, send: Send) -> None:
         refusal = await self._refusal(scope)
         if refusal is None and scope["type"] == "http":
             limit = MAX_SIGNED_BODY if str(scope["path"]).startswith(SIGNED) else MAX_BODY
@@ -114,7 +108,7 @@ class Guard:
         who = await self._who(headers, client)
         if origin is not None and not _allowed(origin, headers.get("host", "")):
             return problem(403, f"Origin {origin[:100]!r} is another site's: its pages may not use this service")
-        if not isinstance(who, Who):
+        if not isinstance(who, Caller):
             return who
         reads = scope["type"] == "http" and scope["method"] in READING
         if who.by_cookie and not reads and not own_page(headers, is_socket=scope["type"] == "websocket"):
@@ -126,6 +120,7 @@ class Guard:
         if who.name == "local" and (refusal := _not_json(scope, headers)) is not None:
             return refusal
         scope.setdefault("state", {})["who"] = who
+        CALLER.set(who)
         return None
 
     async def _who(self, headers: dict[str, str], client: str) -> Any:
@@ -134,13 +129,13 @@ class Guard:
         if not given and (kept := self._sessions.token_text(cookie_of(headers.get("cookie", ""), COOKIE))):
             by_cookie = await self._tokens.of(kept)  # each time: a token that was taken away ends its sessions
             if by_cookie is not None:
-                return Who(by_cookie.name, by_cookie.scope, by_cookie=True)
+                return Caller(by_cookie.name, by_cookie.scope, by_cookie=True)
         if not given and not await self._tokens.any():
             if not is_loopback(client):
                 return problem(401, "only this machine's users are admitted while there is no token")
             if not is_loopback(_name_of(headers.get("host", ""))):
                 return problem(421, "Host should be localhost or 127.0.0.1 while there is no token")
-            return Who("local", "admin")
+            return Caller("local", "admin")
         if (wait := self._wrong.wait_s(client, take=False)) > 0:
             return _slow_down(wait)
         kind, _, text = given.partition(" ")
@@ -149,7 +144,7 @@ class Guard:
             if given:
                 self._wrong.wait_s(client)
             return _unknown("the token is wrong or expired" if given else "send Authorization: Bearer TOKEN")
-        return Who(token.name, token.scope)
+        return Caller(token.name, token.scope)
 
     async def _body(self, scope: Message, receive: Receive, limit: int) -> Any:
         """The whole body, or the answer to one that is too large or too slow."""
@@ -234,7 +229,7 @@ def _headers(scope: Message) -> dict[str, str]:
 def _name_of(host: str) -> str:
     """The name of `name:port`, `[::1]:8000`; "" where it is none."""
     try:
-        return urlsplit(f"//{host}").hostname or ""
+        return "" if set(host) & set("@/?#\\") else urlsplit(f"//{host}").hostname or ""
     except ValueError:
         return ""
 

@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter
-from starlette.requests import Request
 
-from mcp_server import record, report_plan
+from mcp_server import record, report_plan, scopes
 from mcp_server.web.builds import triggered
-from mcp_server.web.context import Service, need
+from mcp_server.web.context import Service
 from mcp_server.web.shapes import PipelineAsk
 
 router = APIRouter(prefix="/api", tags=["hosts, agents, pipelines"])
@@ -34,12 +33,12 @@ async def get_stats(service: Service) -> dict[str, Any]:
 
 
 @router.post("/pipelines", status_code=202)
-async def run_pipeline(service: Service, request: Request, ask: PipelineAsk) -> dict[str, Any]:
+async def run_pipeline(service: Service, ask: PipelineAsk) -> dict[str, Any]:
     """Run a YAML pipeline in a known project's folder; with `dry_run` only check and show it.
 
     Its commands run as the service's own user: this needs a token that may do everything.
     """
-    need(request, "admin")
+    scopes.need("admin")
     pipeline = await service.read_pipeline(text=ask.yaml, params=ask.params)
     folder = Path((await service.find_project(ask.project)).path)
     if ask.dry_run:

@@ -1,5 +1,6 @@
 """Every error as RFC 9457 problem+json: one sentence in `detail`, the same as on the other fronts."""
 
+import errno
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +16,7 @@ from mcp_server.errors import (
     EnvironmentMissing,
     Forbidden,
     HostError,
+    HostFull,
     NotAgreed,
     NotFound,
     OrchestratorError,
@@ -30,6 +32,7 @@ TITLES = {
     403: "forbidden",
     404: "not found",
     405: "method not allowed",
+    408: "too slow",
     409: "conflict",
     413: "too large",
     415: "not JSON",
@@ -38,6 +41,7 @@ TITLES = {
     429: "too many requests",
     500: "internal error",
     503: "not now",
+    507: "no space",
 }
 STATUS: Mapping[type[OrchestratorError], int] = {
     BadInput: 422,
@@ -49,6 +53,7 @@ STATUS: Mapping[type[OrchestratorError], int] = {
     ConfigError: 503,
     StoreError: 503,
     HostError: 503,
+    HostFull: 507,
 }
 """By the nearest base class; any other error of ours is 409: the state of things forbids it."""
 
@@ -66,10 +71,15 @@ _SCHEMA: Mapping[str, Any] = {
 _CONTENT = {MEDIA_TYPE: {"schema": _SCHEMA}}
 RESPONSES: dict[int | str, dict[str, Any]] = {
     "4XX": {"description": "It cannot be done as it was asked, or not by this token.", "content": _CONTENT},
-    "503": {"description": "It cannot be done now: the store, a host or a program is not there.", "content": _CONTENT},
+    "5XX": {
+        "description": "It cannot be done now: the store, a host or a program is not there, the disk is full; "
+        "or, as 500, a fault of this service, whose log tells more.",
+        "content": _CONTENT,
+    },
 }
 """What each route may answer beside its own, for the OpenAPI description."""
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
 _SENTENCE_CHARS = 1000
 
 
@@ -85,6 +95,7 @@ def register(app: FastAPI) -> None:
     app.add_exception_handler(OrchestratorError, _ours)
     app.add_exception_handler(RequestValidationError, _unusable)
     app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(Exception, _internal)
 
 
 def of_error(error: OrchestratorError) -> JSONResponse:
@@ -98,6 +109,19 @@ def of_error(error: OrchestratorError) -> JSONResponse:
     if isinstance(error, NotAgreed):
         more["question"] = error.question
     return problem(status, str(error), error.reason, **more)
+
+
+def of_fault(error: BaseException) -> JSONResponse:
+    """Any error that was not foreseen; what it says is for the log, not for who asks."""
+    if isinstance(error, OrchestratorError):
+        return of_error(error)
+    if isinstance(error, OSError) and error.errno in FULL:
+        return problem(507, "the service has no space left on its disk: free some, then ask again")
+    return problem(500, "the service could not answer, by a fault of its own: logs/serve.log of its home tells more")
+
+
+async def _internal(_: Request, error: Exception) -> JSONResponse:
+    return of_fault(error)  # and it is raised once more: whoever has the app logs it
 
 
 async def _ours(_: Request, error: Exception) -> JSONResponse:
@@ -118,8 +142,10 @@ def _mistake(one: Mapping[str, Any]) -> dict[str, str]:
     return {"argument": ".".join(place)[:100] or "body", "detail": said}
 
 
-async def _http(_: Request, error: Exception) -> JSONResponse:
+async def _http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     answer = problem(error.status_code, one_line(str(error.detail), 300))
     answer.headers.update(error.headers or {})
+    if error.status_code == 405 and (methods := request.app.state.methods_of(request.url.path)):
+        answer.headers["Allow"] = ", ".join(sorted(methods))
     return answer

@@ -4,11 +4,11 @@ import dataclasses
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path
-from starlette.requests import Request
 
+from mcp_server import scopes
 from mcp_server.model import Project
 from mcp_server.web.builds import Limit, triggered
-from mcp_server.web.context import Service, need
+from mcp_server.web.context import Service
 from mcp_server.web.shapes import ImportAsk, ImportedProject, RemoveAsk, Removed, SyncAsk, Trigger, Triggered
 from mcp_server.workflows import WorkflowAsk
 
@@ -24,12 +24,12 @@ async def list_projects(service: Service, limit: Limit = 50, after: str | None =
 
 
 @router.post("", status_code=202)
-async def import_project(service: Service, request: Request, ask: ImportAsk) -> ImportedProject:
+async def import_project(service: Service, ask: ImportAsk) -> ImportedProject:
     """Make a folder of this machine or a Git repository a project; `build_id` is the build that clones it.
 
     It is `pending` until that is over, then `active`, or `error` with the `reason`. A known one is synced.
     """
-    need(request, "admin")
+    scopes.need("admin")
     made = await service.projects.import_(
         ask.source, ask.name, ask.target, ask.branch, public=True, triggered_by="webhook"
     )
@@ -37,9 +37,9 @@ async def import_project(service: Service, request: Request, ask: ImportAsk) -> 
 
 
 @router.post("/{project}/sync", status_code=202)
-async def sync_project(service: Service, request: Request, project: Name, ask: SyncAsk | None = None) -> Triggered:
+async def sync_project(service: Service, project: Name, ask: SyncAsk | None = None) -> Triggered:
     """Bring a clone to what its branch is at its origin, by fast-forward only; with `build`, build it then."""
-    need(request, "admin")
+    scopes.need("admin")
     started = await service.projects.sync(
         project, build=ask is not None and ask.build, public=True, triggered_by="webhook"
     )
@@ -48,9 +48,9 @@ async def sync_project(service: Service, request: Request, project: Name, ask: S
 
 
 @router.delete("/{project}")
-async def remove_project(service: Service, request: Request, project: Name, ask: RemoveAsk | None = None) -> Removed:
+async def remove_project(service: Service, project: Name, ask: RemoveAsk | None = None) -> Removed:
     """Forget a project. The records of its builds stay; its folder does, too, unless `delete` takes a clone away."""
-    need(request, "admin")
+    scopes.need("admin")
     return Removed(removed=await service.projects.remove(project, delete=ask is not None and ask.delete))
 
 
@@ -67,15 +67,15 @@ async def get_stats(service: Service, project: Name) -> dict[str, Any]:
 
 
 @router.post("/{project}/build", status_code=202)
-async def trigger_build(service: Service, request: Request, project: Name, ask: Trigger | None = None) -> Triggered:
+async def trigger_build(service: Service, project: Name, ask: Trigger | None = None) -> Triggered:
     """Run the whole workflow on a project: build, emulator, board where `flash` asks for it, checks.
+
+    What is no ESP-IDF project is built by its own `.build-orchestrator.yaml`, without `flash` and `agent`.
 
     With `commit_sha` or `branch` in a checkout of its own, fetched from the origin where needed; the project's folder
     stays as it is. 409: the project is not active, its folder is gone, or it is no Git repository.
     """
     ask = ask or Trigger()
-    if ask.flash:
-        need(request, "flash")
     started = await service.projects.build(
         WorkflowAsk(project, ask.target, ask.flash, ask.qemu, ask.agent, ask.max_rounds),
         commit=ask.commit_sha,

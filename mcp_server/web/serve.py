@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import signal
 import socket
 from collections.abc import Generator
@@ -10,8 +11,11 @@ from typing import TYPE_CHECKING
 import uvicorn
 from sse_starlette.sse import AppStatus
 
-from mcp_server.errors import BadInput, Conflict
+from mcp_server import process_log
+from mcp_server.errors import BadInput, Conflict, OrchestratorError
+from mcp_server.text import one_line
 from mcp_server.web.app import make_app
+from mcp_server.web.connections import MOST_CONNECTIONS, Impatient
 from mcp_server.web.feed import Feed
 from mcp_server.web.guard import is_loopback
 from mcp_server.web.mcp import McpOverHttp
@@ -21,8 +25,8 @@ if TYPE_CHECKING:
 
     from mcp_server.orchestrator import Orchestrator
 
+LOG = "serve"
 STOP_S = 5  # for requests that are being answered when the end is asked for
-MOST_CONNECTIONS = 1000
 DEAF_S = 60  # a connection that could not be written to for so long is over
 WS_BYTES = 65_536  # of one message of a client; none says anything that matters
 
@@ -30,13 +34,31 @@ WS_BYTES = 65_536  # of one message of a client; none says anything that matters
 class _Server(uvicorn.Server):
     """One whose signals are ours: uvicorn raises a signal that it caught once more at its end."""
 
+    def __init__(self, config: uvicorn.Config, ready: "Callable[[], None]") -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Say that it is open once it is; whoever serves looks at `started`."""
+        try:
+            await super().startup(sockets=sockets)
+        except SystemExit:  # its way of saying that the application did not start
+            self.should_exit = True
+        if self.started:
+            self._ready()
+
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None]:
         yield
 
 
 async def serve(orchestrator: "Orchestrator", host: str, port: int, say: "Callable[[str], None]") -> int:
-    """Serve until SIGINT or SIGTERM. BadInput: it would be open to others without a token; the port is taken."""
+    """Serve until SIGINT or SIGTERM. `say`: where it listens, once it does.
+
+    BadInput: it would be open to others without a token. Conflict: the port is taken, or it could not be started.
+    """
+    process_log.configure(LOG, orchestrator.environment, unseen=("uvicorn", "websockets", "asyncio", "mcp"))
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # it warns of whatever clients get wrong
     await orchestrator.store()
     orchestrator.tokens.check_fixed()
     closed = await orchestrator.tokens.any()
@@ -55,14 +77,25 @@ async def serve(orchestrator: "Orchestrator", host: str, port: int, say: "Callab
         limit_concurrency=MOST_CONNECTIONS,
         timeout_graceful_shutdown=STOP_S,
         ws_max_size=WS_BYTES,
+        http=Impatient,
         ws="websockets-sansio",
     )
-    server = _Server(config)
     open_to = "whoever has a token" if closed else "every user of this machine, as there is no token"
-    say(f"http://{name}:{at[1]} is open to {open_to}; API: /api/docs")
+    said = f"http://{name}:{at[1]} is open to {open_to}; API: /api/docs"
+    server = _Server(config, lambda: say(said))
     with contextlib.closing(listening):
         await _until_signal(server, listening, (routes.state.feed, routes.state.tools))
+    if not server.started:
+        raise _not_started(orchestrator, getattr(routes.state, "cause", None))
     return 0
+
+
+def _not_started(orchestrator: "Orchestrator", cause: BaseException | None) -> OrchestratorError:
+    if isinstance(cause, OrchestratorError):
+        return cause
+    log = process_log.log_file(orchestrator.environment)
+    why = str(cause) if isinstance(cause, OSError) else f"see {log}"
+    return Conflict(f"the service could not be started: {one_line(why, 300)}")
 
 
 def _listen(host: str, port: int) -> socket.socket:

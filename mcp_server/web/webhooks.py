@@ -38,4 +38,5 @@ async def github(service: Service, request: Request) -> Response:
         payload = None
     if not isinstance(payload, dict):
         return problem(400, "the body should be a JSON object: choose application/json as the content type")
-    return JSONResponse({"said": await service.webhooks.pushed(delivery, cast("dict[str, Any]", payload))}, 202)
+    said = await service.webhooks.pushed(delivery, cast("dict[str, Any]", payload), body)
+    return JSONResponse({"said": said}, 202)

@@ -12,7 +12,8 @@ from mcp_server.clock import Clock
 from mcp_server.config import load_config
 from mcp_server.orchestrator import Orchestrator
 from mcp_server.web.app import make_app
-from mcp_server.web.guard import Guard
+from mcp_server.web.faults import Faults
+from mcp_server.web.guard import App, Guard
 
 LOOPBACK = "127.0.0.1"
 
@@ -23,6 +24,7 @@ class Service:
 
     orchestrator: Orchestrator
     routes: Any
+    app: App
     guarded: Guard
 
     async def ask(
@@ -40,7 +42,7 @@ class Service:
         given = {"Host": host, **(headers or {})}
         if token is not None:
             given["Authorization"] = f"Bearer {token}"
-        transport = httpx2.ASGITransport(app=self.guarded, client=(client, 50_000))
+        transport = httpx2.ASGITransport(app=self.app, client=(client, 50_000))
         async with httpx2.AsyncClient(transport=transport, base_url="http://localhost:8000") as http:
             return await http.request(method, path, headers=given, **more)
 
@@ -50,7 +52,7 @@ async def web_service(clock: Clock | None = None, **environment: str) -> AsyncGe
     """A service over this test's home."""
     orchestrator = Orchestrator(load_config(), clock=clock, environment=environment)
     app, routes = make_app(orchestrator)
-    assert isinstance(app, Guard)
+    assert isinstance(app, Faults) and isinstance(app._app, Guard)  # pyright: ignore[reportPrivateUsage]
     ready, over = asyncio.Event(), asyncio.Event()
 
     async def run() -> None:  # a task of its own: a fixture's beginning and end are two
@@ -61,7 +63,7 @@ async def web_service(clock: Clock | None = None, **environment: str) -> AsyncGe
     running = asyncio.create_task(run())
     try:
         await ready.wait()
-        yield Service(orchestrator, routes, app)
+        yield Service(orchestrator, routes, app, app._app)  # pyright: ignore[reportPrivateUsage]
     finally:
         over.set()
         await running

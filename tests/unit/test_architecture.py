@@ -21,7 +21,9 @@ GROUND = {  # what everything stands on; it stands on nothing but itself
 DATA = ("_data", "demo/idf")  # the second is a simulated ESP-IDF, run as one and never imported
 KNOW_ROWS = (
     "orchestrator",
+    "kept",
     "projects",
+    "queue_view",
     "tokens",
     "views",
     "webhooks",

@@ -216,6 +216,13 @@ def test_anchors_and_merges_work(load: Load) -> None:
         ("agents: {claude: {timeout: 25h}}", "1:28 agents.claude.timeout: should be at most 86400"),
         ("agents: {claude: {max_cost_usd: 0}}", "1:33 agents.claude.max_cost_usd: should be more than 0"),
         ("agents: {claude: {env: {A: '${A}'}}}", "agents.claude.env.A: a reference reads ${env:NAME}"),
+        *(
+            (
+                f"webhooks: {{github: {{secret: x, api: 'http://{host}'}}}}",
+                "webhooks.github.api: should begin with https",
+            )
+            for host in ("git.example.org/api/v3", "127.0.0.1.example.org", "192.168.0.1")
+        ),
         # YAML
         ("a: 1\nb: 2\na: 3", "3:1 the key 'a' is here twice, first in line 1"),
         ("servers:\n\tfarm: {host: x}", "2:1 a tab is used to indent; YAML takes spaces"),

@@ -8,10 +8,12 @@ from mcp_server import report, report_tables
 from mcp_server.idf.doctor import Check
 from mcp_server.logs import LogSlice
 from mcp_server.model import (
+    Artifact,
     BuildStatus,
     Event,
     StageStatus,
 )
+from mcp_server.views import BuildView
 from tests.unit.tools.fake import (
     FLASHED,
     NOON,
@@ -30,10 +32,28 @@ def test_a_list_has_one_line_a_build_whatever_a_project_is_called() -> None:
 
     lines = report_tables.build_list(builds, projects).splitlines()
 
-    assert lines[0] == "300 failed · 2026-01-31 12:00 UTC · 3.2 s · bl ink · esp32c3 · idf_build · timeout"
+    assert lines[0] == "300 failed · 2026-01-31 12:00 UTC · 3.2 s · bl ink · esp32c3 · idf_build · timed out"
     assert lines[-1] == f"… and {300 - len(lines) + 1} more lines"
     assert report.size("\n".join(lines)) <= 4000
     assert report_tables.build_list([], {}) == "no builds yet: idf_build, remote_build and pipeline_run start one"
+
+
+def test_what_a_build_left_is_told_against_another() -> None:
+    """Issue. By hash, so that a file that is as large as before is still seen to have changed."""
+
+    def left(number: int, **files: tuple[int, str]) -> BuildView:
+        kept = [Artifact(path=path, size=size, sha256=mark * 64) for path, (size, mark) in files.items()]
+        return a_view(a_build(number), a_stage(StageStatus.SUCCESS), artifacts=tuple(kept))
+
+    now = left(42, app=(1200, "a"), same=(5, "b"), fresh=(7, "c"), touched=(9, "d"))
+    then = left(41, app=(1000, "e"), same=(5, "b"), old=(3, "f"), touched=(9, "0"))
+    assert report_tables.artifact_changes(now, then).splitlines() == [
+        "build 42 against build 41: 1 file unchanged",
+        "app changed, 1,200 (+200)",
+        "fresh new, 7",
+        "old gone, was 3",
+        "touched changed, 9 (+0)",
+    ]
 
 
 def test_tables_show_stages_events_and_files() -> None:

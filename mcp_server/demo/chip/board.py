@@ -78,7 +78,7 @@ class Board:
     # what happens to the port
 
     def opened(self) -> None:
-        """Somebody opened the port."""
+        """Somebody opened the port; who comes while it still waits has the whole time for a SYNC."""
         self._present = True
         if self.mode is Mode.OFF:
             self._later(LINES_WAIT_S if self._has_lines else OPEN_WAIT_S, lambda: self._run(self._cause))

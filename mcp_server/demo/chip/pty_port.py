@@ -26,22 +26,25 @@ _SPEEDS = {getattr(termios, name): int(name[1:]) for name in dir(termios) if nam
 
 
 class PtyPort:
-    """`opened` and `closed` are called for the first one who opens it and the last one who closes it."""
+    """`opened` is called when somebody opens it, `closed` when the last one has closed it.
+
+    On Linux others who open it meanwhile are told of as well, if not at the same moment; elsewhere only the first is.
+    """
 
     def __init__(self, uart: Uart, opened: Callable[[], None], closed: Callable[[], None], link: Path | None) -> None:
         """BadInput: there is something at `link` that is no symbolic link."""
         self._uart, self._opened, self._closed, self._link = uart, opened, closed, link
         self._loop = asyncio.get_running_loop()
         self._out = bytearray()
-        self._openers = self._own_opens = self._own_closes = 0
-        self._notify = -1
+        self._open = False
+        self._notify = self._watched = -1
         self._asking: asyncio.TimerHandle | None = None
         self._master, inner = os.openpty()
         self.path = os.ttyname(inner)
         tty.setraw(inner)
         os.set_blocking(self._master, False)
-        self._watch()
         os.close(inner)
+        self._start_watching()
         try:
             self._make_link()
         except BaseException:
@@ -49,7 +52,7 @@ class PtyPort:
             raise
 
     def write(self, data: bytes) -> None:
-        if not self._openers:
+        if not self._open:
             return
         self._out += data
         self._flush()
@@ -80,7 +83,7 @@ class PtyPort:
                 self._loop.remove_writer(file)
                 os.close(file)
         self._notify = self._master = -1
-        self._openers = 0
+        self._open = False
 
     # bytes
 
@@ -116,44 +119,46 @@ class PtyPort:
 
     # who has it open
 
-    def _watch(self) -> None:
+    def _start_watching(self) -> None:
         if sys.platform == "linux":
-            libc = ctypes.CDLL(None, use_errno=True)
-            self._notify = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
-            if self._notify >= 0:
-                if libc.inotify_add_watch(self._notify, os.fsencode(self.path), _IN_OPEN | _IN_CLOSE) >= 0:
-                    self._loop.add_reader(self._notify, self._changed)
-                    self._own_closes = 1  # of this process, which has it open until the attributes are set
-                    return
-                os.close(self._notify)
-                self._notify = -1
+            self._libc = ctypes.CDLL(None, use_errno=True)
+            self._notify = self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+            if self._notify >= 0 and self._watch():
+                self._loop.add_reader(self._notify, self._changed)
+                return
         self._asking = self._loop.call_later(_ASK_S, self._ask)
 
+    def _watch(self) -> bool:
+        path = os.fsencode(self.path)
+        self._watched = self._libc.inotify_add_watch(self._notify, path, _IN_OPEN | _IN_CLOSE)
+        return self._watched >= 0
+
     def _changed(self) -> None:
-        events = os.read(self._notify, 64 * _EVENT.size)
-        for _, mask, _, size in _EVENT.iter_unpack(events):
-            assert size == 0  # a watch on one file names none
-            if mask & _IN_OPEN and self._own_opens:
-                self._own_opens -= 1
-            elif mask & _IN_OPEN:
-                self._opening()
-            elif self._own_closes:
-                self._own_closes -= 1
-            else:
-                self._closing()
-            if self._master < 0:
-                return
+        masks = [mask for _, mask, _, _ in _EVENT.iter_unpack(os.read(self._notify, 64 * _EVENT.size))]
+        # Only that there was one: two of a kind in a row are told as one, so counting them would go wrong.
+        if any(mask & _IN_OPEN for mask in masks):
+            self._opening()
+        if any(mask & _IN_CLOSE for mask in masks) and self._hung_up():
+            self._closing()
+
+    def _hung_up(self) -> bool:
+        """Whether nobody has it open."""
+        if self._master < 0:
+            return False
+        poll = select.poll()
+        poll.register(self._master, 0)
+        return any(event & select.POLLHUP for _, event in poll.poll(0))
 
     def _opening(self) -> None:
-        self._openers += 1
-        if self._openers == 1:
+        if not self._open:
+            self._open = True
             self._loop.add_reader(self._master, self._read)
-            self._opened()
+        self._opened()
 
     def _closing(self) -> None:
-        self._openers = max(0, self._openers - 1)
-        if self._openers:
+        if not self._open:
             return
+        self._open = False
         while self._read():
             pass  # what was written before it was closed
         if self._master >= 0:
@@ -164,24 +169,25 @@ class PtyPort:
     def _forget_unread(self) -> None:
         """What the last one left unread is not for the next one; the kernel keeps it until that side forgets it."""
         self.discard()
-        try:
-            inner = os.open(self.path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError:  # the last one had it for itself alone, which outlives it
-            return
-        termios.tcflush(inner, termios.TCIFLUSH)
-        os.close(inner)
         if self._notify >= 0:
-            # Told like anybody's, and whose is whose does not matter: it is the number of each that counts.
-            self._own_opens += 1
-            self._own_closes += 1
+            self._libc.inotify_rm_watch(self._notify, self._watched)  # else this would be taken for somebody's
+        with contextlib.suppress(OSError):  # the last one had it for itself alone, which outlives it
+            inner = os.open(self.path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
+            termios.tcflush(inner, termios.TCIFLUSH)
+            os.close(inner)
+        if self._notify >= 0 and self._watch() and not self._hung_up():
+            self._loop.call_soon(self._came_unseen)
+
+    def _came_unseen(self) -> None:
+        """Somebody opened it while nobody watched."""
+        if not self._open and self._master >= 0 and not self._hung_up():
+            self._opening()
 
     def _ask(self) -> None:
-        poll = select.poll()
-        poll.register(self._master, 0)
-        hung_up = any(event & select.POLLHUP for _, event in poll.poll(0))
-        if hung_up and self._openers:
+        hung_up = self._hung_up()
+        if hung_up and self._open:
             self._closing()
-        elif not hung_up and not self._openers:
+        elif not hung_up and not self._open:
             self._opening()
         if self._master >= 0:
             self._asking = self._loop.call_later(_ASK_S, self._ask)

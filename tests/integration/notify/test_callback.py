@@ -16,12 +16,12 @@ from mcp_server.notify.callback import (
     Target,
     check_target,
     deliver,
-    is_public,
     make_payload,
     sign,
     signing_secret,
 )
 from mcp_server.notify.http import Place
+from mcp_server.public_net import is_public
 from mcp_server.secret_store import set_secret
 from tests.support.http_peer import Got, Peer, answer, certificate, http_peer
 

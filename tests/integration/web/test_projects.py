@@ -17,8 +17,9 @@ from mcp_server.demo.place import fix_patch, lay_out, simulated_installation
 from mcp_server.git_source import same_place
 from mcp_server.orchestrator import Orchestrator
 from mcp_server.server import make_server
-from mcp_server.store import builds
+from mcp_server.store import builds, projects
 from tests.support.git_tree import UserTree, begun
+from tests.support.small_disk import mounted
 from tests.support.web_service import Service, web_service
 from tests.support.workers import end_everything, worker_inside
 from tests.unit.tools.calls import call
@@ -110,6 +111,33 @@ async def test_a_repository_is_cloned_synced_and_removed(
     assert (await service.ask("GET", f"/api/builds/{answer['build_id']}")).json()["status"] == "success"
 
 
+@pytest.fixture
+def busy(home: Path) -> Iterator[Path]:
+    """A folder in a clone that nobody can remove: something is mounted there."""
+    clone = home / "projects" / "lamp"
+    (clone / "main").mkdir(parents=True)
+    yield from mounted(clone / "mnt", "1m")
+
+
+async def test_what_cannot_be_deleted_is_not_said_to_be(service: Service, busy: Path) -> None:
+    """Issue: removal that says what it deletes. It said that the folder is deleted, whatever became of it."""
+    store, now = await service.orchestrator.store(), service.orchestrator.clock.now()
+    source, clone = "https://git.example/me/lamp", busy.parent
+    more: dict[str, Any] = {
+        "name": "lamp",
+        "source": source,
+        "status": "active",
+        "target": None,
+        "branch": None,
+        "now": now,
+    }
+    await store.write(lambda c: projects.import_project(c, path=str(clone), **more))
+    removed = await service.ask("DELETE", "/api/projects/lamp", json={"delete": True})
+    why = f"its folder {clone} could not be deleted ({busy}: Device or resource busy)"
+    assert removed.json()["removed"] == f"project lamp is removed: {why}, it had no builds"
+    assert [path.name for path in clone.iterdir()] == ["mnt"]
+
+
 async def test_a_folder_is_registered_as_it_is(service: Service, origin: UserTree) -> None:
     """Interfaces: a folder, never written to; it keeps the name that it was given, and is nobody's to delete."""
     before = origin.everything()
@@ -165,11 +193,29 @@ async def test_models_see_and_import_projects(service: Service, origin: UserTree
         ("https://me:secret@git.example/a/b", "holds a login"),
         ("https://token@git.example/a/b", "holds a login"),
         ("ssh://-oProxyCommand=x/a", "neither a name nor an address"),
-        ("ssh://-oa@h/a", "should be like"),
+        ("ssh://-oa@h/a", "user's name"),
         ("http://git.example/a", "https://"),
         ("https://git.example/a\nb", "printable ASCII"),
         ("https://git.example", "should be like"),
         ("https://127.0.0.1/a/b", "no public address"),
+        ("https://127.0.0.1./a/b", "no public address"),
+        ("https://LOCALHOST./a/b", "no public address"),
+        ("https://2130706433/a/b", "no public address"),
+        ("https://0x7f000001/a/b", "no public address"),
+        ("https://0177.0.0.1/a/b", "no public address"),
+        ("https://127.1/a/b", "no public address"),
+        ("https://0/a/b", "no public address"),
+        ("https://[::ffff:127.0.0.1]/a/b", "no public address"),
+        ("https://[::ffff:a00:1]/a/b", "no public address"),
+        ("https://[fe80::1%25eth0]/a/b", "neither a name nor an address"),
+        ("https://[64:ff9b::7f00:1]/a/b", "no public address"),
+        ("https://github.com@127.0.0.1/a/b", "holds a login"),
+        ("https://github.com:443@127.0.0.1/a/b", "holds a login"),
+        ("https://github.com\\@127.0.0.1/a/b", "printable ASCII"),
+        ("https://127.0.0.1#@github.com/a/b", "should be like"),
+        ("ssh://git@127.0.0.1@github.com/a/b", "user's name"),
+        ("ssh://git@github.com@127.0.0.1/a/b", "user's name"),
+        ("git@0x7f.1:a/b", "no public address"),
         ("https://[::1]/a/b", "no public address"),
         ("git@localhost:a/b", "no public address"),
         ("ssh://git@10.0.0.1/a/b", "no public address"),
@@ -240,3 +286,61 @@ async def test_a_commit_is_built_beside_what_its_user_has_open(home: Path, tmp_p
     assert (wrong.status_code, wrong.json()["argument"]) == (422, "branch")
     assert (retried["status"], retried["commit_sha"]) == ("failed", broken)
     assert tree.everything() == before
+
+
+def says(word: str, *more: str) -> str:
+    """A pipeline file."""
+    return "\n".join(("pipeline:", "  name: lamp", "  stages:", f"    - {{name: {word}, command: echo {word}}}", *more))
+
+
+async def test_what_is_no_firmware_is_built_by_its_own_pipeline_as_that_commit_has_it(
+    service: Service, origin: UserTree, git_port: int, home: Path
+) -> None:
+    """Interfaces: any other project builds by its own `.build-orchestrator.yaml`; by REST and by pushes, too."""
+    (home / "config.yaml").write_text(f"security: {{project_hosts: ['127.0.0.1:{git_port}']}}\n")
+    before = origin.git("rev-parse", "HEAD")
+    origin.write(".build-orchestrator.yaml", says("one"))
+    one = origin.commit("one")
+    origin.write(".build-orchestrator.yaml", says("two", "    - {name: three, command: pwd, depends_on: [two]}"))
+    two = origin.commit("two")
+    origin.write(".build-orchestrator.yaml", says("four", "    - {name: out, uses: git.push, with: {branch: x}}"))
+    pushes = origin.commit("four")
+    source = f"git://127.0.0.1:{git_port}/lamp/.git"
+    made = await service.ask("POST", "/api/projects", json={"source": source, "name": "lamp"})
+    assert await over(service, made.json()["build_id"]) == "success"
+
+    async def built(path: str = "build", **ask: Any) -> dict[str, Any]:
+        answer = await service.ask("POST", f"/api/projects/lamp/{path}", json=ask)
+        assert answer.status_code == 202, answer.text
+        await over(service, answer.json()["build_id"])
+        return (await service.ask("GET", f"/api/builds/{answer.json()['build_id']}")).json()
+
+    def ran(build: dict[str, Any]) -> list[tuple[str, str]]:
+        return [(stage["stage"], stage["status"]) for stage in build["stages"]]
+
+    first, second, third = await built(commit_sha=one), await built(commit_sha=two), await built(commit_sha=before)
+    fourth = await built(commit_sha=pushes)
+    assert (first["status"], first["commit_sha"]) == ("success", one), first["build_output"]
+    assert ran(first) == [("checkout", "success"), ("one", "success")]
+    assert ran(second) == [("checkout", "success"), ("two", "success"), ("three", "success")]
+    assert "/worktrees/project-" in second["build_output"]
+    assert (third["status"], third["reason"]) == ("failed", "invalid")
+    assert "no ESP-IDF project and has no .build-orchestrator.yaml" in third["build_output"]
+    assert fourth["status"] == "failed" and "would do what nobody was asked for" in fourth["build_output"]
+
+    refused = [
+        await service.ask("POST", "/api/projects/lamp/build", json=ask) for ask in ({"flash": True}, {"agent": "x"}, {})
+    ]
+    assert [(one.status_code, one.json().get("argument")) for one in refused] == [
+        (422, "flash"),
+        (422, "agent"),
+        (403, None),
+    ]
+    origin.write(".build-orchestrator.yaml", says("five"))
+    origin.commit("five")
+    assert ran(await built("sync", build=True)) == [("sync", "success"), ("five", "success")]
+    assert ran(await built()) == [("five", "success")]
+    # A build of a commit fetches from the origin that the clone came from, and knows that others asked for it.
+    (home / "config.yaml").write_text("security: {project_hosts: []}\n")
+    dark = await built(branch="dark")
+    assert dark["status"] == "failed" and "no public address" in dark["build_output"], dark["build_output"]

@@ -11,6 +11,7 @@ from mcp_server.build_statistics import Day, FailurePattern, HostCount, StageTim
 from mcp_server.config import Config, load_config
 from mcp_server.device_plans import Firmware
 from mcp_server.errors import Conflict, HostError, NotAgreed, NotFound
+from mcp_server.expected import Place
 from mcp_server.hosts.registry import Hosts
 from mcp_server.logs import LogSlice
 from mcp_server.machines import HostView
@@ -198,6 +199,14 @@ class FakeOrchestrator:
 
     async def poke(self) -> None:
         self._note("poke")
+
+    @property
+    def queue(self) -> "FakeOrchestrator":
+        """Nothing waits."""
+        return self
+
+    async def of(self, _: Sequence[Build]) -> Mapping[int, Place]:
+        return {}
 
     @property
     def devices(self) -> "FakeOrchestrator":

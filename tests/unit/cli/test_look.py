@@ -36,7 +36,7 @@ def test_builds_as_a_table(cli: Cli, fake: FakeOrchestrator) -> None:
         "BUILD  PROJECT     TARGET   STATUS   STARTED          TOOK  NOTE",
         "   43  greenhouse  linux    running  3 min ago  3 min 20 s",
         "   42  greenhouse  esp32c3  failed   3 min ago        12 s",
-        "    8  greenhouse  linux    failed   3 min ago        12 s  agent, fix of 7",
+        "    8  greenhouse  linux    failed   3 min ago        12 s  the agent failed, fix of 7",
     ]
     assert fake.called == [("list", None, None, 3)]
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -61,6 +62,34 @@ async def test_port_knows_who_has_it_open(platform: str, monkeypatch: pytest.Mon
     finally:
         port.close()
     assert not (tmp_path / "link").is_symlink()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells of each opening")
+async def test_who_comes_while_another_has_it_open_is_told_of_and_only_the_last_close_counts(tmp_path: Path) -> None:
+    """Ours. A loader that comes while another program looks in has its whole time, and is not cut short by that one."""
+    came: asyncio.Queue[str] = asyncio.Queue()
+    uart = Uart(Faults(), lambda _: None)
+    port = PtyPort(uart, lambda: came.put_nowait("opened"), lambda: came.put_nowait("closed"), tmp_path / "link")
+
+    def open_it() -> int:
+        return os.open(tmp_path / "link", os.O_RDWR | os.O_NOCTTY)
+
+    try:
+        async with asyncio.timeout(5):
+            for _ in range(2):
+                first = open_it()
+                assert await came.get() == "opened"
+                second = open_it()
+                assert await came.get() == "opened"
+                os.close(first)
+                third, fourth = open_it(), open_it()  # in the same moment: told as one
+                assert await came.get() == "opened"
+                for client in (second, third, fourth):
+                    os.close(client)
+                assert await came.get() == "closed"
+                assert came.empty()
+    finally:
+        port.close()
 
 
 @pytest.mark.parametrize(

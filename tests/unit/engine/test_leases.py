@@ -9,6 +9,7 @@ import anyio
 import pytest_asyncio
 
 from mcp_server.clock import SystemClock
+from mcp_server.engine.fair import Fair
 from mcp_server.engine.leases import Choice, Claim, Gate, LeaseLine
 from mcp_server.model import BuildStatus, Lease, Plan, StageSpec
 from mcp_server.store import builds, leases
@@ -208,3 +209,26 @@ async def test_leases_of_builds_that_are_over_are_dropped_at_the_start(store: St
     await store.write(lambda c: leases.release_ended(c, NOW))
 
     assert [lease.build for lease in await store.read(leases.holders)] == [still_open]
+
+
+async def test_a_slot_goes_to_builds_that_began_and_then_to_projects_turn_by_turn(store: Store) -> None:
+    """Issue: fairness. Twenty builds that wait for the same slot keep nobody else waiting for twenty."""
+    begun = {3}
+    line = LeaseLine(store, SystemClock(), Fair(begun))
+    for build, project in ((1, "a"), (2, "a"), (3, "a"), (4, "a"), (5, "b"), (6, "b"), (7, "c"), (8, "c")):
+        line.fair.belongs(build, project)
+    order: list[int] = []
+
+    async def use(turn: asyncio.Task[Lease]) -> None:
+        lease = await turn
+        order.append(lease.build)
+        await give_back(line, lease)
+
+    held = await ask(line, 1)
+    turns = [ask(line, build, priority=1 if build == 8 else 10) for build in (2, 3, 4, 5, 6, 7, 8)]
+    await asyncio.wait(turns, timeout=0)
+    begun.add(1)
+    with anyio.fail_after(5):
+        await asyncio.gather(give_back(line, held), *(use(turn) for turn in turns))
+
+    assert order == [8, 3, 5, 7, 6, 2, 4]  # a has two begun all along

@@ -81,6 +81,10 @@ def within(stage: str, before: str = "") -> str:
         (within("uses: git.commit, with: {message: x, author: me}"), "4:60: author: 'me' is no author; write Name <"),
         (within("uses: git.commit, with: {message: x, paths: /etc}"), "4:59: paths"),
         (within("uses: git.push, with: {remote: origin}"), "4:31: branch is missing"),
+        (
+            within("uses: git.push, with: {branch: b, remote: 'https://TOKEN@host/x'}"),
+            "4:57: remote: should be a remote's name or URL without a login: keep that in your git's credentials",
+        ),
         (within("uses: git.push, with: {branch: '${params.b}'}", "params: {b: -f}"), "4:46: branch: '-f' is no name"),
         (within("uses: idf.flash, with: {prot: x}"), "unknown key 'prot'; did you mean 'port'?"),
         (within("uses: idf.build, with: {taget: x}"), "unknown key 'taget'; did you mean 'target'?"),

@@ -10,6 +10,7 @@ from mcp_server.model import (
     BuildStatus,
     Diagnosis,
     Diagnostic,
+    Lease,
     Plan,
     Progress,
     Stage,
@@ -17,8 +18,9 @@ from mcp_server.model import (
     Verdict,
 )
 from mcp_server.model import StageStatus as S
-from mcp_server.store import artifacts, builds, events
+from mcp_server.store import artifacts, builds, events, leases
 from mcp_server.store.database import Store
+from mcp_server.views import build_view
 
 NOW = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
 PLAN = Plan(stages=(StageSpec(name="build", kind="command", params={"argv": ["true"]}),))
@@ -139,3 +141,35 @@ async def test_the_audit_view_names_who_what_and_when(store: Store) -> None:
     rows = await store.read(lambda c: c.exec_driver_sql("SELECT * FROM build_audit").mappings().all())
 
     assert [(row["task"], row["status"], row["who"]) for row in rows] == [(build.task_id, "pending", "manual")]
+
+
+async def test_a_fix_that_waits_does_not_name_the_folder_that_it_works_beside(store: Store) -> None:
+    """Ours. All of it is built in the agent's copy, so whoever holds the project's own directory is not in its way."""
+    project, stages = (
+        "/src/valve",
+        [
+            StageSpec(name="build", kind="idf.build", params={"project": "/src/valve"}, directory="/src/valve/build"),
+            StageSpec(name="far", kind="command", params={}, directory="/elsewhere"),
+        ],
+    )
+    fix = StageSpec(name="fix", kind="agent.fix", params={})
+    mends = Plan(stages=tuple(stages), fix=fix, fix_first=True, workspace=project)
+
+    def statements(c: sa.Connection) -> list[list[str]]:
+        row = builds.ensure_project(c, project, "valve", NOW)
+        holder, _ = builds.insert_build(c, row, PLAN, name="one", args_key="1", now=NOW)
+        for directory in ("/src/valve/build", "/elsewhere"):
+            leases.add(
+                c,
+                Lease(resource=f"dir:local:{directory}", slot=0, build=holder.id, stage=None, reason="x", taken_at=NOW),
+                NOW,
+            )
+        found: list[list[str]] = []
+        for number, plan in enumerate((mends, mends.model_copy(update={"fix_first": False}))):
+            waits, _ = builds.insert_build(c, row, plan, name="fix", args_key=f"f{number}", now=NOW)
+            found.append([lease.resource for lease in build_view(c, waits.id, NOW).blocked_by])
+        return found
+
+    fixing, building = await store.write(statements)
+    assert fixing == ["dir:local:/elsewhere"]
+    assert sorted(building) == ["dir:local:/elsewhere", "dir:local:/src/valve/build"]

@@ -13,6 +13,7 @@ from mcp_server.clock import SystemClock
 from mcp_server.config import Config, load_config
 from mcp_server.device_plans import Firmware
 from mcp_server.errors import Conflict, NotFound
+from mcp_server.expected import Place
 from mcp_server.hosts.registry import Hosts
 from mcp_server.idf.doctor import Check
 from mcp_server.logs import LogSlice
@@ -345,6 +346,14 @@ class Fake(Happenings):
     async def list(self, *, project: str | None = None, status: str | None = None, limit: int = 10) -> Sequence[Build]:
         self._note("list", project=project, status=status, limit=limit)
         return [view.build for view in self.views][:limit]
+
+    @property
+    def queue(self) -> "Fake":
+        """Nothing waits."""
+        return self
+
+    async def of(self, _: Sequence[Build]) -> Mapping[int, Place]:
+        return {}
 
     async def projects_of(self, listed: Sequence[Build]) -> Mapping[str, Project]:
         return {PROJECT.id: PROJECT}

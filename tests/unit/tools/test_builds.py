@@ -67,7 +67,7 @@ async def test_a_comparison_is_about_sizes(client: Client, fake: Fake) -> None:
     refused = await call(client, "build_get", build=42, compare_to=41, detail="stages")
 
     assert text == "build 42 left no binaries: it is success"
-    assert refused == ('compare_to: compares sizes: leave it out for detail="stages"', True)
+    assert refused == ('compare_to: compares sizes or artifacts: leave it out for detail="stages"', True)
 
 
 async def test_a_slice_of_the_log_is_asked_for_and_shown(client: Client, fake: Fake) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mcp_server import server
+from mcp_server import process_log
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +29,7 @@ def break_down() -> None:
 
 def test_a_traceback_goes_to_the_file_and_a_line_to_stderr(capsys: pytest.CaptureFixture[str], home: Path) -> None:
     """Ours. stderr is shown to people, by clients, in red."""
-    server._configure_logging({})  # pyright: ignore[reportPrivateUsage]
+    process_log.configure("mcp", {})
 
     break_down()
 
@@ -44,8 +44,8 @@ def test_a_full_file_is_kept_once(
     capsys: pytest.CaptureFixture[str], home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ours. A server that fails at every call must not fill the disk."""
-    monkeypatch.setattr(server, "LOG_BYTES", 10)
-    server._configure_logging({})  # pyright: ignore[reportPrivateUsage]
+    monkeypatch.setattr(process_log, "LOG_BYTES", 10)
+    process_log.configure("mcp", {})
 
     for _ in range(3):
         break_down()
@@ -58,7 +58,7 @@ def test_a_full_file_is_kept_once(
 )
 def test_the_level_is_the_environments(capsys: pytest.CaptureFixture[str], level: str, seen: str) -> None:
     """interfaces: BUILD_ORCHESTRATOR_LOG; warnings by default."""
-    server._configure_logging({"BUILD_ORCHESTRATOR_LOG": level})  # pyright: ignore[reportPrivateUsage]
+    process_log.configure("mcp", {"BUILD_ORCHESTRATOR_LOG": level})
 
     logging.getLogger("x").info("info")
     logging.getLogger("x").warning("warning")
@@ -72,7 +72,7 @@ def test_a_home_that_cannot_be_written_is_no_reason_to_fail(
     """Ours. The line on stderr is then all there is."""
     (tmp_path / "file").write_text("")
     monkeypatch.setitem(os.environ, "BUILD_ORCHESTRATOR_HOME", str(tmp_path / "file"))
-    server._configure_logging({})  # pyright: ignore[reportPrivateUsage]
+    process_log.configure("mcp", {})
 
     break_down()
 

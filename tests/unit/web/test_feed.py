@@ -1,6 +1,7 @@
 """Events to readers: each once, whoever begins where, and whatever is written meanwhile."""
 
 import asyncio
+import errno
 import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -9,7 +10,9 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from mcp_server import following
 from mcp_server.config import load_config
+from mcp_server.errors import StoreError
 from mcp_server.orchestrator import Orchestrator
 from mcp_server.store import events
 from mcp_server.web import feed as feeds
@@ -107,3 +110,29 @@ async def test_an_event_is_one_flat_object(orchestrator: Orchestrator, feed: Fee
 
     told_of = {**data, "id": 4, "type": "workflow.progress", "build": 4, "ts": "2026-11-01T00:00:00+00:00"}
     assert json.loads(told.text) == told_of
+
+
+async def test_readers_hear_on_when_the_store_could_not_be_read_and_when_nobody_wakes_the_feed(
+    orchestrator: Orchestrator, feed: Feed, monkeypatch: pytest.MonkeyPatch, home: Path
+) -> None:
+    """Ours. It ended for ever where a disk was full for a moment, and went deaf where its FIFO was swept away."""
+    monkeypatch.setattr(following, "AGAIN_S", 0.01)
+    monkeypatch.setattr(following, "LOOK_S", 0.2)
+    asked, errors = orchestrator.events, [OSError(errno.ENOSPC, "full"), StoreError("locked"), OSError(errno.EIO, "x")]
+
+    async def events_or_not(after: int, *, build: int | None = None) -> object:
+        if errors:
+            raise errors.pop()
+        return await asked(after, build=build)
+
+    monkeypatch.setattr(orchestrator, "events", events_or_not)
+    await write(orchestrator, 1)
+    assert await read(feed, 3, 1) == [4]
+    assert not errors
+    for path in (home / "watch").iterdir():
+        path.unlink()
+    await write(orchestrator, 1)
+    assert await read(feed, 4, 1) == [5]
+    monkeypatch.setattr(following, "LOOK_S", 1000.0)
+    await write(orchestrator, 1)
+    assert await read(feed, 5, 1) == [6]  # it is woken again

@@ -1,16 +1,21 @@
 """Who comes in: every route by enumeration, tokens of every kind, other sites' pages, floods."""
 
+import asyncio
+import json
 import re
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 import pytest_asyncio
 from starlette.routing import Route, WebSocketRoute
 
-from mcp_server.errors import BadInput, Conflict, NotFound
+from mcp_server.errors import BadInput, Conflict, Forbidden, NotFound
+from mcp_server.model import Plan, StageSpec
+from mcp_server.scopes import CALLER, SCOPES, Caller
 from mcp_server.web import guard
 from mcp_server.web.app import ROUTERS
 from tests.support.moved_clock import MovedClock
@@ -36,19 +41,51 @@ def every_route(service: Service) -> list[tuple[str, str]]:
     ]
 
 
+async def socket_code(service: Service, token: str | None) -> tuple[str, int | None]:
+    """What /ws says first to who sends this token."""
+    said, got = asyncio.Queue[dict[str, Any]](), asyncio.Queue[Any]()
+    said.put_nowait({"type": "websocket.connect"})
+    headers = [
+        (b"host", b"localhost"),
+        *([(b"authorization", f"Bearer {token}".encode())] if token is not None else []),
+    ]
+    scope = {"type": "websocket", "path": "/ws", "query_string": b"", "headers": headers, "subprotocols": []}
+    whole = {**scope, "client": ("127.0.0.1", 5), "scheme": "ws", "root_path": "", "asgi": {"version": "3.0"}}
+    serving = asyncio.ensure_future(service.app(whole, said.get, got.put))
+    async with asyncio.timeout(5):
+        first = await got.get()
+        said.put_nowait({"type": "websocket.disconnect", "code": 1000})
+        await serving
+    return first["type"], first.get("code")
+
+
 async def test_without_a_token_nobody_comes_into_any_route(service: Service) -> None:
     """Issue. By enumeration, so that a new route is closed without anybody thinking of it."""
-    token, text = await service.orchestrator.tokens.create("bot", "admin", 1)
-    expired = f"bo_{token.id}_{'A' * 43}"
+    clock = service.orchestrator.clock
+    assert isinstance(clock, MovedClock)
+    token, text = await service.orchestrator.tokens.create("bot", "admin")
+    _, expired = await service.orchestrator.tokens.create("once", "admin", 1)
+    clock.advance(86_400)
+    wrongs = (None, "", "x", expired, f"bo_{token.id}_{'A' * 43}", text[:-1], text + "x", text.upper(), "bo_" * 500)
     routes = [(method, path) for method, path in every_route(service) if path not in guard.PUBLIC]
+    routes += [(method, "/mcp") for method in ("GET", "POST", "DELETE")]
 
-    assert len(routes) > 20
+    described = {(m.upper(), p) for p, item in service.routes.openapi()["paths"].items() for m in item}
+    every = [route for router in ROUTERS for route in router.routes if isinstance(route, Route)]
+    known = {(method, route.path.replace(":path}", "}")) for route in every for method in route.methods or ()}
+    assert described <= known and len(routes) > 30
     for method, path in routes:
-        for wrong in (None, "", "x", expired, text[:-1], text + "x", text.replace(token.id, "0" * 12)):
-            service.guarded._wrong = guard.Buckets(service.orchestrator.clock, 1, 10_000)
-            assert (await service.ask(method, path, token=wrong)).status_code == 401, (method, path, wrong)
+        for wrong in wrongs:
+            service.guarded._wrong = guard.Buckets(clock, 1, 10_000)
+            service.guarded._rates = guard.Buckets(clock, 1, 10_000)
+            asked = await service.ask(method, path, token=wrong)
+            assert asked.status_code == 401, (method, path, wrong)
+            assert asked.headers["content-type"] == "application/problem+json"
     websockets = [route for router in ROUTERS for route in router.routes if isinstance(route, WebSocketRoute)]
     assert [route.path for route in websockets] == ["/ws"]
+    for wrong in wrongs:
+        assert await socket_code(service, wrong) == ("websocket.close", 1008), wrong
+    assert await socket_code(service, text) == ("websocket.accept", None)
 
 
 async def test_a_token_may_do_what_its_scope_says(service: Service) -> None:
@@ -70,11 +107,69 @@ async def test_what_needs_more_than_building_says_so(service: Service, tmp_path:
         ("/api/projects/p/build", {"flash": True}, "flash"),
         ("/api/pipelines", {"yaml": "a", "project": "p"}, "admin"),
         ("/api/create-and-build", {"prompt": "p", "template": "t", "name": "n", "auto_push": True}, "admin"),
+        ("/api/create-and-build", {"prompt": "p", "template": "/srv/t", "name": "n"}, "admin"),
+        ("/api/create-and-build", {"prompt": "p", "template": "git@host:t", "name": "n"}, "admin"),
+        ("/api/create-and-build", {"prompt": "p", "template": "t", "name": "n", "agent": "patch:/etc"}, "admin"),
+        ("/api/projects/p/build", {"agent": "patch:/etc"}, "admin"),
     ]
     for path, body, wanted in asked:
         answer = await service.ask("POST", path, token=text, json=body)
         assert answer.status_code == 403, answer.text
         assert answer.json()["detail"] == f"token bot may build: this needs {wanted}"
+
+
+async def test_a_retry_needs_what_the_build_needed(
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ours. Who may build does not overwrite a board, nor push, by repeating what another was allowed."""
+    monkeypatch.setattr(service.orchestrator, "poke", AsyncMock())  # nothing here is to run
+    params = {"project": str(tmp_path), "argv": ["true"], "port": "/dev/ttyUSB0"}
+    for kind, wanted in (("idf.flash", "flash"), ("git.push", "admin"), ("command", "build")):
+        plan = Plan(stages=(StageSpec(name="last", kind=kind, params=params),))
+        for scope in SCOPES[1:]:
+            before = CALLER.set(Caller("bot", scope))
+            try:
+                if SCOPES.index(scope) < SCOPES.index(wanted):
+                    with pytest.raises(Forbidden, match=f"token bot may {scope}: this needs {wanted}"):
+                        await service.orchestrator.start_plan(tmp_path, plan, name=kind, agreed=True)
+                else:
+                    await service.orchestrator.start_plan(tmp_path, plan, name=kind, agreed=True)
+            finally:
+                CALLER.reset(before)
+
+
+async def test_a_look_that_resets_a_board_is_no_look(service: Service) -> None:
+    """Ours. A tool that any token may use asks for more where it is told a port."""
+    before = CALLER.set(Caller("screen", "read"))
+    try:
+        with pytest.raises(Forbidden, match="token screen may read: this needs flash"):
+            await service.orchestrator.doctor(port="/dev/ttyUSB0")
+    finally:
+        CALLER.reset(before)
+
+
+async def test_a_login_in_a_remotes_url_is_refused_before_it_is_recorded(
+    service: Service, home: Path, tmp_path: Path
+) -> None:
+    """Issue: no row, event, log or answer has it."""
+    (tmp_path / "lamp").mkdir()
+    assert (await service.ask("POST", "/api/projects", json={"source": str(tmp_path / "lamp")})).status_code == 202
+    for remote in (
+        "https://ghp_secretsecret@github.com/me/lamp",
+        "https://me:ghp_secretsecret@github.com/me/lamp",
+        "HTTPS://ghp_secretsecret@github.com",
+        "ssh://git:ghp_secretsecret@github.com/me/lamp",
+        "git://ghp_secretsecret@h/x",
+    ):
+        order = {"prompt": "p", "template": "esp-idf-app", "name": "lamp", "auto_push": True, "remote": remote}
+        answer = await service.ask("POST", "/api/create-and-build", json=order)
+        assert (answer.status_code, answer.json()["argument"]) == (422, "remote")
+        stage: dict[str, object] = {"name": "out", "uses": "git.push", "with": {"branch": "b", "remote": remote}}
+        text = json.dumps({"pipeline": {"name": "p", "stages": [stage]}})
+        answer = await service.ask("POST", "/api/pipelines", json={"yaml": text, "project": "lamp"})
+        assert answer.status_code == 422 and "without a login" in answer.text, answer.text
+        assert "secretsecret" not in answer.text
+    assert not [path for path in home.rglob("*") if path.is_file() and b"secretsecret" in path.read_bytes()]
 
 
 async def test_a_token_ends_when_it_should_and_its_text_is_kept_nowhere(service: Service, home: Path) -> None:
@@ -195,3 +290,5 @@ async def test_mistakes_are_one_sentence_that_names_the_argument(service: Servic
         assert answer.headers["content-type"] == "application/problem+json"
         assert problem["status"] == status and problem["detail"].startswith(said), problem
         assert problem["type"].startswith("urn:build-orchestrator:")
+    for path, methods in (("/api/projects", "GET, POST"), ("/api/projects/p", "DELETE, GET"), ("/api/builds", "GET")):
+        assert (await service.ask("OPTIONS", path)).headers["allow"] == methods

@@ -1,5 +1,6 @@
 """GitHub's webhook: forged, replayed and truncated ones, what is built of a push and what is not."""
 
+import asyncio
 import hashlib
 import hmac
 import json
@@ -13,12 +14,14 @@ import pytest
 import pytest_asyncio
 import sqlalchemy as sa
 
+from mcp_server import webhooks
 from mcp_server.demo.place import lay_out, simulated_installation
 from mcp_server.orchestrator import Orchestrator
 from mcp_server.secret_store import set_secret
 from mcp_server.store import callbacks, projects
 from mcp_server.workflows import WorkflowAsk
 from tests.support.git_tree import UserTree
+from tests.support.http_peer import answer, http_peer
 from tests.support.web_service import Service, web_service
 
 pytestmark = pytest.mark.timeout(30)
@@ -99,13 +102,17 @@ async def test_a_push_builds_its_commit_once(service: Service) -> None:
     assert await send(service, {"zen": "Keep it simple"}, event="ping") == (200, "pong")
     assert await send(service, a_push()) == (202, "accepted")
     assert await send(service, a_push()) == (202, "delivered before")
-    assert await send(service, a_push(), "d-2") == (202, "accepted")  # the same commit is pending already
+    assert await send(service, a_push(), "d-2") == (202, "delivered before")  # a replay: only the body is signed
+    assert await send(service, a_push(before="f" * 40), "d-5") == (202, "accepted")  # that commit is pending already
     assert await rows(service) == [("a" * 40, "main", "push")]
     release = a_push("b" * 40, ref="refs/heads/release/1.2")
     assert await send(service, release, "d-3") == (202, "accepted")
     assert (await rows(service))[0] == ("b" * 40, "release/1.2", "push")
     stranger = {"full_name": "you/greenhouse", "clone_url": "https://github.com/you/greenhouse.git"}
-    assert await send(service, a_push("c" * 40, repository=stranger), "d-4") == (202, "accepted")
+    assert await send(service, a_push("c" * 40, repository=stranger), "d-4") == (
+        202,
+        "ignored: no project is of you/greenhouse",
+    )
     assert len(await rows(service)) == 2
 
 
@@ -146,6 +153,35 @@ async def test_what_a_service_took_and_never_ordered_is_ordered_by_the_next(
     ]
 
 
+async def test_a_push_that_cannot_be_ordered_is_an_error_at_github_with_the_reason(
+    service: Service, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Issue: whoever pushed sees beside the commit why nothing was built; the delivery says so, too."""
+    monkeypatch.setattr(webhooks, "TELL_AGAIN_S", (0.0, 0.0))
+    set_secret(home / "secrets", "token", "ghp_x")
+    store = await service.orchestrator.store()
+    project = (await store.read(projects.imported))[0]
+    async with http_peer() as peer:
+        peer.answers = [answer(502), answer(201)]
+        api = f"    api: http://127.0.0.1:{peer.port}\n    url: https://builds.example\n"
+        (home / "config.yaml").write_text(CONFIG + api)
+        await store.write(lambda c: projects.set_project(c, project.id, status="error", reason="no such repository"))
+        why = "Project status is 'error', must be 'active': no such repository"
+        assert await send(service, a_push()) == (202, f"greenhouse is not built: {why}")
+        told = [json.loads(got.body) for got in peer.got]
+        assert [got.path for got in peer.got] == ["/repos/me/greenhouse/statuses/" + "a" * 40] * 2
+        status = {"state": "error", "context": "build-orchestrator", "description": why}
+        assert told == [{**status, "target_url": "https://builds.example/#/"}] * 2
+        assert await send(service, a_push()) == (202, "delivered before")
+
+        await store.write(lambda c: projects.set_project(c, project.id, status="active", reason=None))
+        (home / "config.yaml").write_text(CONFIG.replace("release/*", "*") + api)
+        strange = a_push("b" * 40, ref="refs/heads/a..b")
+        assert await send(service, strange, "d-2") == (202, "accepted")
+        assert json.loads(peer.got[-1].body)["description"] == "branch: 'a..b' is no name that a branch can have"
+    assert await rows(service) == []
+
+
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
@@ -163,6 +199,35 @@ async def test_what_a_service_took_and_never_ordered_is_ordered_by_the_next(
 async def test_what_is_not_built(service: Service, changed: dict[str, Any], said: str) -> None:
     """Issue: filters, `[skip ci]`, deletions; no payload breaks it."""
     assert await send(service, a_push(**changed)) == (202, f"ignored: {said}")
+    assert await rows(service) == []
+
+
+async def test_a_body_that_is_too_large_or_breaks_off_costs_nothing(service: Service) -> None:
+    """Issue: 30 MB and truncated ones. Neither is signed for what came."""
+    body = json.dumps(a_push()).encode()
+    signed = {"X-Hub-Signature-256": "sha256=" + hmac.new(SECRET.encode(), body, hashlib.sha256).hexdigest()}
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(30):
+            yield b" " * 1_000_000
+
+    for content in (b" " * 30_000_000, pieces()):
+        answer = await service.ask("POST", "/webhooks/github", content=content, headers=signed)
+        assert (answer.status_code, answer.json()["title"]) == (413, "too large")
+    sent, got = asyncio.Queue[dict[str, Any]](), list[Any]()
+    sent.put_nowait({"type": "http.request", "body": body[:-9], "more_body": True})
+    sent.put_nowait({"type": "http.disconnect"})
+    headers = [(name.lower().encode(), value.encode()) for name, value in signed.items()]
+    headers += [(b"x-github-event", b"push"), (b"x-github-delivery", b"d-9")]
+    scope = {"type": "http", "method": "POST", "path": "/webhooks/github", "query_string": b"", "headers": headers}
+
+    async def take(message: Any) -> None:
+        got.append(message)
+
+    async with asyncio.timeout(5):
+        whole = {**scope, "http_version": "1.1", "scheme": "http", "client": ("1.2.3.4", 5), "root_path": ""}
+        await service.app({**whole, "asgi": {"version": "3.0"}}, sent.get, take)
+    assert got[0]["status"] == 401
     assert await rows(service) == []
 
 

@@ -1,0 +1,56 @@
+"""Connections of clients that nobody knows yet: how many of one address, and how long one may take to ask for anything.
+
+No route and no guard sees a connection before its request's head is whole, so who opens a thousand and says nothing
+would keep everybody else out.
+"""
+
+import asyncio
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+MOST_CONNECTIONS = 1000
+MOST_OF_ONE = 500  # of one address, which may be a proxy's
+HEAD_S = 20.0  # for a request's head, from the connection's beginning or the head's first byte on
+
+
+class Impatient(H11Protocol):
+    """uvicorn's own, which waits for ever."""
+
+    _limit: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        super().connection_made(transport)
+        peer = self.client[0] if self.client else None
+        if sum(_address(one) == peer for one in self.connections) > MOST_OF_ONE:
+            transport.abort()
+            return
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._leave()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.cycle and not self.cycle.response_complete:  # None before the first; not said by its type
+            self._leave()
+        elif self._limit is None and self.timeout_keep_alive_task is None:
+            self._watch()
+
+    def _watch(self) -> None:
+        self._limit = self.loop.call_later(HEAD_S, self._end)
+
+    def _leave(self) -> None:
+        if self._limit is not None:
+            self._limit.cancel()
+            self._limit = None
+
+    def _end(self) -> None:
+        self._limit = None
+        if self.transport.get_protocol() is self:  # else it is a WebSocket by now
+            self.transport.abort()
+
+
+def _address(connection: object) -> str | None:
+    client: tuple[str, int] | None = getattr(connection, "client", None)
+    return client[0] if client else None

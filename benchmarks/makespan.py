@@ -9,6 +9,7 @@ from one earlier run of the same pipeline, as they are in use.
 
 import argparse
 import asyncio
+import gc
 import random
 import sys
 import tempfile
@@ -80,6 +81,7 @@ def main() -> int:
         path = max(ranks({s.name: s.depends_on for s in plan.stages}, durations).values())
         bound = max(path, sum(durations.values()) / SLOTS)
         ratios.append(asyncio.run(makespan(plan, durations)) / bound)
+    gc.freeze()  # as a worker does once it has loaded everything
     spent, rows = asyncio.run(own_time(options.stages, None))
     say = sys.stdout.write
     say(f"makespan / bound, {options.graphs} random graphs, 4 hosts x 2 slots\n")

@@ -75,6 +75,7 @@ class StageRun:
         self._belongings = belongings or Belongings(services.leases, build)
         self._store_id = ""
         self._ours = False  # the job of this very attempt is known to be there
+        self._history = StoredHistory(services.store, build)
         self._confirming: Delayed | None = None
         self._host: Host | None = None
         self._server: Server | None = None
@@ -147,13 +148,13 @@ class StageRun:
 
     async def _before(self, pause_s: float) -> None:
         """Return once nothing stands in the way; _TooLate where that takes longer than the stage may."""
-        self.row.change(host=self.services.hosts.resolve(self.spec.host)[0])
+        self.row.put(self.services.hosts.resolve(self.spec.host)[0])
         await self._pause(pause_s)
         await self._in_time(self.kind.ready(self._context()))
 
     async def _direct(self, kind: Direct, pause_s: float) -> tuple[Verdict, str, None]:
         """The work of a stage without a job."""
-        self.row.change(host=self.services.hosts.resolve(self.spec.host)[0])
+        self.row.put(self.services.hosts.resolve(self.spec.host)[0])
         await self._pause(pause_s)
         await self.row.begin()
         return await self._in_time(kind.run(self._context())), "exit", None
@@ -194,7 +195,7 @@ class StageRun:
             rank=self.rank,
             gate=self.gate,
         )
-        self.row.change(host=held[0].resource.removeprefix(HOST).removeprefix(SESSION))
+        self.row.put(held[0].resource.removeprefix(HOST).removeprefix(SESSION))
         return held
 
     async def _attempt(self) -> tuple[Verdict, str, Exit | None]:
@@ -365,7 +366,7 @@ class StageRun:
             store_id=self._store_id,
             hold=self._hold,
             built=self._built,
-            history=StoredHistory(services.store, self.build),
+            history=self._history,
         )
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
@@ -17,22 +17,37 @@ class Together(Generic[K, T]):
 
     def __init__(self, work: Callable[[K], Awaitable[T]], rest_s: float = 0) -> None:
         self._work, self._rest_s = work, rest_s
-        self._coming: dict[K, asyncio.Task[T]] = {}
-        self._running: dict[K, asyncio.Task[T]] = {}
+        self._asked: dict[K, list[asyncio.Future[T]]] = {}
+        self._busy: dict[K, asyncio.Task[None]] = {}
 
     async def ask(self, key: K) -> T:
         """The result of a work that begins from now on."""
-        if key not in self._coming:
-            self._coming[key] = asyncio.create_task(self._run(key, self._running.get(key)))
-        return await asyncio.shield(self._coming[key])
+        answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._asked.setdefault(key, []).append(answer)
+        if key not in self._busy:
+            self._busy[key] = asyncio.create_task(self._serve(key))
+        return await answer
 
-    async def _run(self, key: K, before: asyncio.Task[T] | None) -> T:
-        if before is not None:
-            await asyncio.wait({before})
-            await asyncio.sleep(self._rest_s)
-        mine = self._running[key] = self._coming.pop(key)
+    async def _serve(self, key: K) -> None:
         try:
-            return await self._work(key)
+            while key in self._asked:
+                await self._answer(key, self._asked.pop(key))
+                if key in self._asked:
+                    await asyncio.sleep(self._rest_s)
         finally:
-            if self._running[key] is mine:
-                del self._running[key]
+            del self._busy[key]
+
+    async def _answer(self, key: K, asked: list[asyncio.Future[T]]) -> None:
+        result: T | None = None
+        error: Exception | None = None
+        try:
+            result = await self._work(key)
+        except Exception as said:
+            error = said
+        for answer in asked:
+            if answer.done():  # who asked was cancelled
+                continue
+            if error is not None:
+                answer.set_exception(error)
+            else:
+                answer.set_result(cast("T", result))

@@ -1,6 +1,7 @@
 """The database: opened, checked, migrated; short transactions in threads, never one over an await."""
 
 import asyncio
+import json
 import os
 import sqlite3
 import time
@@ -152,13 +153,18 @@ class Store:
 def make_engine(url: str) -> sa.Engine:
     """An engine for `url`; on SQLite with WAL, a busy timeout, and a write lock taken at the start of a write."""
     try:
-        engine = sa.create_engine(url)
+        engine = sa.create_engine(url, json_serializer=_as_json)
     except (exc.ArgumentError, exc.NoSuchModuleError, ModuleNotFoundError) as error:
         raise StoreError(f"BUILD_ORCHESTRATOR_DATABASE_URL is not usable: {type(error).__name__}") from error
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _as_json(value: Any) -> str:
+    """As SQLAlchemy would; most values of a row's JSON columns are None."""
+    return "null" if value is None else json.dumps(value)
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _: object) -> None:

@@ -28,7 +28,7 @@ class UtcTime(sa.types.TypeDecorator[datetime]):
 
 
 def _as_text(value: datetime | None) -> str | None:
-    return value and value.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds")
+    return value and value.astimezone(UTC).isoformat(" ", "microseconds")[:26]  # without the zone
 
 
 META = sa.Table(

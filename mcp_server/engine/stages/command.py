@@ -61,7 +61,8 @@ class Command:
         if context.host.name == LOCAL:
             environment = job_environment({}, context.environment, context.config.env_pass) | environment
         environment |= params.get("env", {})
-        environment |= await asyncio.to_thread(_secrets, context)
+        if params.get("secrets"):
+            environment |= await asyncio.to_thread(_secrets, context)
         return Prepared(
             argv=_argv(context),
             cwd=await working_folder(context),

@@ -73,8 +73,9 @@ def _uncovered(view: "BuildView") -> Iterator[str]:
 def _times(stage: str, times: Details) -> Iterator[str]:
     compiled = parts.plural(number(times, "objects"), "file")
     took, wall = duration(real(times, "objects_s")), duration(real(times, "wall_s"))
-    steps = f"{number(times, 'edges'):,} steps"
-    yield f"{one_line(stage, 60)} compiled {compiled} in {took}, all of its {steps} ran within {wall}"
+    steps, longest = f"{number(times, 'edges'):,} steps", real(times, "longest_s")
+    chain = f", the longest chain of them {duration(longest)}" if longest else ""
+    yield f"{one_line(stage, 60)} compiled {compiled} in {took}, all of its {steps} ran within {wall}{chain}"
     for name, what in (("files", "slowest"), ("steps", "other steps")):
         found = [f"{one.get('file')} {duration(real(one, 'seconds'))}" for one in listed(times, name)]
         if found:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from mcp_server.idf.installation import open_file
+from mcp_server.idf.ninja_graph import longest_path_s
 from mcp_server.model import Model
 
 LOG: Final = ".ninja_log"
@@ -47,7 +48,7 @@ class CompileTimes(Model):
     """What ninja ran in one build. `wall_s` is from the first step's start to the last one's end, `total_s` the sum.
 
     `objects` of the `edges` compiled a source and took `objects_s`: `files` are the slowest of these, `steps` the
-    slowest of the others.
+    slowest of the others. `longest_s` is the longest chain of steps that wait for each other, where that is known.
     """
 
     edges: int
@@ -55,6 +56,7 @@ class CompileTimes(Model):
     total_s: float
     objects: int
     objects_s: float
+    longest_s: float | None = None
     files: tuple[FileTime, ...] = ()
     steps: tuple[FileTime, ...] = ()
 
@@ -76,7 +78,9 @@ def of_build(build_dir: Path, since: float) -> CompileTimes | None:
     None: nothing, or no log of a known format tells.
     """
     found = {name: text for name in ("", *SUB_BUILDS) if (text := _read(build_dir / name / LOG)) is not None}
-    return compile_times(found, since)
+    times = compile_times(found, since)
+    outer = {step.output: step.seconds for step in _steps(found.get("", b""), since)}
+    return times and times.model_copy(update={"longest_s": longest_path_s(build_dir, outer) if outer else None})
 
 
 def compile_times(logs: Mapping[str, bytes], since: float) -> CompileTimes | None:

@@ -109,9 +109,13 @@ class FileSeconds(BaseModel):
 
 
 class StageCompile(CompileShape):
-    """Those of one stage, with the slowest sources and the slowest other steps."""
+    """Those of one stage, with the slowest sources and the slowest other steps.
+
+    `longest_s` is the longest chain of steps that wait for each other: no number of cores makes it quicker.
+    """
 
     stage: str
+    longest_s: float | None
     files: list[FileSeconds]
     steps: list[FileSeconds]
 
@@ -254,6 +258,7 @@ def compile_of(rows: Sequence[Stage]) -> list[StageCompile]:
             wall_s=real(details, "wall_s"),
             total_s=real(details, "total_s"),
             objects_s=real(details, "objects_s"),
+            longest_s=real(details, "longest_s") or None,
             files=_seconds(details, "files"),
             steps=_seconds(details, "steps"),
         )

@@ -38,6 +38,7 @@ TIMES: Mapping[str, Any] = {
     "edges": 66,
     "wall_s": 3.21,
     "total_s": 5.9,
+    "longest_s": 1.4,
     "objects": 60,
     "objects_s": 5.1,
     "files": [{"file": f"main/file{n}.c", "seconds": 0.8} for n in range(20)],
@@ -80,7 +81,7 @@ def test_sizes_of_a_build_come_with_coverage_and_times_and_their_change() -> Non
         "build 42:",
         "coverage 81.1 % of 1,204 lines (+6.1) · 90.9 % of 44 functions",
         "  lines not run: src/a.c 150 of 160 · src/b.c 77 of 100",
-        "build compiled 60 files in 5.1 s, all of its 66 steps ran within 3.2 s",
+        "build compiled 60 files in 5.1 s, all of its 66 steps ran within 3.2 s, the longest chain of them 1.4 s",
         "  slowest: main/file0.c 0.80 s · main/file1.c 0.80 s · main/file2.c 0.80 s · main/file3.c 0.80 s"
         " · main/file4.c 0.80 s · main/file5.c 0.80 s · and 14 more",
         "  other steps: app.elf 0.40 s",

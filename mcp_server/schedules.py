@@ -30,6 +30,7 @@ EVERY_S = 60.0  # the clock of schedules has minutes
 TRIGGER = "schedule"
 SET_BACK = timedelta(hours=25)  # a clock that was so far ahead was wrong; less is waited for: no time comes twice
 WINDOWS = (timedelta(hours=1), timedelta(days=1), timedelta(days=32))
+NO_TIMES = "nothing here knows their times: pip install 'build-orchestrator[server]'"
 MOST_TRIES = 200  # times that a zone's change of clocks may put before the one that they come after
 
 
@@ -66,6 +67,8 @@ class Schedules:
         while True:
             try:
                 await self.look()
+            except ModuleNotFoundError:
+                log.warning("schedules: %s", NO_TIMES)
             except (OrchestratorError, OSError) as error:
                 log.warning("schedules: %s", error)
             except Exception:  # a fault of ours costs this minute, not every later one
@@ -142,14 +145,14 @@ class Schedules:
             known = await store.read(lambda c, name=name: schedules.done(c, name))
             number = known.build if known else None
             last = None if number is None else await store.read(lambda c, n=number: builds.find_build(c, n))
-            problem = known.said if known else None
+            problem, coming = known.said if known else None, None
             try:
-                await orchestrator.find_project(schedule.project)
                 coming = following(schedule, max(now, known.done_until) if known else now)
+                await orchestrator.find_project(schedule.project)
             except ModuleNotFoundError:
-                coming, problem = None, "nothing here knows times: pip install 'build-orchestrator[server]'"
+                problem = NO_TIMES
             except OrchestratorError as error:
-                coming, problem = following(schedule, now), str(error)
+                problem = str(error)
             found.append(ScheduleView(name, schedule, coming, last, problem))
         return found
 

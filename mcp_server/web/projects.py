@@ -102,6 +102,7 @@ async def trigger_build(service: Service, project: Name, ask: Trigger | None = N
         commit=ask.commit_sha,
         branch=ask.branch,
         triggered_by=ask.trigger,
+        priority=ask.priority,
     )
     build = started.build
     return triggered(build.id, build.status, build.project_id, build.commit_sha)

@@ -179,6 +179,7 @@ class Trigger(Body):
     qemu: bool = True
     agent: str | None = Field(default=None, max_length=200)
     max_rounds: int = 3
+    priority: int = Field(default=10, ge=0, le=100, description="0 goes first.")
 
 
 class Triggered(BaseModel):

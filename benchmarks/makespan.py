@@ -9,7 +9,6 @@ from one earlier run of the same pipeline, as they are in use.
 
 import argparse
 import asyncio
-import gc
 import random
 import sys
 import tempfile
@@ -20,6 +19,7 @@ from statistics import median
 
 from mcp_server.config import Server
 from mcp_server.engine.build_run import BuildRun
+from mcp_server.engine.worker import calm_collector
 from mcp_server.model import BuildStatus, Plan, Stage, StageSpec
 from mcp_server.pipelines.graph import ranks
 from tests.support.simulation import Outcome, simulation
@@ -82,7 +82,7 @@ def main() -> int:
         path = max(ranks({s.name: s.depends_on for s in plan.stages}, durations).values())
         bound = max(path, sum(durations.values()) / SLOTS)
         ratios.append(asyncio.run(makespan(plan, durations)) / bound)
-    gc.freeze()  # as a worker does once it has loaded everything
+    calm_collector()  # as a worker does once it has loaded everything
     runs = [asyncio.run(own_time(options.stages, None)) for _ in range(RUNS)]
     spent, rows = min(runs, key=lambda run: run[0])  # what else the machine does only adds to it
     say = sys.stdout.write

@@ -29,4 +29,4 @@ class Delayed:
         self._timer.cancel()
         if self._task is not None:
             self._task.cancel()
-            await asyncio.wait({self._task})
+            await asyncio.gather(self._task, return_exceptions=True)

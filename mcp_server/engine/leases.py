@@ -6,6 +6,7 @@ import logging
 from collections.abc import Collection, Container, Coroutine, Iterable, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import datetime
+from operator import attrgetter
 from typing import Any
 
 import sqlalchemy as sa
@@ -47,21 +48,28 @@ class Gate:
         return self.limit is None or self.inside + entering < self.limit
 
 
-@dataclass(order=True)
+@dataclass(eq=False, slots=True)
 class _Ticket:
+    """`place` is where it stands in the line."""
+
     priority: int
     build: int
     rank: float
     number: int
-    claims: Sequence[Claim] = field(compare=False)
-    stage: str | None = field(compare=False)
-    reason: str = field(compare=False)
-    gate: Gate | None = field(compare=False)
-    granted: asyncio.Future[tuple[Lease, ...]] = field(compare=False)
-    wanted: frozenset[str] = field(init=False, compare=False)
+    claims: Sequence[Claim]
+    stage: str | None
+    reason: str
+    gate: Gate | None
+    granted: asyncio.Future[tuple[Lease, ...]]
+    wanted: frozenset[str] = field(init=False)
+    place: tuple[int, int, float, int] = field(init=False)
 
     def __post_init__(self) -> None:
         self.wanted = frozenset(choice.resource for claim in self.claims for choice in claim)
+        self.place = self.priority, self.build, -self.rank, self.number
+
+
+_place = attrgetter("place")
 
 
 class LeaseLine:
@@ -103,8 +111,8 @@ class LeaseLine:
         """
         self._count += 1
         granted: asyncio.Future[tuple[Lease, ...]] = asyncio.get_running_loop().create_future()
-        ticket = _Ticket(priority, build, -rank, self._count, claims, stage, reason, gate, granted)
-        bisect.insort(self._line, ticket)
+        ticket = _Ticket(priority, build, rank, self._count, claims, stage, reason, gate, granted)
+        bisect.insort(self._line, ticket, key=_place)
         if self._may_hold(ticket):
             self.offer(ticket.wanted)
         elif not self._hopeless(ticket):
@@ -274,7 +282,7 @@ class LeaseLine:
             table.release(c, lease, self._clock.now())
 
     def _leave(self, ticket: _Ticket) -> None:
-        at = bisect.bisect_left(self._line, ticket)
+        at = bisect.bisect_left(self._line, ticket.place, key=_place)
         if at < len(self._line) and self._line[at] is ticket:
             del self._line[at]
 

@@ -37,8 +37,8 @@ class Paths:
         self.idfs: list[str] = []
         self.builds: list[str] = []
         if project:
-            for root in dict.fromkeys((str(Path(project).absolute()), os.path.realpath(project))):
-                self._know(self.projects, root)
+            self._know(self.projects, str(Path(project).absolute()))
+            self._know(self.projects, os.path.realpath(project))
         if idf_path:
             self._know(self.idfs, idf_path)
 

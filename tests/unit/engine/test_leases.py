@@ -1,11 +1,12 @@
 """Waiting in line for slots and directories."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import anyio
+import pytest
 import pytest_asyncio
 
 from mcp_server.clock import SystemClock
@@ -13,7 +14,7 @@ from mcp_server.engine.fair import Fair
 from mcp_server.engine.leases import Choice, Claim, Gate, LeaseLine
 from mcp_server.model import BuildStatus, Lease, Plan, StageSpec
 from mcp_server.store import builds, leases
-from mcp_server.store.database import Store
+from mcp_server.store.database import Statements, Store
 
 NOW = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
 PLAN = Plan(stages=(StageSpec(name="build", kind="command"),))
@@ -96,6 +97,29 @@ async def test_as_many_as_there_are_slots_go_at_once(line: LeaseLine) -> None:
     assert waiting
     assert {first.slot, second.slot} == {0, 1}
     assert lease.slot == first.slot
+
+
+async def test_what_is_given_back_together_is_given_away_in_one_transaction(
+    line: LeaseLine, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ours. A commit for each would be most of what a thousand short stages cost."""
+    held = [await ask(line, build, slots=20) for build in range(20)]
+    waiting = [ask(line, build, slots=20) for build in range(20, 40)]
+    await asyncio.wait(waiting, timeout=0.05)
+    await store.write(lambda c: [leases.release(c, lease, NOW) for lease in held])
+    writes, write = list[object](), store.write
+
+    def counted(statements: Statements[object]) -> Awaitable[object]:
+        writes.append(statements)
+        return write(statements)
+
+    monkeypatch.setattr(store, "write", counted)
+    with anyio.fail_after(5):
+        for lease in held:
+            line.release([lease])
+        await asyncio.gather(*waiting)
+
+    assert len(writes) == 1
 
 
 async def test_who_leaves_the_line_takes_nothing_along(line: LeaseLine, store: Store) -> None:

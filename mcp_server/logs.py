@@ -330,6 +330,8 @@ def _in_range(argument: str, value: int, least: int, most: int) -> int:
 def _checked(pattern: str) -> str:
     if len(pattern) > 500:
         raise BadInput("grep", "is longer than 500 characters")
+    if "\0" in pattern:
+        raise BadInput("grep", "holds a NUL, which no line has")
     try:
         re.compile(pattern)
     except (re.error, OverflowError, RecursionError) as error:

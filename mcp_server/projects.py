@@ -20,7 +20,7 @@ from mcp_server import git_source, project_plans, references, scopes
 from mcp_server.errors import BadInput, Conflict
 from mcp_server.idf.project import is_project
 from mcp_server.model import Expansion, Plan, Project, Pushed
-from mcp_server.orders import Order
+from mcp_server.orders import TARGET, Order
 from mcp_server.project_file import NAMES, find_project_file
 from mcp_server.store import builds, projects, stats
 from mcp_server.views import Started
@@ -86,6 +86,8 @@ class Projects:
             git_source.checked_branch(branch)
         if name is not None:
             git_source.checked_name(name)
+        if target is not None and not TARGET.fullmatch(target):
+            raise BadInput("target", f"{target[:40]!r} is no chip; it is written like esp32c3")
         if not git_source.is_url(source):
             return await self._register(source, name, target, branch)
         await self._check(source, public=public)

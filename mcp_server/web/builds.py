@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Path, Query
 from fastapi.responses import FileResponse, RedirectResponse, Response
+from starlette.requests import Request
 
 from mcp_server import record, report
 from mcp_server.artifact_files import artifact_file
@@ -16,6 +17,7 @@ from mcp_server.model import BuildStatus
 from mcp_server.views import BuildView
 from mcp_server.web.context import Service
 from mcp_server.web.feed import encode
+from mcp_server.web.file_answers import sent_file
 from mcp_server.web.shapes import LAST, MOST_ROWS, BuildPage, BuildRow, BuildWhole, RetryAsk, Triggered
 from mcp_server.web.trend_shapes import compile_of, coverage_of
 
@@ -130,7 +132,7 @@ async def list_artifacts(service: Service, build: Number) -> list[dict[str, obje
 
 
 @router.get("/{build}/artifacts/{path:path}", response_class=FileResponse)
-async def get_artifact(service: Service, build: Number, path: str) -> Response:
+async def get_artifact(service: Service, request: Request, build: Number, path: str) -> Response:
     """One of these files, as it was recorded. 307: it is in the object store only. 404: it is gone, or was changed."""
     view = await service.get(build)
     try:
@@ -139,8 +141,7 @@ async def get_artifact(service: Service, build: Number, path: str) -> Response:
         if (link := await service.kept.link(view, path)) is None:
             raise
         return RedirectResponse(link, 307, headers={"Cache-Control": "no-store"})
-    headers = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "sandbox"}
-    return FileResponse(found, media_type="application/octet-stream", filename=found.name, headers=headers)
+    return await sent_file(found, request.headers.get("range", ""))
 
 
 def whole(view: BuildView) -> BuildWhole:

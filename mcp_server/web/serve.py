@@ -15,7 +15,7 @@ from mcp_server import process_log
 from mcp_server.errors import BadInput, Conflict, OrchestratorError
 from mcp_server.text import one_line
 from mcp_server.web.app import make_app
-from mcp_server.web.connections import MOST_CONNECTIONS, Impatient
+from mcp_server.web.connections import MOST_CONNECTIONS, Curt, Impatient
 from mcp_server.web.faults import Faults
 from mcp_server.web.feed import Feed
 from mcp_server.web.guard import is_loopback
@@ -79,7 +79,7 @@ async def serve(orchestrator: "Orchestrator", host: str, port: int, say: "Callab
         timeout_graceful_shutdown=STOP_S,
         ws_max_size=WS_BYTES,
         http=Impatient,
-        ws="websockets-sansio",
+        ws=Curt,
     )
     open_to = "whoever has a token" if closed else "every user of this machine, as there is no token"
     # The unknown are no reason to stay away: they may be imported over the service.

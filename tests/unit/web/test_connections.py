@@ -89,6 +89,21 @@ async def test_one_address_has_so_many_connections_and_not_all_there_are(
         writer.close()
 
 
+async def test_who_pings_and_takes_nothing_is_let_go(port: int) -> None:
+    """Issue: floods. Each ping is answered, so a thousand a second would be kept for who never reads."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n")
+    writer.write(b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n")
+    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101")
+    ping = b"\x89\x84\0\0\0\0ping"
+    writer.write(ping)
+    assert await reader.readexactly(6) == b"\x8a\x04ping"
+    writer.write(ping * (connections.MOST_PINGS + 1))
+    with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
+        await reader.readexactly(6 * (connections.MOST_PINGS + 2))
+    writer.close()
+
+
 async def test_a_stop_tells_who_waits_and_frees_the_port(
     port: int, monkeypatch: pytest.MonkeyPatch, home: Path
 ) -> None:

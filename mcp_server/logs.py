@@ -237,12 +237,13 @@ async def _search(host: Host, job_id: JobId, stage: str, pattern: str, max_bytes
     words = search.literals(pattern) if isinstance(host, FarHost) else None
     if words is not None:
         with contextlib.suppress(search.TooMany):
-            return await _matching(_numbered(host, job_id, words), stage, pattern, max_bytes, "numbered")
+            lines = _numbered(host, job_id, words, any_case=pattern.startswith(search.ANY_CASE))
+            return await _matching(lines, stage, pattern, max_bytes, "numbered")
     return await _matching(_lines(host, job_id), stage, pattern, max_bytes)
 
 
-async def _numbered(host: Host, job_id: JobId, words: list[str]) -> AsyncIterator[str]:
-    async for number, line in search.candidates(host, job_id, words):
+async def _numbered(host: Host, job_id: JobId, words: list[str], *, any_case: bool) -> AsyncIterator[str]:
+    async for number, line in search.candidates(host, job_id, words, any_case=any_case):
         yield f"{number}:{clean(line[:LINE_BYTES])}" if line else f"={number}"
 
 

@@ -190,6 +190,7 @@ async def test_a_hole_is_stepped_over_and_said() -> None:
         (r"main\.c:\d+", None),
         (r"main\.c", ["main.c"]),
         ("(?i)error", None),
+        ("(?ai)Error:", ["Error:"]),
         ("a|error", None),
         ("errors?", None),
         ("[Ee]rror", None),

@@ -23,7 +23,10 @@ printf 'last error: z'
 """
 
 
-@pytest.mark.parametrize("pattern", ["error:", "error: .*o", r"\[299/300\]|last error", "[Ee]rror", "nothing at all"])
+@pytest.mark.parametrize(
+    "pattern",
+    ["error:", "error: .*o", r"\[299/300\]|last error", "[Ee]rror", "nothing at all", "(?ai)ERROR: Z|COMPILING"],
+)
 async def test_a_search_finds_the_same_everywhere(
     host: Host, sh: Sh, pattern: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -39,7 +39,7 @@ export function verdict(build) {
 // What to look for in the log: the place and the words of the first cause, else whatever looks like a mistake.
 function searches(first) {
   const place = first?.file && first.line ? `${quoted(first.file.split('/').at(-1))}:${first.line}\\b.*error` : null;
-  return [place, first?.message ? quoted(first.message.slice(0, 40)) : null, first ? null : `(?i)${MISTAKE}`].filter(Boolean);
+  return [place, first?.message ? quoted(first.message.slice(0, 40)) : null, first ? null : MISTAKE].filter(Boolean);
 }
 
 async function fillExcerpt(node, build, stage, first) {

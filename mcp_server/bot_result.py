@@ -48,7 +48,7 @@ def bot_result(
         error=None if status is BuildStatus.SUCCESS else _error(status, last, deciding, sentence),
         commit_sha=sha,
         files_changed=tuple(files),
-        duration_ms=round((ended_at - (build.started_at or build.created_at)).total_seconds() * 1000),
+        duration_ms=max(round((ended_at - (build.started_at or build.created_at)).total_seconds() * 1000), 0),
         artifacts={name: value for name, value in artifacts.items() if value},
     )
 

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from mcp_server.config_rules import LOCAL, across
+from mcp_server.config_schedules import Schedule
 from mcp_server.durations import Duration
 from mcp_server.errors import ConfigError
 from mcp_server.home import make_home
@@ -228,7 +229,8 @@ class Ci(YamlModel):
 class GitHub(YamlModel):
     """What GitHub may start: `secret` signs its webhooks. Without globs every branch and every change builds.
 
-    With `token` it is told how builds of pushes go, at `api`; `url` is where people reach this service.
+    With `token` it is told how builds of pushes go, at `api`; `url` is where people reach this service. `supersede`: a
+    push cancels the builds of earlier pushes to its branch.
     """
 
     secret: Secret
@@ -237,6 +239,7 @@ class GitHub(YamlModel):
     url: Annotated[str, AfterValidator(_web)] | None = None
     branches: tuple[Text, ...] = ()
     paths: tuple[Text, ...] = ()
+    supersede: bool = False
 
 
 class Webhooks(YamlModel):
@@ -254,6 +257,7 @@ class Settings(YamlModel):
     agents: Agents = Field(default_factory=Agents)
     artifacts: Artifacts = Field(default_factory=Artifacts)
     queue: Queue = Field(default_factory=Queue)
+    schedules: Mapping[str, Schedule] = Field(default_factory=dict[str, Schedule])
     security: Security = Field(default_factory=Security)
     ci: Ci = Field(default_factory=Ci)
     webhooks: Webhooks = Field(default_factory=Webhooks)

@@ -28,7 +28,7 @@ from mcp_server.pipelines import spec
 from mcp_server.pipelines.pipeline import Pipeline, PipelineStage
 from mcp_server.secret_store import Secrets
 
-_TARGET = re.compile(r"[a-z][a-z0-9]{2,19}")
+TARGET = re.compile(r"[a-z][a-z0-9]{2,19}")
 NEVER_PUSH = "security.allow_push of config.yaml is `never`: nothing is pushed from here"
 NEVER_FLASH = "security.allow_flash of config.yaml is `never`: no board is flashed from here"
 MOST_BYTES = 5_000_000  # of a pipeline file; one that is larger was not written by hand
@@ -82,7 +82,7 @@ class Orders:
         return Order(str(found.path), Plan(stages=(stage,)), "idf_build", found.name, chosen or found.target)
 
     def _idf_remote(self, found: IdfProject, host: str, target: str | None, clean: bool) -> Order:
-        if target is not None and not _TARGET.fullmatch(target):
+        if target is not None and not TARGET.fullmatch(target):
             raise BadInput("target", f"{target[:40]!r} is no chip; it is written like esp32c3")
         stage = plans.idf_remote(
             found.path,

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 CHEAP_S = 0.01  # a look that took no longer is made anew for whoever asks
 SHARE = 20  # a longer one is kept for so many times as long: a twentieth of a core at most
+MOST_KEPT_S = 5.0
 STALE_S = 1.0  # what is expected moves with the time, also where nothing happens
 
 
@@ -69,24 +70,25 @@ class Queue:
         """The queue now; where that takes long, as it was a moment ago."""
         orchestrator = self._orchestrator
         async with self._looking:
-            began = time.monotonic()
-            if self._kept is not None and self._took_s > CHEAP_S and began - self._made_at < SHARE * self._took_s:
+            keep_s = min(SHARE * self._took_s, MOST_KEPT_S) if self._took_s > CHEAP_S else 0.0
+            if self._kept is not None and time.monotonic() - self._made_at < keep_s:
                 return self._kept[1]
             limits = Limits(orchestrator.config.queue.builds, orchestrator.config.queue.per_project)
             store, now = await orchestrator.store(), orchestrator.clock.now()
             known = self._kept
-            made = await store.read(lambda c: self._look(c, limits, now, known))
+            made, took_s = await store.read(lambda c: self._look(c, limits, now, known))
             if made is not known:
-                self._kept, self._made_at = made, time.monotonic()
-                self._took_s = self._made_at - began
+                self._kept, self._made_at, self._took_s = made, time.monotonic(), took_s
             return made[1]
 
     def _look(
         self, c: sa.Connection, limits: Limits, now: datetime, known: tuple[object, Picture] | None
-    ) -> tuple[object, Picture]:
+    ) -> tuple[tuple[object, Picture], float]:
+        """The state of the queue and its picture, `known` where that is the same; seconds of a core that it took."""
+        began = time.thread_time()
         state = (queue.state(c), limits)
         if known is not None and known[0] == state and abs((now - known[1].at).total_seconds()) < STALE_S:
-            return known
+            return known, 0.0
         found = queue.queue_rows(c)
         usual = queue.usual_durations(c, list(dict.fromkeys((row.project_id, row.name) for row in found)))
         rows = [
@@ -105,7 +107,8 @@ class Queue:
         of = {row.project for row in rows if row.began is None}
         pools = {row.hosts: self._slots(row.hosts) for row in found}
         room = Room(limits, pools, queue.served(c, of) if len(of) > 1 else ())
-        return state, Picture({row.id: row for row in rows}, places(rows, room, now), limits, now)
+        seen = Picture({row.id: row for row in rows}, places(rows, room, now), limits, now)
+        return (state, seen), time.thread_time() - began
 
     def _slots(self, hosts: str) -> int:
         """Of the hosts that some references mean; 1 where one is not in config.yaml any more."""

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from mcp_server import report_figures, report_story
 from mcp_server import report_parts as parts
 from mcp_server import report_pipeline as pipeline
-from mcp_server import report_story
 from mcp_server.idf.diagnostics import render
 from mcp_server.model import Artifact, Build, BuildStatus, Stage, StageStatus
 from mcp_server.text import clip, duration, fit, one_line, size
@@ -208,6 +208,7 @@ def _succeeded(view: "BuildView", limit: int) -> str:
     for stage in rows:
         if stage.verdict and stage.verdict.summary and not stage.verdict.artifacts and not _goes_without_saying(stage):
             lines.append(f"{stage.stage}: {one_line(stage.verdict.summary, 120)}")
+    lines += filter(None, [report_figures.coverage_line(view)])
     found = _by_kind(view.artifacts)
     main = [
         f"{kind} {found[kind].path} {parts.number_of_bytes(found[kind].size)}"

@@ -123,9 +123,11 @@ def failed_fix(view: "BuildView") -> Stage | None:
 
 
 def left_behind(view: "BuildView") -> Sequence[str]:
-    """What cancelled stages say of the state in which they left things."""
+    """Which build took its place, and what cancelled stages say of the state in which they left things."""
     rows = [row for row in newest(view).values() if row.status is StageStatus.CANCELLED and row.verdict]
     said = [row.verdict.summary for row in rows if row.verdict]
+    if view.build.reason == "superseded":
+        said.insert(0, (view.build.build_output or "").partition("\n")[0])
     return [one_line(words, 200) for words in said if words not in ("", "cancelled")]
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from mcp_server import report_parts as parts
 from mcp_server.idf.doctor import SERIAL_PORTS
 from mcp_server.model import Build, BuildStatus, Event, Project
+from mcp_server.report_figures import figure_lines
 from mcp_server.report_parts import number_of_bytes
 from mcp_server.report_pipeline import stage_lines
 from mcp_server.report_sizes import size_lines
@@ -96,15 +97,18 @@ def artifact_table(view: "BuildView") -> str:
 
 
 def size_table(view: "BuildView", other: "BuildView | None" = None) -> str:
-    """Sizes of the binaries, memories and components; beside `other` with the differences."""
+    """Sizes of binaries, memories and components, coverage, times of files; beside `other` with the differences."""
     now, then = _sizes(view), _sizes(other) if other else {}
+    told = [*figure_lines(view, other)]
+    if not now and not then and told:
+        return fit([f"build {view.build.id}:", *map(_kept_indent, told)], parts.TABLE_BYTES)
     if not now and not then:
         return f"build {view.build.id} left no binaries: it is {view.build.status}"
     against = f" against build {other.build.id}" if other else ""
     lines = [f"build {view.build.id}{against}: bytes on disk"]
     for path in sorted({*now, *then}, key=lambda path: (path not in now, list(now).index(path) if path in now else 0)):
         lines.append(_size_line(path, now.get(path), then.get(path), compared=other is not None))
-    lines += size_lines(view, other)
+    lines += [*size_lines(view, other), *told]
     return fit([_kept_indent(line) for line in lines], parts.TABLE_BYTES)
 
 

@@ -43,7 +43,7 @@ def build_table(
 def _row(build: Build, project: Project | None, now: datetime, place: "Place | None") -> list[Text]:
     seconds = build.duration
     if seconds is None and build.started_at is not None:
-        seconds = (now - build.started_at).total_seconds()
+        seconds = max((now - build.started_at).total_seconds(), 0.0)
     return [
         Text(str(build.id)),
         Text(one_line(project.name if project else "?")),

@@ -26,6 +26,7 @@ from mcp_server.notify.callback import make_payload
 from mcp_server.project_plans import CHECKOUT
 from mcp_server.store import builds, callbacks, leases
 from mcp_server.store.commit_statuses import tell_github
+from mcp_server.store.superseded import SUPERSEDED, is_built_anew
 
 log = logging.getLogger(__name__)
 
@@ -140,13 +141,14 @@ class BuildRun:
 
     async def _cancel(self, build: Build) -> None:
         """End every job of the build, to its last child, then its rows. HostUnreachable: some may still run."""
-        rows = await self.services.store.read(lambda c: builds.stages_of(c, build.id))
+        build, rows = await self.services.store.read(self._facts)  # as it is now: why it is to end was not known before
         jobs = [row for row in rows if row.status.is_open and row.job_id]
         ended = await asyncio.gather(*(self._kill(row) for row in jobs), return_exceptions=True)
         for error in ended:
             if isinstance(error, BaseException):
                 raise error
         out_of_reach = "; ".join(sentence for sentence in ended if isinstance(sentence, str) and sentence)
+        why = "; ".join(sentence for sentence in (build.build_output, out_of_reach) if sentence)
         for row in jobs:
             if row.kind in SAYS_WHAT_IS_LEFT and not out_of_reach:
                 await self._last_words(build, row)
@@ -154,7 +156,7 @@ class BuildRun:
             await forget_tasks(self.services, build.id)
         now = self.services.clock.now()
         await self.services.store.write(lambda c: builds.close_open_stages(c, build.id, "cancelled", now))
-        await self._end(BuildStatus.CANCELLED, "cancelled", jobs[-1] if jobs else None, out_of_reach)
+        await self._end(BuildStatus.CANCELLED, build.reason or "cancelled", jobs[-1] if jobs else None, why)
 
     async def _last_words(self, build: Build, row: Stage) -> None:
         """Judge a job that was just ended; without a verdict where that takes long or fails."""
@@ -212,7 +214,8 @@ class BuildRun:
                 if build.plan.callback is not None:
                     self._call_back(c, build, bot_result(build, status, made, ended_at, stage, sentence), status)
                 state, words = commit_state(status, reason, made, stage, sentence)
-                tell_github(c, build, state, words, now)
+                if not (reason == SUPERSEDED and is_built_anew(c, build)):
+                    tell_github(c, build, state, words, now)
                 settle(c, build, status, output, ended_at)
             return leases.release_of(c, self.build_id, now)
 

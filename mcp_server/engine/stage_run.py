@@ -9,6 +9,7 @@ from typing import TypeVar
 from mcp_server.config import Server
 from mcp_server.engine import transfer
 from mcp_server.engine.arrival import Belongings, reach
+from mcp_server.engine.coverage_of import coverage_of
 from mcp_server.engine.delayed import Delayed
 from mcp_server.engine.history import StoredHistory
 from mcp_server.engine.leases import Choice, Gate
@@ -170,7 +171,7 @@ class StageRun:
         if not pause_s or last is None or last.ended_at is None:
             return
         due = last.ended_at + timedelta(seconds=pause_s)
-        if (left := (due - self.services.clock.now()).total_seconds()) > 0:
+        if (left := min((due - self.services.clock.now()).total_seconds(), pause_s)) > 0:  # the clock may go back
             await self.row.tell(f"again at {due.astimezone():%H:%M:%S}, after attempt {last.attempt}: {last.reason}")
             await self.services.clock.sleep(left)
 
@@ -330,7 +331,9 @@ class StageRun:
         left = await transfer.take(self.services, self.stage, self.spec, host, self.stage.resolved["cwd"])
         paths = [artifact.path for artifact in left]
         idle = [pattern for pattern in self.spec.artifacts if not any(map(matcher([pattern]), paths))]
-        details = _noted(verdict, [f"nothing matches {pattern}" for pattern in idle])
+        kept = self.services.archive.folder(self.build.id, self.stage.stage)
+        covered, notes = await coverage_of(kept, left, self.stage.resolved["cwd"])
+        details = {**_noted(verdict, [*(f"nothing matches {pattern}" for pattern in idle), *notes]), **covered}
         return verdict.model_copy(update={"artifacts": (*verdict.artifacts, *left), "details": details})
 
     async def _hold(self, resource: str, what: str) -> None:

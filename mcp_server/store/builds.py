@@ -1,7 +1,7 @@
 """Builds, their stages and their projects: statements to run inside `Store.read` or `Store.write`."""
 
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -13,7 +13,7 @@ from mcp_server.model import Build, BuildStatus, Plan, Project, Stage, StageStat
 from mcp_server.store import statements as sql
 from mcp_server.store.commit_statuses import tell_github
 from mcp_server.store.events import append
-from mcp_server.store.tables import BUILDS, PROJECTS, STAGES
+from mcp_server.store.tables import BUILDS, PROJECTS
 
 REMOVED = "removed"  # the `reason` of a project that only its builds' records still need
 MOST_DIAGNOSTIC_EVENTS = 10  # the rest is in the stage's verdict
@@ -97,17 +97,21 @@ def insert_build(
 ) -> tuple[Build, bool]:
     """A new pending build and False; or the one pending already for the same directory and arguments, and True.
 
-    Retries of two builds are two: each goes on from what its own one left. The build of an `idempotency_key` is the
-    same one whatever became of it. Conflict: the key was used for something else.
+    Of a push also one that runs: a commit stays as it is, and the build is of each branch it is pushed to. Retries
+    of two builds are two: each goes on from what its own one left. The build of an `idempotency_key` is the same
+    one whatever became of it. Conflict: the key was used for something else.
     """
     task_id = str(uuid.uuid4()) if idempotency_key is None else task_of_key(idempotency_key)
     if idempotency_key is not None and (known := find_build(c, task_id)) is not None:
         if known.args_key != args_key:
             raise Conflict(f"idempotency_key: build {known.id} was ordered by this key, and was another order")
         return known, True
-    same = {"of_args": args_key, "of_retry": retry_of}
-    if idempotency_key is None and (row := c.execute(sql.SAME, same).mappings().first()) is not None:
-        return _build(row), True
+    same, wanted = {"of_args": args_key, "of_retry": retry_of}, sql.SAME_OPEN if plan.branches else sql.SAME
+    if idempotency_key is None and (row := c.execute(wanted, same).mappings().first()) is not None:
+        known = _build(row)
+        if more := [name for name in plan.branches if name not in known.plan.branches]:
+            set_branches(c, known, (*known.plan.branches, *more))
+        return known, True
     values = {
         "project_id": project.id,
         "triggered_by": triggered_by,
@@ -187,32 +191,6 @@ def needed_by_open(c: sa.Connection) -> set[int]:
     return found
 
 
-def recent_durations(c: sa.Connection, args_key: str, limit: int = 5) -> list[float]:
-    """Seconds that the last successful builds with the same arguments took, newest first."""
-    query = sa.select(BUILDS.c.duration).where(BUILDS.c.args_key == args_key, BUILDS.c.status == BuildStatus.SUCCESS)
-    return [seconds for seconds in c.scalars(query.order_by(BUILDS.c.id.desc()).limit(limit)) if seconds is not None]
-
-
-def last_good(c: sa.Connection, build: Build) -> Build | None:
-    """The newest successful build of the same project and target before this one; None where there is none."""
-    same = sa.and_(BUILDS.c.project_id == build.project_id, BUILDS.c.target.is_not_distinct_from(build.target))
-    query = sa.select(BUILDS).where(same, BUILDS.c.id < build.id, BUILDS.c.status == BuildStatus.SUCCESS)
-    row = c.execute(query.order_by(BUILDS.c.id.desc()).limit(1)).mappings().first()
-    return None if row is None else _build(row)
-
-
-def last_baud(c: sa.Connection, host: str, key: str) -> int | None:
-    """The rate at which the port was last opened by who knew it: not as nobody had said one."""
-    query = sa.select(STAGES.c.resolved).where(
-        STAGES.c.kind.in_(("idf.boot", "idf.monitor")),
-        STAGES.c.host == host,
-        STAGES.c.resolved["key"].as_string() == key,
-        STAGES.c.resolved["baud_said"].as_boolean(),
-    )
-    resolved = c.scalars(query.order_by(STAGES.c.build.desc(), STAGES.c.started_at.desc()).limit(1)).first()
-    return None if resolved is None else int(resolved["baud"])
-
-
 def set_running(c: sa.Connection, build_id: int, now: datetime) -> bool:
     """pending → running; True if this call did it. `workflow.started` is appended with it."""
     changed = _change(c, build_id, (BuildStatus.PENDING,), status=BuildStatus.RUNNING, started_at=now)
@@ -235,10 +213,16 @@ def set_plan(c: sa.Connection, build_id: int, plan: Plan, now: datetime) -> None
         append(c, "build.plan", build_id, now, {"stages": [stage.name for stage in plan.stages]})
 
 
+def set_branches(c: sa.Connection, build: Build, branches: Sequence[str]) -> None:
+    """The branches that an open build is of now."""
+    plan = build.plan.model_copy(update={"branches": tuple(branches)})
+    _change(c, build.id, OPEN, plan=plan.model_dump(mode="json"))
+
+
 def end_build(c: sa.Connection, build_id: int, status: BuildStatus, reason: str, now: datetime, **columns: Any) -> bool:
     """Bring an open build to its end state, once; True if this call did it."""
     began = c.scalar(sa.select(BUILDS.c.started_at).where(BUILDS.c.id == build_id))
-    seconds = (now - (began or now)).total_seconds()
+    seconds = max((now - (began or now)).total_seconds(), 0.0)
     values = {"status": status, "reason": reason, "completed_at": now, "duration": round(seconds, 3), **columns}
     changed = _change(c, build_id, OPEN, **values)
     if changed:
@@ -253,9 +237,9 @@ def end_build(c: sa.Connection, build_id: int, status: BuildStatus, reason: str,
     return changed
 
 
-def request_cancel(c: sa.Connection, build_id: int, now: datetime) -> bool:
-    """Mark an open build for cancelling; True if it was open."""
-    changed = _change(c, build_id, OPEN, cancel_requested=True)
+def request_cancel(c: sa.Connection, build_id: int, now: datetime, **why: str) -> bool:
+    """Mark an open build for cancelling; True if it was open. `why`: its `reason` and the sentence `build_output`."""
+    changed = _change(c, build_id, OPEN, cancel_requested=True, **why)
     if changed:
         append(c, "build.status", build_id, now, {"cancel_requested": True})
     return changed

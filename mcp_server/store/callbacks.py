@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 import sqlalchemy as sa
@@ -11,6 +11,7 @@ from mcp_server.store.events import append
 from mcp_server.store.tables import CALLBACKS
 
 BUILD_ENDED = "build.ended"
+FARTHEST = timedelta(hours=2)  # nothing is put off for longer
 
 CallbackStatus = Literal["pending", "delivered", "failed", "gone"]
 """`failed`: given up; `gone`: the receiver wants no more. Only `pending` has a `next_at`."""
@@ -47,7 +48,8 @@ def add(
 
 def due(c: sa.Connection, now: datetime, limit: int = 50) -> list[Callback]:
     """Those whose time has come, the longest waiting first."""
-    query = sa.select(CALLBACKS).where(CALLBACKS.c.next_at <= now).order_by(CALLBACKS.c.next_at).limit(limit)
+    come = sa.or_(CALLBACKS.c.next_at <= now, CALLBACKS.c.next_at > now + FARTHEST)  # the clock was set back since
+    query = sa.select(CALLBACKS).where(come).order_by(CALLBACKS.c.next_at).limit(limit)
     return [Callback(**row) for row in c.execute(query).mappings()]
 
 

@@ -10,16 +10,17 @@ from mcp_server.store.tables import BUILDS, PROJECTS, STAGES
 
 BUILD = sa.select(BUILDS).where(BUILDS.c.id == sa.bindparam("of_id"))
 BUILD_OF_PLAN = sa.select(*(column for column in BUILDS.c if column is not BUILDS.c.plan)).where(BUILD.whereclause)
-SAME = (
+SAME_OPEN = (
     sa.select(BUILDS)
     .where(
         BUILDS.c.args_key == sa.bindparam("of_args"),
         BUILDS.c.retry_of.is_not_distinct_from(sa.bindparam("of_retry")),
-        BUILDS.c.status == BuildStatus.PENDING,
+        BUILDS.c.status.in_((BuildStatus.PENDING, BuildStatus.RUNNING)),
         BUILDS.c.cancel_requested.is_(False),
     )
     .order_by(BUILDS.c.id)
 )
+SAME = SAME_OPEN.where(BUILDS.c.status == BuildStatus.PENDING)
 PROJECT_AT = sa.select(PROJECTS).where(PROJECTS.c.path == sa.bindparam("of_path"))
 PROJECT = sa.select(PROJECTS).where(PROJECTS.c.id == sa.bindparam("of_id"))
 PATH = Prepared(sa.select(PROJECTS.c.path).join(BUILDS).where(BUILDS.c.id == sa.bindparam("of_id")))

@@ -82,7 +82,7 @@ def stage_durations(c: sa.Connection, project_id: str, name: str, limit: int = 5
     times: dict[str, list[float]] = {}
     columns = (STAGES.c.stage, STAGES.c.started_at, STAGES.c.ended_at)
     for stage, began, ended in c.execute(sa.select(*columns).where(_timed(), STAGES.c.build.in_(newest))):
-        times.setdefault(stage, []).append((ended - began).total_seconds())
+        times.setdefault(stage, []).append(max((ended - began).total_seconds(), 0.0))
     return {stage: statistics.median(seconds) for stage, seconds in times.items()}
 
 
@@ -196,7 +196,7 @@ def _slowest(c: sa.Connection, ours: sa.ColumnElement[bool]) -> tuple[StageTime,
     query = sa.select(*columns).join(BUILDS, BUILDS.c.id == STAGES.c.build).where(ours, _timed())
     times: dict[str, list[float]] = {}
     for stage, began, ended in c.execute(query.order_by(STAGES.c.build.desc()).limit(MOST_TIMES)):
-        times.setdefault(stage, []).append((ended - began).total_seconds())
+        times.setdefault(stage, []).append(max((ended - began).total_seconds(), 0.0))
     found = (StageTime(stage, round(statistics.median(s), 3), len(s)) for stage, s in times.items())
     return tuple(sorted(found, key=lambda time: (-time.median_s, time.stage))[:SLOWEST])
 

@@ -12,7 +12,7 @@ from mcp_server.web import bots, builds, docs, live, machines, metrics, problems
 from mcp_server.web.dashboard import files, login
 from mcp_server.web.faults import Faults
 from mcp_server.web.feed import Feed
-from mcp_server.web.guard import App, Guard
+from mcp_server.web.guard import Guard
 from mcp_server.web.mcp import McpOverHttp
 from mcp_server.web.sessions import Sessions
 
@@ -38,7 +38,7 @@ ROUTERS = (
 )
 
 
-def make_app(orchestrator: "Orchestrator") -> tuple[App, FastAPI]:
+def make_app(orchestrator: "Orchestrator") -> tuple[Faults, FastAPI]:
     """What a server runs, and the routes behind its guard, whose state has the feed, and in `cause` why it failed."""
     routes = make_routes(orchestrator)
     tools: McpOverHttp = routes.state.tools
@@ -67,11 +67,13 @@ def make_routes(orchestrator: "Orchestrator") -> FastAPI:
         try:
             if resumes:
                 orchestrator.webhooks.resume()
+            orchestrator.schedules.start()
             async with tools.running():
                 yield
         finally:
             if resumes:
                 await orchestrator.webhooks.aclose()
+            await orchestrator.schedules.aclose()
             await feed.aclose()
 
     app = FastAPI(

@@ -7,15 +7,19 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Path, Query
 from fastapi.responses import FileResponse, RedirectResponse, Response
+from starlette.requests import Request
 
 from mcp_server import record, report
 from mcp_server.artifact_files import artifact_file
 from mcp_server.errors import NotFound
+from mcp_server.logs import LogSlice
 from mcp_server.model import BuildStatus
 from mcp_server.views import BuildView
 from mcp_server.web.context import Service
 from mcp_server.web.feed import encode
+from mcp_server.web.file_answers import sent_file
 from mcp_server.web.shapes import LAST, MOST_ROWS, BuildPage, BuildRow, BuildWhole, RetryAsk, Triggered
+from mcp_server.web.trend_shapes import compile_of, coverage_of
 
 router = APIRouter(prefix="/api/builds", tags=["builds"])
 
@@ -78,22 +82,47 @@ async def get_log(
     around: Annotated[int | None, Query(ge=1, le=LAST)] = None,
     tail: Annotated[int | None, Query(ge=1, le=LAST)] = None,
     offset: Annotated[int | None, Query(ge=0, le=LAST)] = None,
+    line: Annotated[int | None, Query(ge=1, le=LAST, description="From this line on.")] = None,
+    before: Annotated[int | None, Query(ge=0, le=LAST, description="Whole lines up to this byte, or the end.")] = None,
+    whole: Annotated[
+        bool, Query(description="With `offset`: end behind a line. An unfinished one comes again.")
+    ] = False,
     max_bytes: Annotated[int, Query(ge=1, le=MOST_LOG_BYTES)] = 100_000,
 ) -> Response:
-    """A slice of a stage's log as text: its end, or by one of grep, around, tail and offset.
+    """A slice of a stage's log as text: its end, or by one of grep, around, tail, offset, line and before.
 
     The header `X-Next-Offset` is the `offset` that goes on where this slice ends, where there is more;
-    `X-End-Offset` of a slice by offset is where it ended, also at the log's end as it is now.
+    `X-Start-Offset` and `X-End-Offset` of a slice by bytes or line are where it begins and ended, also at the log's end
+    as it is now. With `grep`, `X-Log-Matches` lines of `X-Log-Lines` match, as many of them as fit are in the answer.
     """
-    piece = await service.log(build, stage, grep=grep, around=around, tail=tail, offset=offset, max_bytes=max_bytes)
+    piece = await service.log(
+        build,
+        stage,
+        grep=grep,
+        around=around,
+        tail=tail,
+        offset=offset,
+        line=line,
+        before=before,
+        whole=whole,
+        max_bytes=max_bytes,
+    )
+    return Response(piece.text, media_type="text/plain; charset=utf-8", headers=_told(piece))
+
+
+def _told(piece: LogSlice) -> dict[str, str]:
     headers = {"X-Content-Type-Options": "nosniff", "X-Log-Stage": quote(piece.stage)}
-    if piece.next_offset is not None:
-        headers["X-Next-Offset"] = str(piece.next_offset)
-    if piece.end_offset is not None:
-        headers["X-End-Offset"] = str(piece.end_offset)
+    numbers = {
+        "X-Next-Offset": piece.next_offset,
+        "X-Start-Offset": piece.start_offset,
+        "X-End-Offset": piece.end_offset,
+        "X-Log-Matches": piece.matches,
+        "X-Log-Lines": piece.lines,
+    }
+    headers |= {name: str(number) for name, number in numbers.items() if number is not None}
     if piece.note:
         headers["X-Log-Note"] = quote(piece.note)
-    return Response(piece.text, media_type="text/plain; charset=utf-8", headers=headers)
+    return headers
 
 
 @router.get("/{build}/artifacts")
@@ -103,7 +132,7 @@ async def list_artifacts(service: Service, build: Number) -> list[dict[str, obje
 
 
 @router.get("/{build}/artifacts/{path:path}", response_class=FileResponse)
-async def get_artifact(service: Service, build: Number, path: str) -> Response:
+async def get_artifact(service: Service, request: Request, build: Number, path: str) -> Response:
     """One of these files, as it was recorded. 307: it is in the object store only. 404: it is gone, or was changed."""
     view = await service.get(build)
     try:
@@ -112,8 +141,7 @@ async def get_artifact(service: Service, build: Number, path: str) -> Response:
         if (link := await service.kept.link(view, path)) is None:
             raise
         return RedirectResponse(link, 307, headers={"Cache-Control": "no-store"})
-    headers = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "sandbox"}
-    return FileResponse(found, media_type="application/octet-stream", filename=found.name, headers=headers)
+    return await sent_file(found, request.headers.get("range", ""))
 
 
 def whole(view: BuildView) -> BuildWhole:
@@ -131,6 +159,8 @@ def whole(view: BuildView) -> BuildWhole:
         ],
         stages=told["stages"],
         artifacts=told["artifacts"],
+        compile=compile_of(view.stages),
+        coverage=coverage_of(view.stages),
         blocked_by=told["blocked_by"],
         elapsed_s=view.elapsed_s,
         eta_s=view.eta_s,

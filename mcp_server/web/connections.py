@@ -7,9 +7,11 @@ would keep everybody else out.
 import asyncio
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 MOST_CONNECTIONS = 1000
 MOST_OF_ONE = 500  # of one address, which may be a proxy's
+MOST_PINGS, PINGS_S = 100, 10.0  # of one WebSocket; each is answered, also to who takes nothing
 HEAD_S = 20.0  # for a request's head, from the connection's beginning or the head's first byte on
 
 
@@ -54,3 +56,20 @@ class Impatient(H11Protocol):
 def _address(connection: object) -> str | None:
     client: tuple[str, int] | None = getattr(connection, "client", None)
     return client[0] if client else None
+
+
+class Curt(WebSocketsSansIOProtocol):
+    """uvicorn's own, which answers every ping, and keeps the answers for who takes none."""
+
+    _pings, _since = 0, 0.0
+
+    def handle_ping(self) -> None:
+        """Answer it; who sends too many is let go."""
+        now = self.loop.time()
+        if now - self._since > PINGS_S:
+            self._pings, self._since = 0, now
+        self._pings += 1
+        if self._pings > MOST_PINGS:
+            self.transport.abort()
+            return
+        super().handle_ping()

@@ -1,11 +1,12 @@
 """Outermost: an error that nothing foresaw is a problem for who asked and a line in the log, never a traceback."""
 
+import asyncio
 import contextlib
 import logging
 
 from mcp_server.errors import OrchestratorError
 from mcp_server.web.guard import App, Message, Receive, Send
-from mcp_server.web.problems import FULL, of_fault
+from mcp_server.web.problems import FULL, of_fault, problem
 
 log = logging.getLogger(__name__)
 
@@ -17,6 +18,11 @@ class Faults:
 
     def __init__(self, app: App) -> None:
         self._app = app
+        self._ending = False
+
+    def end(self) -> None:
+        """The service stops: who is not answered in time is told so."""
+        self._ending = True
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         begun = False
@@ -28,6 +34,10 @@ class Faults:
 
         try:
             await self._app(scope, receive, noted)
+        except asyncio.CancelledError:
+            if not self._ending or scope["type"] != "http" or begun:
+                raise
+            await problem(503, "the service is stopping: ask again when it is back")(scope, receive, send)
         except Exception as error:
             if scope["type"] not in ("http", "websocket"):
                 raise  # of the lifespan: whoever serves is told

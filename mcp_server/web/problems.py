@@ -36,6 +36,7 @@ TITLES = {
     409: "conflict",
     413: "too large",
     415: "not JSON",
+    416: "no such range",
     421: "wrong host",
     422: "bad input",
     429: "too many requests",

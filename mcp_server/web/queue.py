@@ -1,4 +1,4 @@
-"""/api/queue: who waits, in which order, and until when."""
+"""/api/queue: who waits, in which order, and until when; /api/schedules: what comes round by the clock."""
 
 import dataclasses
 from typing import Annotated
@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query
 
 from mcp_server.web.builds import Limit
 from mcp_server.web.context import Service
-from mcp_server.web.shapes import LAST, QueuedBuild, QueuePage
+from mcp_server.web.shapes import LAST, QueuedBuild, QueuePage, ScheduleRow
 
 router = APIRouter(prefix="/api", tags=["queue"])
 
@@ -42,3 +42,23 @@ async def get_queue(
         queue=rows,
         next=last if last < len(seen.places) else None,
     )
+
+
+@router.get("/schedules")
+async def list_schedules(service: Service) -> list[ScheduleRow]:
+    """The schedules of config.yaml, by name."""
+    return [
+        ScheduleRow(
+            name=one.name,
+            project=one.schedule.project,
+            cron=one.schedule.cron,
+            timezone=one.schedule.timezone,
+            branch=one.schedule.branch,
+            next=one.next,
+            last_build=one.last and one.last.id,
+            last_status=one.last and one.last.status,
+            last_at=one.last and one.last.created_at,
+            problem=one.problem,
+        )
+        for one in await service.schedules.list()
+    ]

@@ -15,7 +15,8 @@ from mcp_server import process_log
 from mcp_server.errors import BadInput, Conflict, OrchestratorError
 from mcp_server.text import one_line
 from mcp_server.web.app import make_app
-from mcp_server.web.connections import MOST_CONNECTIONS, Impatient
+from mcp_server.web.connections import MOST_CONNECTIONS, Curt, Impatient
+from mcp_server.web.faults import Faults
 from mcp_server.web.feed import Feed
 from mcp_server.web.guard import is_loopback
 from mcp_server.web.mcp import McpOverHttp
@@ -78,13 +79,14 @@ async def serve(orchestrator: "Orchestrator", host: str, port: int, say: "Callab
         timeout_graceful_shutdown=STOP_S,
         ws_max_size=WS_BYTES,
         http=Impatient,
-        ws="websockets-sansio",
+        ws=Curt,
     )
     open_to = "whoever has a token" if closed else "every user of this machine, as there is no token"
-    said = f"http://{name}:{at[1]} is open to {open_to}; API: /api/docs"
-    server = _Server(config, lambda: say(said))
+    # The unknown are no reason to stay away: they may be imported over the service.
+    said = [f"http://{name}:{at[1]} is open to {open_to}; API: /api/docs", *await orchestrator.schedules.unknown()]
+    server = _Server(config, lambda: say("\n".join(said)))
     with contextlib.closing(listening):
-        await _until_signal(server, listening, (routes.state.feed, routes.state.tools))
+        await _until_signal(server, listening, (routes.state.feed, routes.state.tools, app))
     if not server.started:
         raise _not_started(orchestrator, getattr(routes.state, "cause", None))
     return 0
@@ -116,7 +118,9 @@ def _listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-async def _until_signal(server: uvicorn.Server, listening: socket.socket, streaming: tuple[Feed, McpOverHttp]) -> None:
+async def _until_signal(
+    server: uvicorn.Server, listening: socket.socket, streaming: tuple[Feed, McpOverHttp, Faults]
+) -> None:
     loop = asyncio.get_running_loop()
 
     def end() -> None:

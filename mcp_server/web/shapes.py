@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from mcp_server.build_spec import BuildResult, BuildSpec
 from mcp_server.expected import Place
 from mcp_server.model import Build, BuildStatus, Project
+from mcp_server.web.trend_shapes import StageCompile, StageCoverage
 
 MOST_ROWS = 200
 LAST = 2**53 - 1  # the largest number that every JSON reader keeps exact, and that a database takes
@@ -100,6 +101,21 @@ class BuildRow(BaseModel):
         return cls(project=project.name if project else "", queue=QueuePlace.of_place(place), **facts)
 
 
+class ScheduleRow(BaseModel):
+    """A schedule of config.yaml: when it comes next, and the build of the last time; `problem` is why there is none."""
+
+    name: str
+    project: str
+    cron: str
+    timezone: str
+    branch: str | None
+    next: datetime | None
+    last_build: int | None
+    last_status: BuildStatus | None
+    last_at: datetime | None
+    problem: str | None
+
+
 class QueuedBuild(QueuePlace):
     """A pending build, and its place."""
 
@@ -134,7 +150,7 @@ class BuildWhole(BuildRow):
     """A build with all that belongs to it. `verdict` is what a model is told of it.
 
     `decided_by` is the attempt whose verdict is the build's, as `STAGE:ROUND.ATTEMPT`; `graph` has each planned stage
-    with the names of those that it comes after.
+    with the names of those that it comes after. `compile` and `coverage` are those of the stages that tell of it.
     """
 
     build_output: str | None
@@ -143,6 +159,8 @@ class BuildWhole(BuildRow):
     graph: list[Mapping[str, Any]]
     stages: list[Mapping[str, Any]]
     artifacts: list[Mapping[str, Any]]
+    compile: list[StageCompile]
+    coverage: list[StageCoverage]
     blocked_by: list[Mapping[str, Any]]
     elapsed_s: float
     eta_s: float | None
@@ -161,6 +179,7 @@ class Trigger(Body):
     qemu: bool = True
     agent: str | None = Field(default=None, max_length=200)
     max_rounds: int = 3
+    priority: int = Field(default=10, ge=0, le=100, description="0 goes first.")
 
 
 class Triggered(BaseModel):

@@ -48,6 +48,10 @@ class MovedClock:
                 alarm.set_result(None)
         self._alarms = [(when, alarm) for when, alarm in self._alarms if not alarm.done()]
 
+    def go_back(self, by: timedelta) -> None:
+        """The wall clock is set, as by a person or NTP; nothing has passed."""
+        self._now -= by
+
     async def sleep(self, seconds: float) -> None:
         await self._alarm(seconds)
 

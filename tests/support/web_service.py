@@ -12,7 +12,6 @@ from mcp_server.clock import Clock
 from mcp_server.config import load_config
 from mcp_server.orchestrator import Orchestrator
 from mcp_server.web.app import make_app
-from mcp_server.web.faults import Faults
 from mcp_server.web.guard import App, Guard
 
 LOOPBACK = "127.0.0.1"
@@ -52,7 +51,7 @@ async def web_service(clock: Clock | None = None, **environment: str) -> AsyncGe
     """A service over this test's home."""
     orchestrator = Orchestrator(load_config(), clock=clock, environment=environment)
     app, routes = make_app(orchestrator)
-    assert isinstance(app, Faults) and isinstance(app._app, Guard)  # pyright: ignore[reportPrivateUsage]
+    assert isinstance(app._app, Guard)  # pyright: ignore[reportPrivateUsage]
     ready, over = asyncio.Event(), asyncio.Event()
 
     async def run() -> None:  # a task of its own: a fixture's beginning and end are two

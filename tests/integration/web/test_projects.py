@@ -234,7 +234,15 @@ async def test_what_git_is_not_given(service: Service, source: str, said: str) -
 
 async def test_names_and_branches_that_cannot_be(service: Service) -> None:
     """Ours. A name becomes a folder."""
-    for body in ({"name": "../x"}, {"name": ".git"}, {"name": "a/b"}, {"branch": "-x"}, {"branch": "a..b"}):
+    for body in (
+        {"target": "\0"},
+        {"target": "ESP 32"},
+        {"name": "../x"},
+        {"name": ".git"},
+        {"name": "a/b"},
+        {"branch": "-x"},
+        {"branch": "a..b"},
+    ):
         answer = await service.ask("POST", "/api/projects", json={"source": "https://git.example/a", **body})
         assert answer.status_code == 422, body
         assert answer.json()["argument"] in body

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from mcp_server import device_plans
 from mcp_server.build_statistics import Stats
+from mcp_server.build_trends import Trends
 from mcp_server.clock import SystemClock
 from mcp_server.config import Config, load_config
 from mcp_server.device_plans import Firmware
@@ -306,6 +307,13 @@ class Fake(Happenings):
     async def stats(self, project: str | None = None) -> Stats:
         self._note("stats", project=project)
         return NO_STATS
+
+    @property
+    def figures(self) -> "Fake":
+        return self
+
+    async def beside_stats(self, project: str | None) -> Trends | None:
+        return None
 
     async def retry(self, reference: int | str, *, failed_only: bool = True, agreed: bool = False) -> Started:
         self._note("retry", reference=reference, failed_only=failed_only, agreed=agreed)

@@ -85,6 +85,26 @@ async def test_no_path_leads_out_of_what_a_build_left(service: Service, tmp_path
             assert SECRET not in answer.text
 
 
+async def test_a_range_that_is_none_is_not_there(service: Service) -> None:
+    """Ours. Of the rest there is one piece at a time; thousands of them are the whole file once."""
+    path = "/api/builds/1/artifacts/out/a.txt"
+    for asked, status in (
+        ("bytes=0-0", 206),
+        ("bytes=0-", 206),
+        ("bytes=-1", 206),
+        ("bytes=5-1", 200),
+        ("bytes=-0", 200),
+        ("lines=1-2", 200),
+        (f"bytes={','.join(['0-0'] * 5000)}", 200),
+        ("bytes=1-", 416),
+        (f"bytes={'9' * 15}-", 416),
+    ):
+        answer = await service.ask("GET", path, headers={"Range": asked})
+        assert (answer.status_code, answer.text if status < 300 else "a") == (status, "a"), asked
+        if status == 416:
+            assert answer.headers["content-range"] == "bytes */1" and answer.json()["title"] == "no such range"
+
+
 async def test_filters_are_values_and_never_sql(service: Service) -> None:
     """Issue: SQL through filters. Whatever is asked, the rows stay, and no other ones are shown."""
     asks: list[tuple[str, str]] = [

@@ -3,15 +3,19 @@
 import asyncio
 import logging
 import signal
+import socket
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
+import websockets.asyncio.client as websocket
+from websockets.exceptions import ConnectionClosed
 
 from mcp_server.config import load_config
 from mcp_server.orchestrator import Orchestrator
 from mcp_server.web import connections
+from mcp_server.web import serve as serving_room
 from mcp_server.web.serve import serve
 
 pytestmark = pytest.mark.timeout(30)
@@ -33,12 +37,14 @@ async def port(home: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int
     """Of a service in this process."""
     monkeypatch.setattr(connections, "HEAD_S", 0.5)
     monkeypatch.setattr(connections, "MOST_OF_ONE", 3)
+    monkeypatch.setattr(serving_room, "STOP_S", 1)
     orchestrator, said = Orchestrator(load_config(), environment={}), asyncio.Queue[str]()
-    serving = asyncio.create_task(serve(orchestrator, "127.0.0.1", 0, said.put_nowait))
+    serving = asyncio.create_task(serve(orchestrator, "127.0.0.1", 0, said.put_nowait), name="serving")
     try:
         async with asyncio.timeout(10):
             yield int((await said.get()).split()[0].rpartition(":")[2])
-        signal.raise_signal(signal.SIGTERM)
+        if not serving.done():
+            signal.raise_signal(signal.SIGTERM)
         async with asyncio.timeout(10):
             assert await serving == 0
     finally:
@@ -81,3 +87,46 @@ async def test_one_address_has_so_many_connections_and_not_all_there_are(
     assert (await held[0][0].readuntil(b"}")).startswith(b"HTTP/1.1 200")
     for _, writer in held:
         writer.close()
+
+
+async def test_who_pings_and_takes_nothing_is_let_go(port: int) -> None:
+    """Issue: floods. Each ping is answered, so a thousand a second would be kept for who never reads."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n")
+    writer.write(b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n")
+    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101")
+    ping = b"\x89\x84\0\0\0\0ping"
+    writer.write(ping)
+    assert await reader.readexactly(6) == b"\x8a\x04ping"
+    writer.write(ping * (connections.MOST_PINGS + 1))
+    with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
+        await reader.readexactly(6 * (connections.MOST_PINGS + 2))
+    writer.close()
+
+
+async def test_a_stop_tells_who_waits_and_frees_the_port(
+    port: int, monkeypatch: pytest.MonkeyPatch, home: Path
+) -> None:
+    """Issue: graceful stop. A stream, a socket, and a request whose body does not come; bounded, each told."""
+    monkeypatch.setattr(connections, "HEAD_S", 20.0)
+    slow, stream = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
+    slow[1].write(b"POST /api/pipelines HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n")
+    slow[1].write(b'Content-Length: 99\r\n\r\n{"a')
+    stream[1].write(b"GET /api/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    await stream[0].readuntil(b": build-orchestrator\n")
+    async with asyncio.timeout(15), websocket.connect(f"ws://127.0.0.1:{port}/ws") as reader:
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(ConnectionClosed):
+            await reader.recv()
+        assert reader.close_code in (1001, 1012)
+        told = await slow[0].read()
+        assert told.startswith(b"HTTP/1.1 503") and b"the service is stopping" in told
+        assert (await stream[0].read()).endswith(b"0\r\n\r\n")  # ended, not broken off
+    for _, writer in (slow, stream):
+        writer.close()
+    [serving] = [task for task in asyncio.all_tasks() if task.get_name() == "serving"]
+    async with asyncio.timeout(10):
+        assert await serving == 0
+    socket.create_server(("127.0.0.1", port)).close()
+    log = home / "logs" / "serve.log"
+    assert not log.exists() or "Traceback" not in log.read_text()

@@ -1,6 +1,7 @@
 """/api/builds: list, look, log, files, cancel, retry."""
 
 import asyncio
+import contextlib
 import json
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -17,6 +18,7 @@ from mcp_server.views import BuildView
 from mcp_server.web.context import Service
 from mcp_server.web.feed import encode
 from mcp_server.web.file_answers import sent_file
+from mcp_server.web.heavy import heavy_of
 from mcp_server.web.shapes import LAST, MOST_ROWS, BuildPage, BuildRow, BuildWhole, RetryAsk, Triggered
 
 router = APIRouter(prefix="/api/builds", tags=["builds"])
@@ -73,6 +75,7 @@ async def list_events(service: Service, build: Number, limit: Limit = MOST_ROWS)
 @router.get("/{build}/log/{stage}", response_class=Response)
 async def get_log(
     service: Service,
+    request: Request,
     build: Number,
     stage: Annotated[str, Path(max_length=300, description="`build`, or `build:1.2` for round 1, attempt 2.")],
     grep: Annotated[str | None, Query(max_length=1000)] = None,
@@ -86,7 +89,9 @@ async def get_log(
     The header `X-Next-Offset` is the `offset` that goes on where this slice ends, where there is more;
     `X-End-Offset` of a slice by offset is where it ended, also at the log's end as it is now.
     """
-    piece = await service.log(build, stage, grep=grep, around=around, tail=tail, offset=offset, max_bytes=max_bytes)
+    slow = grep is not None or around is not None
+    async with heavy_of(request).turn() if slow else contextlib.nullcontext():
+        piece = await service.log(build, stage, grep=grep, around=around, tail=tail, offset=offset, max_bytes=max_bytes)
     headers = {"X-Content-Type-Options": "nosniff", "X-Log-Stage": quote(piece.stage)}
     if piece.next_offset is not None:
         headers["X-Next-Offset"] = str(piece.next_offset)
@@ -108,7 +113,8 @@ async def get_artifact(service: Service, request: Request, build: Number, path: 
     """One of these files, as it was recorded. 307: it is in the object store only. 404: it is gone, or was changed."""
     view = await service.get(build)
     try:
-        found = await asyncio.to_thread(artifact_file, view, path)
+        async with heavy_of(request).turn():
+            found = await asyncio.to_thread(artifact_file, view, path)
     except NotFound:
         if (link := await service.kept.link(view, path)) is None:
             raise

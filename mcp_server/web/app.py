@@ -13,6 +13,7 @@ from mcp_server.web.dashboard import files, login
 from mcp_server.web.faults import Faults
 from mcp_server.web.feed import Feed
 from mcp_server.web.guard import Guard
+from mcp_server.web.heavy import Heavy
 from mcp_server.web.mcp import McpOverHttp
 from mcp_server.web.sessions import Sessions
 
@@ -89,6 +90,7 @@ def make_routes(orchestrator: "Orchestrator") -> FastAPI:
     tools = McpOverHttp(app, orchestrator)
     app.state.orchestrator, app.state.feed, app.state.tools = orchestrator, feed, tools
     app.state.sessions = Sessions(orchestrator.clock)
+    app.state.heavy = Heavy(orchestrator.clock)
     for router in ROUTERS:
         app.include_router(router)
     app.state.methods_of = _methods_of

@@ -2,11 +2,19 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Protocol, TypeVar
 
 T = TypeVar("T")
+
+
+class Timer(Protocol):
+    """A call that is to come."""
+
+    def cancel(self) -> object:
+        """Nothing is called any more; a call that was made stays."""
+        ...
 
 
 class Clock(Protocol):
@@ -22,6 +30,10 @@ class Clock(Protocol):
 
     async def sleep(self, seconds: float) -> None:
         """Return after `seconds`; 0 yields to other tasks once."""
+        ...
+
+    def call_later(self, seconds: float, call: Callable[[], None]) -> Timer:
+        """Have `call` called by the event loop after `seconds`."""
         ...
 
     async def within(self, seconds: float, work: Awaitable[T]) -> T:
@@ -40,6 +52,9 @@ class SystemClock:
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
+
+    def call_later(self, seconds: float, call: Callable[[], None]) -> Timer:
+        return asyncio.get_running_loop().call_later(seconds, call)
 
     async def within(self, seconds: float, work: Awaitable[T]) -> T:
         # Not wait_for: before Python 3.12 it loses a cancel that comes in the moment the work is done.

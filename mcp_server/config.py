@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from mcp_server.config_rules import LOCAL, across
+from mcp_server.config_schedules import Schedule
 from mcp_server.durations import Duration
 from mcp_server.errors import ConfigError
 from mcp_server.home import make_home
@@ -188,6 +189,16 @@ class Artifacts(YamlModel):
         return (self.store or "").startswith("s3://")
 
 
+class Queue(YamlModel):
+    """How many builds run at a time: of all projects, and of each (None: no limit of its own).
+
+    Beside them each host has its own limit for stages: `slots` of servers, `local` included.
+    """
+
+    builds: Annotated[int, Field(ge=1, le=1000)] = 200
+    per_project: Annotated[int, Field(ge=1, le=1000)] | None = None
+
+
 class Security(YamlModel):
     """What needs a yes. `never` beats a call's confirm=true. `push_to_default`: also to a remote's default branch.
 
@@ -218,7 +229,8 @@ class Ci(YamlModel):
 class GitHub(YamlModel):
     """What GitHub may start: `secret` signs its webhooks. Without globs every branch and every change builds.
 
-    With `token` it is told how builds of pushes go, at `api`; `url` is where people reach this service.
+    With `token` it is told how builds of pushes go, at `api`; `url` is where people reach this service. `supersede`: a
+    push cancels the builds of earlier pushes to its branch.
     """
 
     secret: Secret
@@ -227,6 +239,7 @@ class GitHub(YamlModel):
     url: Annotated[str, AfterValidator(_web)] | None = None
     branches: tuple[Text, ...] = ()
     paths: tuple[Text, ...] = ()
+    supersede: bool = False
 
 
 class Webhooks(YamlModel):
@@ -243,6 +256,8 @@ class Settings(YamlModel):
     defaults: Defaults = Field(default_factory=Defaults)
     agents: Agents = Field(default_factory=Agents)
     artifacts: Artifacts = Field(default_factory=Artifacts)
+    queue: Queue = Field(default_factory=Queue)
+    schedules: Mapping[str, Schedule] = Field(default_factory=dict[str, Schedule])
     security: Security = Field(default_factory=Security)
     ci: Ci = Field(default_factory=Ci)
     webhooks: Webhooks = Field(default_factory=Webhooks)

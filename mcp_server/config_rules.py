@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 from mcp_server.config_agents import across_agents
+from mcp_server.config_schedules import across_schedules
 from mcp_server.yaml_document import Document, Mistake, entries
 from mcp_server.yaml_model import nearest
 
@@ -19,7 +20,12 @@ def across(document: Document) -> list[Mistake]:
     """Every such mistake in the file."""
     servers = {name: entries(entry) for name, entry in entries(document.data, "servers").items()}
     channels = {name: entries(entry) for name, entry in entries(document.data, "notifications").items()}
-    return [*_across_servers(document, servers), *_across_channels(document, channels), *across_agents(document)]
+    return [
+        *_across_servers(document, servers),
+        *_across_channels(document, channels),
+        *across_agents(document),
+        *across_schedules(document),
+    ]
 
 
 def _across_servers(document: Document, servers: dict[str, dict[str, Any]]) -> list[Mistake]:

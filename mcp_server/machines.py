@@ -1,6 +1,6 @@
 """The hosts of a home as fronts see them: what each is, whether it answers, how busy it is, whether it is trusted.
 
-May import: model, config, clock, errors, hosts. Never: store, engine, a front.
+May import: model, config, clock, errors, hosts, idf, check_up. Never: store, engine, a front.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ from mcp_server.model import Lease
 
 if TYPE_CHECKING:
     from mcp_server.hosts.trust import OfferedKey
+    from mcp_server.idf.doctor import Check
 
 LOOK_S = 20  # at one host, dialling three times included; the others do not wait for it
 HELD_THERE = ("port", "monitor", "dir")  # what builds hold of a host besides its slots
@@ -49,6 +50,13 @@ class Machines:
         """The hosts that a name, alias or tag means, or all; each asked at once with the others where `check`."""
         names = self.hosts.names() if reference is None else self.hosts.resolve(reference)
         return await asyncio.gather(*(self._look(name, held, check) for name in names))
+
+    async def boards(self, name: str, port: str | None) -> "Sequence[Check]":
+        """The serial ports of a host; with `port` that one and the board behind it, which is reset."""
+        from mcp_server import check_up  # noqa: PLC0415 - asked for seldom, and slow to load
+
+        idf_path = self.hosts.server(name).idf_path or ""
+        return await check_up.examine_boards(self.hosts.get(name), port, idf_path=idf_path)
 
     async def _look(self, name: str, held: Sequence[Lease], check: bool) -> HostView:
         server = self.hosts.server(name)

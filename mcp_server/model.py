@@ -205,6 +205,7 @@ class Plan(Model):
     and what builds it is added then, by what it is. `callback` is told of the build's end.
     `pushed`: GitHub is told how it goes.
     `order` stands for what was ordered, where the plan itself may come out otherwise on another day.
+    `branches`: those to which its commit was pushed, where nobody but pushes ordered it.
     """
 
     stages: tuple[StageSpec, ...]
@@ -217,6 +218,7 @@ class Plan(Model):
     callback: str | None = None
     pushed: Pushed | None = None
     order: str | None = None
+    branches: tuple[str, ...] = ()
     on_failure: Ending = Ending()
     on_success: Ending = Ending()
 

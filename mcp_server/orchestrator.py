@@ -5,7 +5,7 @@ import contextlib
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from mcp_server import plans, references, scopes
 from mcp_server.build_statistics import Stats
@@ -19,7 +19,7 @@ from mcp_server.facets import Facets
 from mcp_server.hosts.base import Host
 from mcp_server.hosts.gap import is_hole
 from mcp_server.idf.installation import Installation
-from mcp_server.logs import LogSlice, slice_log
+from mcp_server.logs import LogSlice, Wish, slice_log
 from mcp_server.machines import HostView, Machines
 from mcp_server.model import Build, BuildStatus, Event, Plan, Project
 from mcp_server.orders import Order, Orders, RemoteAsk
@@ -118,16 +118,16 @@ class Orchestrator(Facets):
         return await asyncio.to_thread(self.orders.read_pipeline, path, text, params or {})
 
     async def start_pipeline(
-        self, pipeline: Pipeline, folder: Path, *, triggered_by: str = "manual", agreed: bool = False
+        self, pipeline: Pipeline, folder: Path, *, triggered_by: str = "manual", agreed: bool = False, **how: Any
     ) -> Started:
-        """Run a pipeline; its relative paths start from `folder`.
+        """Run a pipeline; its relative paths start from `folder`. `how`: priority and key, as `start`.
 
         BadInput, EnvironmentMissing: of its `uses`. NotAgreed, Conflict: as `start_plan`.
         """
         order = await asyncio.to_thread(self.orders.pipeline, pipeline, folder)
         if order.plan.fix is not None:
             await self.workflows.check_agent(order.plan.fix)
-        return await self.start(order, triggered_by, agreed=agreed)
+        return await self.start(order, triggered_by, agreed=agreed, **how)
 
     async def start(
         self,
@@ -211,6 +211,7 @@ class Orchestrator(Facets):
             name=build.name,
             target=build.target,
             triggered_by="retry",
+            priority=build.priority,
             project_name=view.project.name,
             retry_of=build.id,
         )
@@ -239,7 +240,7 @@ class Orchestrator(Facets):
 
     async def _view(self, reference: int | str) -> BuildView:
         build, now = await self._build(reference), self.clock.now()
-        return await (await self.store()).read(lambda c: build_view(c, build.id, now))
+        return await self.queue.placed(await (await self.store()).read(lambda c: build_view(c, build.id, now)))
 
     async def wait(self, reference: int | str, timeout_s: float, on_update: OnUpdate | None = None) -> BuildView:
         """The build once it is over, or as it is after `timeout_s`. Cancelling the wait leaves the build running."""
@@ -313,26 +314,14 @@ class Orchestrator(Facets):
         """The id of the newest event, 0 where there is none."""
         return await (await self.store()).read(events.last_id)
 
-    async def log(
-        self,
-        reference: int | str,
-        stage: str | None = None,
-        *,
-        grep: str | None = None,
-        around: int | None = None,
-        tail: int | None = None,
-        offset: int | None = None,
-        max_bytes: int = 4000,
-    ) -> LogSlice:
+    async def log(self, reference: int | str, stage: str | None = None, **wish: Unpack[Wish]) -> LogSlice:
         """A slice of a stage's log; of the stage that failed, else of the last one, where none is named."""
         view = await self.get(reference)
         row = references.stage_with_log(view.build, view.stages, stage)
         assert row.job_id is not None
         host = self.host(row.host)
         try:
-            return await slice_log(
-                host, row.job_id, row.stage, grep=grep, around=around, tail=tail, offset=offset, max_bytes=max_bytes
-            )
+            return await slice_log(host, row.job_id, row.stage, **wish)
         except NotFound:
             if not row.status.is_open:
                 raise
@@ -361,10 +350,8 @@ class Orchestrator(Facets):
         from mcp_server import check_up  # noqa: PLC0415 - asked for seldom, and slow to load
 
         scopes.need("flash" if port else "read")
-        name = self.machines.hosts.resolve(host)[0]
-        if name != LOCAL:
-            idf_path = self.machines.hosts.server(name).idf_path or ""
-            return await check_up.examine_boards(self.host(name), port, idf_path=idf_path)
+        if (name := self.machines.hosts.resolve(host)[0]) != LOCAL:
+            return await self.machines.boards(name, port)
         folder, here = Path(project) if project else None, self.host(name)
         checks = await check_up.examine(self.config, self.environment, folder, port, here, named=named)
         return [*checks, *await self.kept.checks()]

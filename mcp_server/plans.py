@@ -150,7 +150,7 @@ def again(build: Build, stages: Sequence[Stage], *, failed_only: bool) -> Plan:
     plan = unfinished(build.plan, stages, build.round) if failed_only else build.plan
     begin = begin_of(build, stages) if build.plan.expand is None else None
     plan = begin.put_in(plan) if begin else plan
-    return plan.model_copy(update={"order": None})
+    return plan.model_copy(update={"order": None, "branches": ()})  # a person orders it
 
 
 def unfinished(plan: Plan, stages: Sequence[Stage], last_round: int) -> Plan:
@@ -206,5 +206,7 @@ def _flash_words(stage: StageSpec) -> str:
 
 def args_key(name: str, plan: Plan) -> str:
     """The same for the same directory and arguments: such a build is joined while it is pending."""
-    text = json.dumps([name, plan.order or plan.model_dump(mode="json", exclude={"order", "pushed"})], sort_keys=True)
+    text = json.dumps(
+        [name, plan.order or plan.model_dump(mode="json", exclude={"order", "pushed", "branches"})], sort_keys=True
+    )
     return hashlib.sha256(text.encode()).hexdigest()

@@ -13,6 +13,7 @@ from mcp_server.public_net import around
 
 IMPORT, SYNC, CHECKOUT = "import", "sync", "checkout"
 CLONE_S, SYNC_S = 3600.0, 1800.0
+BESIDE = -1  # the priority of transfers, which nobody can ask for: below 0 neither limits nor slots are waited for
 
 GIT_ENVIRONMENT = {
     "GIT_TERMINAL_PROMPT": "0",

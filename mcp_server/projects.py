@@ -33,6 +33,9 @@ OWN = "project"  # the name of builds by a project's own pipeline, before it is 
 _FOR_OTHERS = re.compile(r"^\[build-orchestrator\]\s+public = true$", re.MULTILINE)
 
 
+USUAL = 10  # the priority of what says nothing of it
+
+
 @dataclass(frozen=True, slots=True)
 class Imported:
     """A project, and the build that brings it here; None where its folder was only registered."""
@@ -164,7 +167,7 @@ class Projects:
         if build:
             order = await orchestrator.order_build(found.path, target=found.target, clean=False, host="local")
             stages += [one.model_copy(update={"depends_on": (stage.name,)}) for one in order.plan.stages]
-        return await self._start(found, Plan(stages=tuple(stages)), project_plans.SYNC, triggered_by)
+        return await self._start(found, Plan(stages=tuple(stages)), project_plans.SYNC, triggered_by, beside=not build)
 
     async def build(
         self,
@@ -173,12 +176,16 @@ class Projects:
         commit: str | None = None,
         branch: str | None = None,
         pushed: Pushed | None = None,
+        branches: tuple[str, ...] = (),
         triggered_by: str = "manual",
+        key: str | None = None,
+        priority: int = USUAL,
     ) -> Started:
         """Build a known project; at a commit or branch in a checkout of its own, never in its folder.
 
         An ESP-IDF project by the workflow, any other by the pipeline of its own `.build-orchestrator.yaml`, as that
-        commit has it. `pushed`: GitHub is told how it goes.
+        commit has it. `pushed`: GitHub is told how it goes. `branches`: a push to these ordered it; one of the same
+        commit is joined as long as it is open. `key`: once only, whatever becomes of it.
         Conflict: it is not active, its folder is gone, or it is no Git repository and a commit or branch is asked for.
         BadInput: it is no ESP-IDF project, and a board or an agent is asked for; it has no pipeline.
         """
@@ -188,7 +195,8 @@ class Projects:
         project = await orchestrator.find_project(ask.project)
         await asyncio.to_thread(check_active, project)
         # Not the plan: what its target is may be known only after the first build.
-        wish = [dataclasses.asdict(ask) | {"project": project.id}, commit, branch, *(["pushed"] if pushed else [])]
+        who = ["pushed"] if pushed or branches else []
+        wish = [dataclasses.asdict(ask) | {"project": project.id}, commit, None if branches else branch, *who]
         asked = json.dumps(wish, sort_keys=True)
         ask = dataclasses.replace(ask, project=project.path, target=ask.target or project.target)
         firmware = await asyncio.to_thread(_is_firmware, Path(project.path))
@@ -196,8 +204,9 @@ class Projects:
             _check_own(ask)
         if commit is None and branch is None:
             if not firmware:
-                return await self._by_its_own(project, triggered_by)
-            return await orchestrator.workflows.run(ask, triggered_by=triggered_by, agreed=True)
+                return await self._by_its_own(project, triggered_by, priority, key)
+            order = await orchestrator.workflows.order(ask)
+            return await orchestrator.start(order, triggered_by, agreed=True, priority=priority, key=key)
         at = await self._checkout(project, commit, branch)
         if firmware:
             order = await orchestrator.workflows.order(ask)
@@ -206,8 +215,9 @@ class Projects:
             wanted = Expansion(target=ask.target, qemu=ask.qemu)
             plan = project_plans.decided_behind(at.stage(), project.path.replace(at.top, at.folder, 1), wanted)
             order = Order(project.path, plan, OWN, project.name, ask.target)
-        plan = plan.model_copy(update={"order": asked, "pushed": pushed})
-        started = await orchestrator.start(dataclasses.replace(order, plan=plan), triggered_by, agreed=True)
+        plan = plan.model_copy(update={"order": asked, "pushed": pushed, "branches": branches})
+        order = dataclasses.replace(order, plan=plan)
+        started = await orchestrator.start(order, triggered_by, agreed=True, priority=priority, key=key)
         if started.joined:
             return started
         number, facts = started.build.id, {"commit_sha": commit or "", "branch": branch}
@@ -224,15 +234,20 @@ class Projects:
         for_others = clone and await asyncio.to_thread(_of_others, project)
         return project_plans.Checkout(top, folder, commit, branch, clone, self._reach(for_others))
 
-    async def _by_its_own(self, project: Project, triggered_by: str) -> Started:
+    async def _by_its_own(self, project: Project, triggered_by: str, priority: int, key: str | None) -> Started:
         """Run the pipeline that a project's folder has. NotAgreed: it flashes or pushes, and nobody was asked."""
         file = await asyncio.to_thread(find_project_file, Path(project.path))
         if file is None:
             raise BadInput("project", f"{project.path} is no ESP-IDF project and has no {NAMES[0]}")
         pipeline = await self._orchestrator.read_pipeline(path=str(file))
-        return await self._orchestrator.start_pipeline(pipeline, Path(project.path), triggered_by=triggered_by)
+        return await self._orchestrator.start_pipeline(
+            pipeline, Path(project.path), triggered_by=triggered_by, priority=priority, key=key
+        )
 
-    async def _start(self, project: Project, plan: Plan, name: str, triggered_by: str) -> Started:
+    async def _start(
+        self, project: Project, plan: Plan, name: str, triggered_by: str, *, beside: bool = True
+    ) -> Started:
+        """`beside`: it only brings the project here, so it runs beside what the limits count."""
         return await self._orchestrator.start_plan(
             project.path,
             plan,
@@ -240,6 +255,7 @@ class Projects:
             target=project.target,
             triggered_by=triggered_by,
             project_name=project.name,
+            priority=project_plans.BESIDE if beside else USUAL,
         )
 
     def is_clone(self, project: Project) -> bool:

@@ -178,9 +178,13 @@ def _asked(head: bytes) -> tuple[str, int, bytes] | None:
         return None
 
 
+def _outlive(number: int, frame: object) -> None:
+    """A signal that is another's to act on."""
+
+
 def run(command: Sequence[str], named: Collection[str]) -> int:
     """Run a command as the module says; its exit code, 128 and the number of a signal that ended it."""
-    signal.signal(signal.SIGTERM, lambda *_: None)  # the command has it too, and is waited for
+    signal.signal(signal.SIGTERM, _outlive)  # the command has it too, and is waited for
     with tempfile.TemporaryDirectory(prefix="build-orchestrator-") as folder:
         refused = Path(folder) / "refused"
         dialler = Path(folder) / "dial"

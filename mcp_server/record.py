@@ -1,6 +1,6 @@
 """Builds as JSON: the model's own keys, times in ISO 8601 with their zone, durations in seconds.
 
-May import: model, views. Never: store, engine, a front.
+May import: model, expected, views. Never: store, engine, a front.
 """
 
 import dataclasses
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mcp_server.model import Build, Project, Stage, StageStatus
 
 if TYPE_CHECKING:
+    from mcp_server.expected import Place
     from mcp_server.machines import HostView
     from mcp_server.views import BuildView
     from mcp_server.workflows import AgentView
@@ -18,9 +19,10 @@ if TYPE_CHECKING:
 LEFT_OUT = {"plan", "args_key", "build_output"}
 
 
-def of_build(build: Build, project: Project | None = None) -> dict[str, Any]:
-    """One build's row, with its project's name and path."""
+def of_build(build: Build, project: Project | None = None, place: "Place | None" = None) -> dict[str, Any]:
+    """One build's row, with its project's name and path, and its place in the queue where it waits."""
     row = build.model_dump(mode="json", exclude=LEFT_OUT)
+    row["queue"] = of_place(place)
     if project is not None:
         row["project"] = {"name": project.name, "path": project.path}
     return row
@@ -30,7 +32,7 @@ def of_view(view: "BuildView") -> dict[str, Any]:
     """A build with everything that belongs to it; `verdict` is that of the stage that decided it."""
     decided = deciding(view)
     return {
-        "build": of_build(view.build),
+        "build": of_build(view.build, place=view.queue),
         "project": view.project.model_dump(mode="json"),
         "stages": [row.model_dump(mode="json") for row in view.stages],
         "verdict": decided.verdict.model_dump(mode="json") if decided and decided.verdict else None,
@@ -42,9 +44,19 @@ def of_view(view: "BuildView") -> dict[str, Any]:
     }
 
 
-def of_builds(builds: Sequence[Build], projects: Mapping[str, Project]) -> list[dict[str, Any]]:
-    """Rows of several builds."""
-    return [of_build(build, projects.get(build.project_id)) for build in builds]
+def of_builds(
+    builds: Sequence[Build], projects: Mapping[str, Project], places: "Mapping[int, Place] | None" = None
+) -> list[dict[str, Any]]:
+    """Rows of several builds; `places` of those that wait."""
+    known = places or {}
+    return [of_build(build, projects.get(build.project_id), known.get(build.id)) for build in builds]
+
+
+def of_place(place: "Place | None") -> dict[str, Any] | None:
+    """A place in the queue; None where a build has none."""
+    if place is None:
+        return None
+    return {**dataclasses.asdict(place), "expected_start": place.expected_start and place.expected_start.isoformat()}
 
 
 def deciding(view: "BuildView") -> Stage | None:

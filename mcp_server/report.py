@@ -5,11 +5,12 @@ May import: orchestrator, idf, model, logs, text and other reports. Never: store
 
 import re
 from collections.abc import Iterable
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from mcp_server import report_figures, report_story
 from mcp_server import report_parts as parts
 from mcp_server import report_pipeline as pipeline
-from mcp_server import report_story
 from mcp_server.idf.diagnostics import render
 from mcp_server.model import Artifact, Build, BuildStatus, Stage, StageStatus
 from mcp_server.text import clip, duration, fit, one_line, size
@@ -207,6 +208,7 @@ def _succeeded(view: "BuildView", limit: int) -> str:
     for stage in rows:
         if stage.verdict and stage.verdict.summary and not stage.verdict.artifacts and not _goes_without_saying(stage):
             lines.append(f"{stage.stage}: {one_line(stage.verdict.summary, 120)}")
+    lines += filter(None, [report_figures.coverage_line(view)])
     found = _by_kind(view.artifacts)
     main = [
         f"{kind} {found[kind].path} {parts.number_of_bytes(found[kind].size)}"
@@ -274,15 +276,20 @@ def waits_for(view: "BuildView") -> str:
     """What a build with nothing running waits for: `waits for build 41, which holds the directory /p/build`."""
     if held := held_up(view):
         return held
+    if view.build.status is not BuildStatus.PENDING and not view.blocked_by:
+        return "between two stages"
+    now = view.build.created_at + timedelta(seconds=view.elapsed_s)
+    queued = parts.queue_words(view.queue, now, why=not view.blocked_by)
     if not view.blocked_by:
-        return "waits for the worker" if view.build.status is BuildStatus.PENDING else "between two stages"
+        return one_line(queued, 180) or "waits for the worker"
     holder = view.blocked_by[0]
     others = len({lease.build for lease in view.blocked_by}) - 1
     kind, _, rest = holder.resource.partition(":")
     what = {"dir": f"the directory {rest.partition(':')[2]}", "host": f"a slot of host {rest}"}.get(kind)
     more = f" and {parts.plural(others, 'other build')}" if others else ""
     hold = "which hold" if others else "which holds"
-    return one_line(f"waits for build {holder.build}{more}, {hold} {what or f'{kind} {rest}'}", 180)
+    said = one_line(f"waits for build {holder.build}{more}, {hold} {what or f'{kind} {rest}'}", 180)
+    return f"{said} · {queued}" if queued else said
 
 
 def _under_way(view: "BuildView") -> str:

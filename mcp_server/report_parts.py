@@ -1,16 +1,17 @@
 """What several reports are made of: a build's head line, its rows as they count now, numbers as words.
 
-May import: model, text. Never: store, engine, hosts, a front.
+May import: expected, model, text. Never: store, engine, hosts, a front.
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from mcp_server.model import Build, Diagnosis, Stage, StageSpec, StageStatus
 from mcp_server.text import duration, one_line
 
 if TYPE_CHECKING:  # views are only read here; the orchestrator brings a database along
+    from mcp_server.expected import Place
     from mcp_server.views import BuildView
 
 TABLE_BYTES = 4000
@@ -62,6 +63,18 @@ def why(build: Build) -> str:
     return WHY.get(build.reason, build.reason.replace("_", " "))
 
 
+def queue_words(place: "Place | None", now: datetime | None = None, *, why: bool = True) -> str:
+    """`place 3 of 12, in about 4 min: project blink has 2 of 2 builds running`; "" where it begins at once."""
+    if place is None or (place.of == 1 and place.reason == "begins now"):
+        return ""
+    said = f"place {place.position} of {place.of}" if place.of > 1 else ""
+    if now is not None and place.expected_start is not None and place.expected_start > now:
+        about = duration(max(round((place.expected_start - now).total_seconds()), 1))
+        said = f"{said}, in about {about}" if said else f"begins in about {about}"
+    told = place.reason if why and not place.reason.startswith("after ") else ""
+    return ": ".join(part for part in (said, told) if part)
+
+
 def came_from(build: Build) -> str:
     """The build that this one mends or repeats; "" where it is none of both."""
     if build.retry_of is None:
@@ -110,9 +123,11 @@ def failed_fix(view: "BuildView") -> Stage | None:
 
 
 def left_behind(view: "BuildView") -> Sequence[str]:
-    """What cancelled stages say of the state in which they left things."""
+    """Which build took its place, and what cancelled stages say of the state in which they left things."""
     rows = [row for row in newest(view).values() if row.status is StageStatus.CANCELLED and row.verdict]
     said = [row.verdict.summary for row in rows if row.verdict]
+    if view.build.reason == "superseded":
+        said.insert(0, (view.build.build_output or "").partition("\n")[0])
     return [one_line(words, 200) for words in said if words not in ("", "cancelled")]
 
 

@@ -1,11 +1,13 @@
 """Statistics of builds as text for a model or a pipe, and as rows for a terminal.
 
-May import: build_statistics, text. Never: store, engine, hosts, a front.
+May import: build_statistics, build_trends, text and other reports. Never: store, engine, hosts, a front.
 """
 
 from collections.abc import Sequence
 
+from mcp_server import report_figures
 from mcp_server.build_statistics import Stats
+from mcp_server.build_trends import Trends
 from mcp_server.text import duration, fit, one_line
 
 STATS_BYTES = 1500
@@ -14,9 +16,10 @@ Rows = Sequence[Sequence[str]]
 _WEEK_DAYS = 7
 
 
-def stats_text(stats: Stats, project: str = "") -> str:
-    """Counts, durations, the causes of failures, slow stages, hosts: at most 1,500 bytes, causes before the rest."""
-    lines = [one_line(line, 260) for line in (*_head(stats, project), *_causes(stats), *_rest(stats))]
+def stats_text(stats: Stats, project: str = "", trends: Trends | None = None) -> str:
+    """Counts, durations, the causes of failures, then what is slow: at most 1,500 bytes, causes before the rest."""
+    changes = report_figures.trend_text(trends) if trends else []
+    lines = [one_line(line, 260) for line in (*_head(stats, project), *_causes(stats), *changes, *_rest(stats))]
     return fit(lines, STATS_BYTES)
 
 

@@ -1,6 +1,6 @@
 """Builds, stages, files, sizes, events and checks as lists: a line each, bounded in bytes.
 
-May import: idf, logs, model, text and other reports. Never: store, engine, hosts, a front.
+May import: expected, idf, logs, model, text and other reports. Never: store, engine, hosts, a front.
 """
 
 import json
@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 from mcp_server import report_parts as parts
 from mcp_server.idf.doctor import SERIAL_PORTS
 from mcp_server.model import Build, BuildStatus, Event, Project
+from mcp_server.report_figures import figure_lines
 from mcp_server.report_parts import number_of_bytes
 from mcp_server.report_pipeline import stage_lines
 from mcp_server.report_sizes import size_lines
 from mcp_server.text import duration, fit, one_line, size
 
 if TYPE_CHECKING:  # views are only read here; the orchestrator brings a database along
+    from mcp_server.expected import Place
     from mcp_server.idf.doctor import Check
     from mcp_server.logs import LogSlice
     from mcp_server.views import BuildView
@@ -26,14 +28,18 @@ MOST_EVENTS = 40
 _MAIN_PARTS = ("app", "elf", "bootloader", "partition-table")
 
 
-def build_list(builds: Sequence[Build], projects: Mapping[str, Project]) -> str:
-    """One line a build, newest first."""
+def build_list(
+    builds: Sequence[Build], projects: Mapping[str, Project], places: "Mapping[int, Place] | None" = None
+) -> str:
+    """One line a build, newest first; with their places in the queue where they wait."""
     if not builds:
         return "no builds yet: idf_build, remote_build and pipeline_run start one"
-    return fit([build_line(build, projects.get(build.project_id)) for build in builds], parts.TABLE_BYTES)
+    at = places or {}
+    lines = [build_line(build, projects.get(build.project_id), at.get(build.id)) for build in builds]
+    return fit(lines, parts.TABLE_BYTES)
 
 
-def build_line(build: Build, project: Project | None) -> str:
+def build_line(build: Build, project: Project | None, place: "Place | None" = None) -> str:
     """`42 failed · 2026-01-31 12:00 UTC · 38 s · blink · esp32c3`."""
     words = [
         f"{build.id} {build.status}",
@@ -44,6 +50,7 @@ def build_line(build: Build, project: Project | None) -> str:
         build.name if build.name != "fix" else "",
         parts.why(build) if build.status is BuildStatus.FAILED else "",
         parts.came_from(build),
+        f"place {place.position} of {place.of}" if place else "",
     ]
     return one_line(" · ".join(word for word in words if word), 200)
 
@@ -90,15 +97,18 @@ def artifact_table(view: "BuildView") -> str:
 
 
 def size_table(view: "BuildView", other: "BuildView | None" = None) -> str:
-    """Sizes of the binaries, memories and components; beside `other` with the differences."""
+    """Sizes of binaries, memories and components, coverage, times of files; beside `other` with the differences."""
     now, then = _sizes(view), _sizes(other) if other else {}
+    told = [*figure_lines(view, other)]
+    if not now and not then and told:
+        return fit([f"build {view.build.id}:", *map(_kept_indent, told)], parts.TABLE_BYTES)
     if not now and not then:
         return f"build {view.build.id} left no binaries: it is {view.build.status}"
     against = f" against build {other.build.id}" if other else ""
     lines = [f"build {view.build.id}{against}: bytes on disk"]
     for path in sorted({*now, *then}, key=lambda path: (path not in now, list(now).index(path) if path in now else 0)):
         lines.append(_size_line(path, now.get(path), then.get(path), compared=other is not None))
-    lines += size_lines(view, other)
+    lines += [*size_lines(view, other), *told]
     return fit([_kept_indent(line) for line in lines], parts.TABLE_BYTES)
 
 

@@ -15,7 +15,7 @@ from mcp_server.hosts.ports import find_port, refuse_stranger
 from mcp_server.idf import monitor
 from mcp_server.idf.board_reset import reset_board
 from mcp_server.model import BuildStatus, Stage, StageStatus
-from mcp_server.store import builds
+from mcp_server.store import builds, earlier
 from mcp_server.views import Started
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class Sessions:
         where = {"port": found.stable or found.path, "key": found.key}
         if baud is None:
             store = await orchestrator.store()
-            baud = await store.read(lambda c: builds.last_baud(c, name, found.key))
+            baud = await store.read(lambda c: earlier.last_baud(c, name, found.key))
         else:
             monitor.checked_baud(baud)
         plan = device_plans.monitor(where, host=name, baud=baud, idle_s=monitor.IDLE_S)

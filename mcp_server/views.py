@@ -6,10 +6,12 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
+from mcp_server.build_trends import Count
+from mcp_server.expected import Place
 from mcp_server.model import Artifact, Build, Lease, Project, Stage, StageStatus
 from mcp_server.moved import left_for_copy
 from mcp_server.pipelines import graph
-from mcp_server.store import artifacts, builds, leases, stats
+from mcp_server.store import artifacts, builds, earlier, leases, stats, trends
 
 MOST_RECKONED = 1000  # stages; an estimate of more costs more than it tells
 
@@ -27,7 +29,9 @@ class BuildView:
     """A build as a front shows it: its row, its stages, its project, and what a pending one waits for.
 
     `typical_s` is the median duration of the same build's last successes, None where there are none; `usual_s` that of
-    its stages by name. `eta_s` is what is left of a pipeline, from the durations of its stages and the free slots.
+    its stages by name. `coverage_before`: lines that the tests of the same build ran when it was last over, where they
+    tell in this one, too. `eta_s` is what is left of a pipeline, from the durations of its stages and the free slots.
+    `queue` is the place of one that waits for its turn.
     """
 
     build: Build
@@ -37,8 +41,10 @@ class BuildView:
     blocked_by: Sequence[Lease] = ()
     typical_s: float | None = None
     elapsed_s: float = 0
+    coverage_before: Count | None = None
     usual_s: Mapping[str, float] = field(default_factory=dict[str, float])
     eta_s: float | None = None
+    queue: Place | None = None
 
 
 def build_view(c: sa.Connection, build_id: int, now: datetime) -> BuildView:
@@ -55,11 +61,16 @@ def build_view(c: sa.Connection, build_id: int, now: datetime) -> BuildView:
         stages=stages,
         artifacts=[artifact for _, artifact in artifacts.artifacts_of(c, build.id)],
         blocked_by=_blockers(c, build, stages),
-        typical_s=_median(builds.recent_durations(c, build.args_key)),
+        typical_s=_median(earlier.recent_durations(c, build.args_key)),
         elapsed_s=elapsed,
+        coverage_before=trends.coverage_before(c, build) if _tells_coverage(stages) else None,
         usual_s=usual,
         eta_s=_eta(build, stages, usual, now) if several and build.status.is_open else None,
     )
+
+
+def _tells_coverage(stages: Sequence[Stage]) -> bool:
+    return any(stage.verdict is not None and "coverage" in stage.verdict.details for stage in stages)
 
 
 def _eta(build: Build, stages: Sequence[Stage], usual: Mapping[str, float], now: datetime) -> float | None:

@@ -11,7 +11,7 @@ import logging
 import re
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
@@ -25,7 +25,8 @@ from mcp_server.errors import OrchestratorError
 from mcp_server.model import Project, Pushed
 from mcp_server.projects import check_active
 from mcp_server.secret_store import Secrets
-from mcp_server.store import projects
+from mcp_server.store import builds, projects
+from mcp_server.store.superseded import PUSH, supersede
 from mcp_server.workflows import WorkflowAsk
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ class Webhooks:
     def __init__(self, orchestrator: "Orchestrator") -> None:
         self._orchestrator = orchestrator
         self._working: set[asyncio.Task[None]] = set()
+        self._turn = asyncio.Lock()  # pushes are ordered as they came: what is newer supersedes what is older
 
     async def signed(self, body: bytes, signature: str) -> bool:
         """Whether the body is signed with the secret of config.yaml; False without one.
@@ -151,29 +153,23 @@ class Webhooks:
         said: list[str] = []
         failed: dict[str, str] = {}
         try:
-            store = await self._orchestrator.store()
-            meant = await self._meant(push)
-            for project in meant:
-                if again and (number := await store.read(partial(_begun, project, push, again))):
-                    said.append(f"build {number}")
-                    continue
-                told = self._told(push, project.name if len(meant) > 1 else "")
-                try:
-                    started = await self._orchestrator.projects.build(
-                        WorkflowAsk(project.id),
-                        commit=push.commit,
-                        branch=push.branch,
-                        pushed=told,
-                        triggered_by="push",
-                    )
-                    said.append(f"build {started.build.id}")
-                except OrchestratorError as error:
-                    log.warning("delivery %s: %s: %s", delivery, project.name, error)
-                    said.append(f"{project.name}: {error}")
-                    if told is not None:
-                        failed[told.context] = str(error)
-            end = "; ".join(said) or f"no project is of {push.full_name}"
-            await store.write(lambda c: projects.end_delivery(c, delivery, end))
+            async with self._turn:
+                store = await self._orchestrator.store()
+                meant = await self._meant(push)
+                for project in meant:
+                    part = project.name if len(meant) > 1 else ""
+                    try:
+                        number = await store.read(partial(_begun, project, push, again)) if again else None
+                        number = number or await self._build(project, push, part)
+                        await self._supersede(number, push, again and again.received_at)
+                        said.append(f"build {number}")
+                    except OrchestratorError as error:
+                        log.warning("delivery %s: %s: %s", delivery, project.name, error)
+                        said.append(f"{project.name}: {error}")
+                        if (told := self._told(push, part)) is not None:
+                            failed[told.context] = str(error)
+                end = "; ".join(said) or f"no project is of {push.full_name}"
+                await store.write(lambda c: projects.end_delivery(c, delivery, end))
             await self._tell_failures(push, failed)
         except Exception:  # it is answered already: a redelivery tries again
             log.exception("delivery %s", delivery)
@@ -198,6 +194,32 @@ class Webhooks:
                     log.warning("%s of %s was not told: %s", context, push.commit, outcome.why)
                     break
                 await self._orchestrator.clock.sleep(pause)
+
+    async def _build(self, project: Project, push: Push, part: str) -> int:
+        """The number of the build of a push: a new one, or the open one of the same commit."""
+        started = await self._orchestrator.projects.build(
+            WorkflowAsk(project.id),
+            commit=push.commit,
+            branch=push.branch,
+            pushed=self._told(push, part),
+            branches=(push.branch,),
+            triggered_by=PUSH,
+        )
+        return started.build.id
+
+    async def _supersede(self, number: int, push: Push, before: datetime | None) -> None:
+        """Cancel what earlier pushes to the branch ordered, where config.yaml says so.
+
+        `before`: when a push came that is ordered late, as newer ones may have been ordered since.
+        """
+        settings = self._orchestrator.config.webhooks.github
+        if settings is None or not settings.supersede:
+            return
+        store, now = await self._orchestrator.store(), self._orchestrator.clock.now()
+        ended = await store.write(lambda c: supersede(c, builds.get_build(c, number), push.branch, before, now))
+        if ended:
+            log.info("build %d supersedes %s", number, ", ".join(map(str, ended)))
+            await self._orchestrator.poke()
 
     def _told(self, push: Push, part: str) -> Pushed | None:
         """What GitHub is told of, where a token is there for it; several projects of a repository are told apart."""

@@ -28,6 +28,9 @@ def doctor(project: Project = None, host: Host = None, port: Port = None, json: 
     async def work(orchestrator: "Orchestrator") -> int:
         from mcp_server.cli import checks  # noqa: PLC0415  # rich, once there is something to show
 
-        return checks.show(await orchestrator.doctor(project, port=port, host=host or "local"), json=json)
+        found = await orchestrator.doctor(project, port=port, host=host or "local")
+        if orchestrator.config.schedules and host is None:
+            found = [*found, *await orchestrator.schedules.checks()]
+        return checks.show(found, json=json)
 
     return with_orchestrator(work)

@@ -13,7 +13,7 @@ from mcp_server.cli.words import one_line
 from mcp_server.config_rules import LOCAL
 from mcp_server.model import BuildStatus, Stage, StageSpec, StageStatus
 from mcp_server.report import eta_s
-from mcp_server.report_parts import SINGLE, counted, errors_and_warnings, passed_late
+from mcp_server.report_parts import SINGLE, counted, errors_and_warnings, passed_late, queue_words
 
 if TYPE_CHECKING:
     from mcp_server.views import BuildView
@@ -227,6 +227,8 @@ def _foot(view: "BuildView", now: datetime, style: Style) -> str:
     parts = [f"Errors: {errors}", f"Warnings: {warnings}"]
     if view.build.status is BuildStatus.PENDING and view.blocked_by:
         parts.append(f"waits for build {view.blocked_by[0].build}")
+    if view.build.status is BuildStatus.PENDING and (queued := queue_words(view.queue, now)):
+        parts.append(one_line(queued, 80))
     left = _left(view, now)
     if left is not None and view.build.status is BuildStatus.RUNNING:
         parts.append(f"ETA: {short(left) if left >= 10 else f'{max(round(left), 1)}s'}")

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from rich.text import Text
 
@@ -10,7 +11,10 @@ from mcp_server.cli.table import Column, table_lines
 from mcp_server.cli.words import ago, one_line
 from mcp_server.model import Build, Project
 from mcp_server.report import duration
-from mcp_server.report_parts import came_from, why
+from mcp_server.report_parts import came_from, queue_words, why
+
+if TYPE_CHECKING:
+    from mcp_server.expected import Place
 
 COLUMNS = (
     Column("BUILD", right=True),
@@ -24,13 +28,19 @@ COLUMNS = (
 
 
 def build_table(
-    builds: Sequence[Build], projects: Mapping[str, Project], now: datetime, width: int | None
+    builds: Sequence[Build],
+    projects: Mapping[str, Project],
+    now: datetime,
+    width: int | None,
+    places: "Mapping[int, Place] | None" = None,
 ) -> list[Text]:
-    """The table's lines. `width` None, as in a pipe, cuts nothing."""
-    return table_lines(COLUMNS, [_row(build, projects.get(build.project_id), now) for build in builds], width)
+    """The table's lines. `width` None, as in a pipe, cuts nothing. `places` in the queue, of those that wait."""
+    at = places or {}
+    rows = [_row(build, projects.get(build.project_id), now, at.get(build.id)) for build in builds]
+    return table_lines(COLUMNS, rows, width)
 
 
-def _row(build: Build, project: Project | None, now: datetime) -> list[Text]:
+def _row(build: Build, project: Project | None, now: datetime, place: "Place | None") -> list[Text]:
     seconds = build.duration
     if seconds is None and build.started_at is not None:
         seconds = max((now - build.started_at).total_seconds(), 0.0)
@@ -41,12 +51,13 @@ def _row(build: Build, project: Project | None, now: datetime) -> list[Text]:
         Text(build.status, COLOURS.get(build.status, "")),
         Text(ago(build.started_at or build.created_at, now)),
         Text(duration(seconds)),
-        Text(_note(build), "dim"),
+        Text(_note(build, queue_words(place, now)), "dim"),
     ]
 
 
-def _note(build: Build) -> str:
+def _note(build: Build, queued: str) -> str:
     notes = [
+        queued,
         build.name if build.name not in ("idf_build", "fix") else "",
         why(build),
         came_from(build),

@@ -37,13 +37,13 @@ def builds(project: Project = None, status: Status = None, limit: Limit = 10, js
         from mcp_server.cli import listing, screen  # noqa: PLC0415  # rich, once there is something to show
 
         found = await orchestrator.list(project=project, status=status, limit=limit)
-        projects = await orchestrator.projects_of(found)
+        projects, places = await orchestrator.projects_of(found), await orchestrator.queue.of(found)
         out = screen.out()
         if json:
-            screen.print_json(record.of_builds(found, projects))
+            screen.print_json(record.of_builds(found, projects, places))
         elif found:
             width = out.width if out.console.is_terminal else None
-            out.say(*listing.build_table(found, projects, orchestrator.clock.now(), width))
+            out.say(*listing.build_table(found, projects, orchestrator.clock.now(), width, places))
         else:
             screen.err().say(f"no builds: {typed()} run --project DIR starts one")
         return 0

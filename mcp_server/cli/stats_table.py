@@ -5,9 +5,11 @@ from typing import Any
 
 from rich.text import Text
 
-from mcp_server import report_stats
+from mcp_server import report_figures, report_stats
 from mcp_server.build_statistics import Stats
+from mcp_server.build_trends import Trends
 from mcp_server.cli.table import Column, table_lines
+from mcp_server.cli.words import one_line
 
 FAILURES = (
     Column("TIMES", right=True),
@@ -24,7 +26,27 @@ DAYS = (
     Column("SUCCESSFUL", right=True),
     Column("FAILED", right=True),
 )
+FILES = (
+    Column("SLOWEST TO COMPILE", shrinks=True, least=20),
+    Column("MEDIAN", right=True),
+    Column("LAST", right=True),
+    Column("BUILDS", spare=1, right=True),
+)
+TESTS = (
+    Column("FAILING TEST", shrinks=True, least=20),
+    Column("STAGE", spare=1, shrinks=True),
+    Column("FAILED", right=True),
+    Column("LAST IN", right=True),
+)
+SLOW_TESTS = (
+    Column("SLOWEST TEST", shrinks=True, least=20),
+    Column("STAGE", spare=1, shrinks=True),
+    Column("MEDIAN", right=True),
+    Column("RUNS", right=True),
+)
 MOST_DAYS = 7
+MOST_FILES = 10
+MOST_TESTS = 5
 
 
 def lines(stats: Stats, width: int | None) -> list[Text]:
@@ -44,8 +66,28 @@ def lines(stats: Stats, width: int | None) -> list[Text]:
     return shown
 
 
-def record(stats: Stats) -> dict[str, Any]:
-    """Everything, for programs; days as ISO 8601."""
+def trend_lines(trends: Trends | None, width: int | None, *, ascii_only: bool) -> list[Text]:
+    """The last builds as a picture, then files and tests that stand out; nothing where there is nothing to say."""
+    if trends is None:
+        return []
+    drawn = report_figures.picture(trends, ascii_only=ascii_only)
+    shown = [Text(), *(Text(line) for line in drawn)] if drawn else []
+    tables = (
+        (FILES, report_figures.slow_file_rows(trends)[:MOST_FILES]),
+        (TESTS, report_figures.failing_test_rows(trends)[:MOST_TESTS]),
+        (SLOW_TESTS, report_figures.slow_test_rows(trends)[:MOST_TESTS]),
+    )
+    for columns, rows in tables:
+        if rows:
+            cells = [[Text(one_line(cell, 300)) for cell in row] for row in rows]
+            shown += [Text(), *table_lines(columns, cells, width)]
+    return shown
+
+
+def record(stats: Stats, trends: Trends | None = None) -> dict[str, Any]:
+    """Everything, for programs; days and times as ISO 8601. `builds` are the last ones of the project, oldest first."""
     row = dataclasses.asdict(stats)
+    row |= {name: value for name, value in dataclasses.asdict(trends).items() if name != "project_id"} if trends else {}
+    row["builds"] = [{**one, "created_at": one["created_at"].isoformat()} for one in row.get("builds", ())]
     row["trend"] = [{**day, "day": day["day"].isoformat()} for day in row["trend"]]
     return row

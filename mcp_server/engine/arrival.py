@@ -1,8 +1,11 @@
 """What comes before a stage's files and job: its host answers, and what only one build may use is this one's."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
+from mcp_server.clock import Clock
+from mcp_server.engine.delayed import Delayed
 from mcp_server.engine.leases import LeaseLine
 from mcp_server.hosts.base import Host
 from mcp_server.model import Build, Lease
@@ -10,20 +13,17 @@ from mcp_server.model import Build, Lease
 SHOWN_S = 1  # a host that takes longer to answer is worth a word
 TAKEN_S = 0.2  # what is free is had sooner
 
-Tell = Callable[[str], Awaitable[None]]
+Tell = Callable[[str], Coroutine[Any, Any, None]]
 
 
-async def reach(host: Host, tell: Tell) -> None:
+async def reach(host: Host, clock: Clock, tell: Tell) -> None:
     """Return once the host answers. HostUnreachable: nothing was asked of it, so another may take its place."""
-    reaching = asyncio.ensure_future(host.directory())
+    word = Delayed(clock, SHOWN_S, lambda: tell(f"reaching host {host.name}"))
     try:
-        done, _ = await asyncio.wait({reaching}, timeout=SHOWN_S)
-        if not done:
-            await tell(f"reaching host {host.name}")
-        await reaching
+        await host.directory()
+        await word.finish()
     finally:
-        reaching.cancel()
-        await asyncio.wait({reaching})
+        await word.aclose()
 
 
 class Belongings:

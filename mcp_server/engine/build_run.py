@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from mcp_server.bot_result import bot_result
@@ -17,15 +17,16 @@ from mcp_server.engine.services import Services
 from mcp_server.engine.source import read_commit
 from mcp_server.engine.stage_run import StageRun
 from mcp_server.engine.stages.kinds import SAYS_WHAT_IS_LEFT
-from mcp_server.engine.walk import Key, Walk
+from mcp_server.engine.walk import Walk
 from mcp_server.engine.watch import GRACE_S
 from mcp_server.engine.worktrees import forget_tasks
 from mcp_server.errors import BadInput, HostUnreachable, NotFound, OrchestratorError, StoreError
-from mcp_server.model import Build, BuildStatus, Stage, StageStatus
+from mcp_server.model import Build, BuildStatus, Plan, Stage, StageStatus
 from mcp_server.notify.callback import make_payload
 from mcp_server.project_plans import CHECKOUT
 from mcp_server.store import builds, callbacks, leases
 from mcp_server.store.commit_statuses import tell_github
+from mcp_server.store.superseded import SUPERSEDED, is_built_anew
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ class BuildRun:
     def __init__(self, services: Services, build_id: int) -> None:
         self.services, self.build_id = services, build_id
         self.stop = asyncio.Event()
-        self.past: Mapping[Key, Stage] = {}
+        self.plan: Plan | None = None  # as it was last read
         self.told = self.archives = False
 
     async def run(self) -> None:
@@ -86,8 +87,8 @@ class BuildRun:
         self.told = bool(build.plan.on_failure.notify or build.plan.on_success.notify)
         if self.told and build.status is BuildStatus.PENDING:
             self.services.notifier.build_started(build)
-        self.past = {(row.stage, row.round, row.attempt): row for row in rows}
-        graph = Walk(self.services, build, self.past)
+        self.plan = build.plan
+        graph = Walk(self.services, build, {(row.stage, row.round, row.attempt): row for row in rows})
         walk = asyncio.create_task(self._walk(build, graph))
         stopped = asyncio.create_task(self.stop.wait())
         try:
@@ -98,7 +99,8 @@ class BuildRun:
                     if (wrong := await self._expand(build)) is not None:
                         return await self._end(BuildStatus.FAILED, "invalid", None, wrong)
                     return await self._run()
-                return await self._end(status, graph.why or _reason(status, stage), stage)
+                made = builds.in_order(graph.rows.values())
+                return await self._end(status, graph.why or _reason(status, stage), stage, rows=made)
         finally:
             walk.cancel()
             stopped.cancel()
@@ -139,13 +141,14 @@ class BuildRun:
 
     async def _cancel(self, build: Build) -> None:
         """End every job of the build, to its last child, then its rows. HostUnreachable: some may still run."""
-        rows = await self.services.store.read(lambda c: builds.stages_of(c, build.id))
+        build, rows = await self.services.store.read(self._facts)  # as it is now: why it is to end was not known before
         jobs = [row for row in rows if row.status.is_open and row.job_id]
         ended = await asyncio.gather(*(self._kill(row) for row in jobs), return_exceptions=True)
         for error in ended:
             if isinstance(error, BaseException):
                 raise error
         out_of_reach = "; ".join(sentence for sentence in ended if isinstance(sentence, str) and sentence)
+        why = "; ".join(sentence for sentence in (build.build_output, out_of_reach) if sentence)
         for row in jobs:
             if row.kind in SAYS_WHAT_IS_LEFT and not out_of_reach:
                 await self._last_words(build, row)
@@ -153,7 +156,7 @@ class BuildRun:
             await forget_tasks(self.services, build.id)
         now = self.services.clock.now()
         await self.services.store.write(lambda c: builds.close_open_stages(c, build.id, "cancelled", now))
-        await self._end(BuildStatus.CANCELLED, "cancelled", jobs[-1] if jobs else None, out_of_reach)
+        await self._end(BuildStatus.CANCELLED, build.reason or "cancelled", jobs[-1] if jobs else None, why)
 
     async def _last_words(self, build: Build, row: Stage) -> None:
         """Judge a job that was just ended; without a verdict where that takes long or fails."""
@@ -180,40 +183,52 @@ class BuildRun:
             raise
         return ""
 
-    async def _end(self, status: BuildStatus, reason: str, stage: Stage | None, sentence: str = "") -> None:
-        """The end state, what was found and the leases, in one transaction. `stage` is the one that decided."""
+    async def _end(
+        self,
+        status: BuildStatus,
+        reason: str,
+        stage: Stage | None,
+        sentence: str = "",
+        *,
+        rows: Sequence[Stage] | None = None,
+    ) -> None:
+        """The end state, what was found and the leases, in one transaction. `stage` is the one that decided.
+
+        `rows` are those of the build where a walk has just made them: they need not be read again.
+        """
         output = sentence or await self._output(stage)
         kept = await self._archive(status)
         now = self.services.clock.now()
 
         def statements(c: builds.sa.Connection) -> set[str]:
-            build, rows = self._facts(c)
+            build = builds.get_build(c, self.build_id, self.plan)
+            made = builds.stages_of(c, self.build_id) if rows is None else rows
             columns = {
                 "build_output": output,
-                "test_results": _tests(rows),
-                "artifacts_path": kept or _place(rows) or self._kept(rows),
+                "test_results": _tests(made),
+                "artifacts_path": kept or _place(made) or self._kept(made),
             }
             # Not when it was noticed: after a worker's death that may be much later.
-            ended_at = max((row.ended_at for row in rows if row.ended_at), default=now)
+            ended_at = max((row.ended_at for row in made if row.ended_at), default=now)
             if builds.end_build(c, self.build_id, status, reason, ended_at, **columns):
-                self._call_back(c, bot_result(build, status, rows, ended_at, stage, sentence), status)
-                state, words = commit_state(status, reason, rows, stage, sentence)
-                tell_github(c, build, state, words, now)
+                if build.plan.callback is not None:
+                    self._call_back(c, build, bot_result(build, status, made, ended_at, stage, sentence), status)
+                state, words = commit_state(status, reason, made, stage, sentence)
+                if not (reason == SUPERSEDED and is_built_anew(c, build)):
+                    tell_github(c, build, state, words, now)
                 settle(c, build, status, output, ended_at)
             return leases.release_of(c, self.build_id, now)
 
-        await self.services.leases.offer(await self.services.store.write(statements))
+        self.services.leases.offer(await self.services.store.write(statements))
         self.services.begun.discard(self.build_id)
         self.services.callbacks.wake()
         if self.told:
             build, rows = await self.services.store.read(self._facts)
             self.services.notifier.build_ended(build, rows)
 
-    def _call_back(self, c: builds.sa.Connection, result: BuildResult, status: BuildStatus) -> None:
+    def _call_back(self, c: builds.sa.Connection, build: Build, result: BuildResult, status: BuildStatus) -> None:
         """Who ordered the build is to be told; kept with its end, so that neither is there without the other."""
-        build = builds.get_build(c, self.build_id)
-        if build.plan.callback is None:
-            return
+        assert build.plan.callback is not None
         body = make_payload(build.task_id, build.project_id, status, result.model_dump(mode="json"))
         callbacks.add(c, build.id, build.task_id, build.plan.callback, body, self.services.clock.now())
 
@@ -253,7 +268,7 @@ class BuildRun:
         if not project.startswith("/"):
             return  # a folder of another host
         try:
-            facts = await read_commit(project)
+            facts = await self.services.commits.ask(project)
             await self.services.store.write(lambda c: builds.set_facts(c, self.build_id, **facts))
         except Exception:  # what is built matters more than under which name
             log.exception("build %d: commit of %s", self.build_id, project)

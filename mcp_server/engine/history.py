@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from mcp_server.model import Build, Stage
-from mcp_server.store import builds
+from mcp_server.store import builds, earlier
 from mcp_server.store.database import Store
 
 
@@ -22,7 +22,7 @@ class StoredHistory:
 
     async def last_good(self) -> Sequence[Stage]:
         def statements(c: builds.sa.Connection) -> Sequence[Stage]:
-            found = builds.last_good(c, self._build)
+            found = earlier.last_good(c, self._build)
             return builds.stages_of(c, found.id) if found else ()
 
         return await self._store.read(statements)

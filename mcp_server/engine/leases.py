@@ -3,13 +3,16 @@
 import asyncio
 import bisect
 import logging
-from collections.abc import Collection, Container, Iterable, Sequence
+from collections.abc import Collection, Container, Coroutine, Iterable, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import datetime
+from operator import attrgetter
+from typing import Any
 
 import sqlalchemy as sa
 
 from mcp_server.clock import Clock
+from mcp_server.engine.fair import Fair
 from mcp_server.errors import StoreError
 from mcp_server.model import Build, Lease
 from mcp_server.store import leases as table
@@ -45,37 +48,48 @@ class Gate:
         return self.limit is None or self.inside + entering < self.limit
 
 
-@dataclass(order=True)
+@dataclass(eq=False, slots=True)
 class _Ticket:
+    """`place` is where it stands in the line."""
+
     priority: int
     build: int
     rank: float
     number: int
-    claims: Sequence[Claim] = field(compare=False)
-    stage: str | None = field(compare=False)
-    reason: str = field(compare=False)
-    gate: Gate | None = field(compare=False)
-    granted: asyncio.Future[tuple[Lease, ...]] = field(compare=False)
-    wanted: frozenset[str] = field(init=False, compare=False)
+    claims: Sequence[Claim]
+    stage: str | None
+    reason: str
+    gate: Gate | None
+    granted: asyncio.Future[tuple[Lease, ...]]
+    wanted: frozenset[str] = field(init=False)
+    place: tuple[int, int, float, int] = field(init=False)
 
     def __post_init__(self) -> None:
         self.wanted = frozenset(choice.resource for claim in self.claims for choice in claim)
+        self.place = self.priority, self.build, -self.rank, self.number
+
+
+_place = attrgetter("place")
 
 
 class LeaseLine:
-    """Grants leases by priority, then to the older build, then to the longer way still to go in it.
+    """Grants leases by priority, then as `fair` says, then to the older build, then to the longer way to go in it.
 
     All claims of a ticket are granted together or none is, so that nobody waits for one thing while holding another.
     What a build held before a restart it gets back at once.
     """
 
-    def __init__(self, store: Store, clock: Clock) -> None:
+    def __init__(self, store: Store, clock: Clock, fair: Fair | None = None) -> None:
         self._store, self._clock = store, clock
+        self.fair = fair or Fair()
         self._line: list[_Ticket] = []
-        self._granting = asyncio.Lock()
         self._count = 0
         self._back: set[int] = set()
-        self._later: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._granter: asyncio.Task[None] | None = None
+        self._freed: set[str] = set()  # to be offered, with those whose gates let more in
+        self._gates: set[Gate] = set()
+        self._asked: set[str] = set()  # of these somebody wants one since the last grants
         self._full: set[str] = set()  # nothing of these was given back since they were seen taken
         self._left_over: set[tuple[int, str | None]] | None = None  # held when this worker began
 
@@ -97,12 +111,14 @@ class LeaseLine:
         """
         self._count += 1
         granted: asyncio.Future[tuple[Lease, ...]] = asyncio.get_running_loop().create_future()
-        ticket = _Ticket(priority, build, -rank, self._count, claims, stage, reason, gate, granted)
-        bisect.insort(self._line, ticket)
+        ticket = _Ticket(priority, build, rank, self._count, claims, stage, reason, gate, granted)
+        bisect.insort(self._line, ticket, key=_place)
+        if self._may_hold(ticket):
+            self.offer(ticket.wanted)
+        elif not self._hopeless(ticket):
+            self._asked |= ticket.wanted
+            self._wake()
         try:
-            await asyncio.sleep(0)  # who was woken by the same end joins first, and the longest way goes first
-            if self._left_over is None or not self._hopeless(ticket):
-                await self.offer(ticket.wanted)
             return await granted
         finally:
             if not granted.done() or granted.cancelled():
@@ -120,7 +136,7 @@ class LeaseLine:
         held = await self._store.read(lambda c: table.held(c, {resource}))
         return held[0][2] if held else None
 
-    async def release(self, leases: Iterable[Lease], gate: Gate | None = None, *, heirs: bool = False) -> None:
+    def release(self, leases: Iterable[Lease], gate: Gate | None = None, *, heirs: bool = False) -> None:
         """What was given back in the store goes to the next in line.
 
         With `heirs`, others wait for its holder: they get the time to join the line, as theirs may be the longer way.
@@ -129,44 +145,73 @@ class LeaseLine:
             gate.inside -= 1
         freed = {lease.resource for lease in leases}
         if not heirs:
-            await self.offer(freed, gate)
+            self.offer(freed, gate)
             return
         self._full -= freed  # who joins from now on looks for itself
-        later = asyncio.create_task(self._offer_later(freed, gate))
-        self._later.add(later)
-        later.add_done_callback(self._later.discard)
+        self._begin(self._offer_later(freed, gate))
 
     async def _offer_later(self, resources: Collection[str], gate: Gate | None) -> None:
-        pause_s = HEIRS_S
-        while True:
-            await self._clock.sleep(pause_s)
-            try:
-                return await self.offer(resources, gate)
-            except StoreError as error:
-                log.warning("%s", error)
-                pause_s = AGAIN_S
+        await self._clock.sleep(HEIRS_S)
+        self.offer(resources, gate)
 
     async def aclose(self) -> None:
         """Offer nothing any more."""
-        for task in self._later:
+        tasks = list(self._tasks)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._later, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def offer(self, resources: Iterable[str], gate: Gate | None = None) -> None:
+    def offer(self, resources: Iterable[str], gate: Gate | None = None) -> None:
         """Let the next in line have what is free; who gave something back calls this once that is committed."""
-        freed = frozenset(resources)
-        async with self._granting:
-            self._full -= freed  # in here, lest a grant that read before that was given back says otherwise
-            if self._left_over is None:
-                self._left_over = {(lease.build, lease.stage) for lease in await self._store.read(table.holders)}
-            asked: set[int] = set()
-            while line := self._next(freed, gate, asked):
-                granted, room = await self._store.write(lambda c, line=line: self._grant(c, line))
-                for ticket, leases in granted:
-                    await self._hand_over(ticket, leases)
-                if not room:
-                    return
-                asked |= {ticket.number for ticket in line}
+        self._freed.update(resources)
+        if gate is not None:
+            self._gates.add(gate)
+        self._wake()
+
+    def _wake(self) -> None:
+        if (self._granter is None or self._granter.done()) and (self._freed or self._gates or self._asked):
+            self._granter = self._begin(self._grant_all())
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _grant_all(self) -> None:
+        """Grant until nothing new is free or asked for; what ended, or was asked for, together in one go."""
+        while self._freed or self._gates or self._asked:
+            await asyncio.sleep(0)  # who was woken by the same end joins first, and the longest way goes first
+            freed, gates, asked = self._freed, self._gates, self._asked
+            self._freed, self._gates, self._asked = set(), set(), set()
+            self._full -= freed  # not sooner, lest a grant that read before that was given back says otherwise
+            free = freed | (asked - self._full)
+            try:
+                if self._left_over is None:
+                    self._left_over = {(lease.build, lease.stage) for lease in await self._store.read(table.holders)}
+                await self._grant_free(free, gates)
+            except StoreError as error:
+                log.warning("%s", error)
+                self._freed |= free
+                self._gates |= gates
+                await self._clock.sleep(AGAIN_S)
+
+    async def _grant_free(self, free: Set[str], gates: Container[Gate | None]) -> None:
+        asked: set[int] = set()
+        while line := self._next(free, gates, asked):
+            try:
+                granted, room = await self._store.write(lambda c: self._grant(c, line))
+            except StoreError:
+                raise
+            except Exception as error:
+                for ticket in line:
+                    self._refuse(ticket, error)
+                return
+            for ticket, leases in granted:
+                await self._hand_over(ticket, leases)
+            if not room:
+                return
+            asked |= {ticket.number for ticket in line}
 
     def comes_back(self, build: int) -> None:
         """A build begins again from the top, and what it holds is its own."""
@@ -181,12 +226,12 @@ class LeaseLine:
             return False
         return any(all(choice.resource in self._full for choice in claim) for claim in ticket.claims)
 
-    def _next(self, freed: frozenset[str], gate: Gate | None, asked: Container[int]) -> Sequence[_Ticket]:
+    def _next(self, free: Set[str], gates: Container[Gate | None], asked: Container[int]) -> Sequence[_Ticket]:
         """The next in line that may go now, as far as their gates admit them."""
         found: list[_Ticket] = []
         entering: dict[Gate | None, int] = {}
-        for ticket in self._line:
-            if not (ticket.wanted & freed or (gate is not None and ticket.gate is gate)) or ticket.number in asked:
+        for ticket in self.fair.order(self._line):
+            if ticket.number in asked or (ticket.wanted.isdisjoint(free) and ticket.gate not in gates):
                 continue
             inside = entering.get(ticket.gate, 0)
             if ticket.gate is None or ticket.gate.admits(inside):
@@ -205,6 +250,12 @@ class LeaseLine:
         ticket.granted.set_result(leases)
         self._leave(ticket)
 
+    def _refuse(self, ticket: _Ticket, error: Exception) -> None:
+        """It cannot be decided what this ticket gets: a mistake of ours, said by whoever waits."""
+        self._leave(ticket)
+        if not ticket.granted.done():
+            ticket.granted.set_exception(error)
+
     def _grant(self, c: sa.Connection, line: Sequence[_Ticket]) -> tuple[list[tuple[_Ticket, tuple[Lease, ...]]], bool]:
         """Who gets what, and whether any of what they want is still free."""
         now = self._clock.now()
@@ -220,6 +271,7 @@ class LeaseLine:
                 if holdings.hold(lease):
                     table.add(c, lease, now)
             granted.append((ticket, got))
+            self.fair.granted(ticket.build)
         slots = {choice.resource: choice.slots for ticket in line for claim in ticket.claims for choice in claim}
         full = {name for name, count in slots.items() if holdings.taken(name) >= count}
         self._full = (self._full - slots.keys()) | full
@@ -230,7 +282,7 @@ class LeaseLine:
             table.release(c, lease, self._clock.now())
 
     def _leave(self, ticket: _Ticket) -> None:
-        at = bisect.bisect_left(self._line, ticket)
+        at = bisect.bisect_left(self._line, ticket.place, key=_place)
         if at < len(self._line) and self._line[at] is ticket:
             del self._line[at]
 

@@ -11,7 +11,10 @@ from mcp_server.clock import Clock
 from mcp_server.config import Config
 from mcp_server.config_file import ConfigFile
 from mcp_server.engine.callbacks import Callbacks
+from mcp_server.engine.fair import Fair
 from mcp_server.engine.leases import Choice, Claim, LeaseLine
+from mcp_server.engine.source import read_commit
+from mcp_server.engine.together import Together
 from mcp_server.engine.uploads import Uploads
 from mcp_server.errors import BadInput, ConfigError, HostUnreachable
 from mcp_server.hosts.base import Host
@@ -26,6 +29,7 @@ from mcp_server.store.events import append
 log = logging.getLogger(__name__)
 
 HOST = "host:"
+COMMITS_S = 0.05  # between two looks at a folder that many builds are made of: each starts Git three times
 CLOSE_S = 5  # for the last notifications of a leaving worker
 
 
@@ -40,7 +44,8 @@ class Services:
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
 
     def __post_init__(self) -> None:
-        self.leases = LeaseLine(self.store, self.clock)
+        self.begun: set[int] = set()  # builds whose row says `running`
+        self.leases = LeaseLine(self.store, self.clock, Fair(self.begun))
         self.archive = Archive(self.config.artifacts_dir)
         self.secrets = Secrets(self.config, self.environment)
         self.notifier = Notifier(
@@ -49,13 +54,17 @@ class Services:
         self.callbacks = Callbacks(self)
         self.uploads = Uploads(self)
         self._later: set[asyncio.Task[None]] = set()
-        self.begun: set[int] = set()  # builds whose row says `running`
         self._file = ConfigFile(self.config, self.environment)
+        self._refreshing = Together(self._refresh)
+        self.commits = Together(read_commit, COMMITS_S)  # of a folder
 
     async def refresh(self) -> None:
         """Take over a config.yaml that changed. One with mistakes changes nothing: fronts refuse it in words."""
+        await self._refreshing.ask(self._file)
+
+    async def _refresh(self, file: ConfigFile) -> None:
         try:
-            changed = await asyncio.to_thread(self._file.changed)
+            changed = await asyncio.to_thread(file.changed)
         except ConfigError as error:
             log.warning("config.yaml is not taken over: %s", error)
             return

@@ -28,6 +28,11 @@ class StageRow:
         """Change fields without writing: the next write holds them."""
         self.stage = self.stage.model_copy(update=values)
 
+    def put(self, host: str) -> None:
+        """It is to run there."""
+        if host != self.stage.host:
+            self.change(host=host)
+
     async def tell(self, sentence: str) -> None:
         """It waits, and for what."""
         self.change(status=StageStatus.WAITING, progress=Progress(message=sentence))

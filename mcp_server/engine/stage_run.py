@@ -9,12 +9,14 @@ from typing import TypeVar
 from mcp_server.config import Server
 from mcp_server.engine import transfer
 from mcp_server.engine.arrival import Belongings, reach
+from mcp_server.engine.coverage_of import coverage_of
+from mcp_server.engine.delayed import Delayed
 from mcp_server.engine.history import StoredHistory
 from mcp_server.engine.leases import Choice, Gate
 from mcp_server.engine.services import HOST, Services
 from mcp_server.engine.stage_row import StageRow
-from mcp_server.engine.stages.base import Asks, Direct, LooksBack, Prepared, StageContext, StageKind
-from mcp_server.engine.stages.kinds import KINDS, WITHOUT_SLOT
+from mcp_server.engine.stages.base import Direct, LooksBack, Prepared, StageContext, StageKind
+from mcp_server.engine.stages.kinds import ASKS, DIRECT, LOOKS_BACK, WITH_JOB, WITHOUT_SLOT
 from mcp_server.engine.watch import GRACE_S, Watch
 from mcp_server.errors import Conflict, HostUnreachable, JobConflict, NotFound, OrchestratorError, StoreError
 from mcp_server.hosts.base import Exit, ExitReason, Host, JobSpec, JobState
@@ -70,11 +72,11 @@ class StageRun:
         self.services, self.build, self.spec = services, build, spec
         self.row = StageRow(services, build, stage, spec.role)
         self.previous, self.rank, self.heirs, self.gate = previous, rank, heirs, gate
-        self._kind = KINDS[spec.kind]
         self._belongings = belongings or Belongings(services.leases, build)
         self._store_id = ""
         self._ours = False  # the job of this very attempt is known to be there
-        self._confirming: asyncio.Task[None] | None = None
+        self._history = StoredHistory(services.store, build)
+        self._confirming: Delayed | None = None
         self._host: Host | None = None
         self._server: Server | None = None
         self._down: dict[str, HostUnreachable] = {}
@@ -87,8 +89,7 @@ class StageRun:
     @property
     def kind(self) -> StageKind:
         """That of a stage with a job."""
-        assert not isinstance(self._kind, Direct)
-        return self._kind
+        return WITH_JOB[self.spec.kind]
 
     async def run(self, *, pause_s: float = 0) -> Stage:
         """The attempt's final row; begun `pause_s` after the last one's end. StoreError: run it again from the top."""
@@ -97,8 +98,8 @@ class StageRun:
         while True:
             held: tuple[Lease, ...] = ()
             try:
-                if isinstance(self._kind, Direct):
-                    verdict, reason, end = await self._direct(self._kind, pause_s)
+                if (direct := DIRECT.get(self.spec.kind)) is not None:
+                    verdict, reason, end = await self._direct(direct, pause_s)
                 else:
                     if not begun:
                         await self._before(pause_s)
@@ -110,7 +111,7 @@ class StageRun:
             except _Elsewhere as elsewhere:
                 self._down[self.stage.host] = elsewhere.why
                 await self.row.give_back(held)
-                await self.services.leases.release(held, self.gate if held else None)
+                self.services.leases.release(held, self.gate if held else None)
                 continue
             except _TooLate as late:
                 verdict, reason, end = Verdict(result="timeout", summary=str(late)), "timeout", None
@@ -128,9 +129,9 @@ class StageRun:
                 reason, end = "internal", None
             await self.row.end(held, verdict, str(verdict.details.get("reason") or reason), end)
             if held:
-                await self.services.leases.release(held, self.gate, heirs=self.heirs)
-            if verdict.result == "pass" and isinstance(self._kind, LooksBack):
-                self.services.later(self._look_back(self._kind, verdict))
+                self.services.leases.release(held, self.gate, heirs=self.heirs)
+            if verdict.result == "pass" and (kind := LOOKS_BACK.get(self.spec.kind)) is not None:
+                self.services.later(self._look_back(kind, verdict))
             return self.stage
 
     async def _look_back(self, kind: LooksBack, verdict: Verdict) -> None:
@@ -147,13 +148,13 @@ class StageRun:
 
     async def _before(self, pause_s: float) -> None:
         """Return once nothing stands in the way; _TooLate where that takes longer than the stage may."""
-        self.row.change(host=self.services.hosts.resolve(self.spec.host)[0])
+        self.row.put(self.services.hosts.resolve(self.spec.host)[0])
         await self._pause(pause_s)
         await self._in_time(self.kind.ready(self._context()))
 
     async def _direct(self, kind: Direct, pause_s: float) -> tuple[Verdict, str, None]:
         """The work of a stage without a job."""
-        self.row.change(host=self.services.hosts.resolve(self.spec.host)[0])
+        self.row.put(self.services.hosts.resolve(self.spec.host)[0])
         await self._pause(pause_s)
         await self.row.begin()
         return await self._in_time(kind.run(self._context())), "exit", None
@@ -182,7 +183,7 @@ class StageRun:
             hosts = [Choice(f"{HOST}{self.stage.host}", MANY)]  # it runs there, however many may be started
         if not hosts:
             raise next(reversed(self._down.values()))
-        if self.spec.kind in WITHOUT_SLOT:
+        if self.spec.kind in WITHOUT_SLOT or self.build.priority < 0:  # long builds keep no transfer waiting
             hosts = [Choice(choice.resource.replace(HOST, SESSION, 1), MANY, choice.order) for choice in hosts]
         group = [[Choice(f"group:{self.spec.group}")]] if self.spec.group else []
         held = await self.services.leases.acquire(
@@ -194,7 +195,7 @@ class StageRun:
             rank=self.rank,
             gate=self.gate,
         )
-        self.row.change(host=held[0].resource.removeprefix(HOST).removeprefix(SESSION))
+        self.row.put(held[0].resource.removeprefix(HOST).removeprefix(SESSION))
         return held
 
     async def _attempt(self) -> tuple[Verdict, str, Exit | None]:
@@ -209,8 +210,7 @@ class StageRun:
             raise _Vanished(f"the record of job {self.job_id} is gone from host {host.name}") from None
         finally:
             if self._confirming is not None:
-                self._confirming.cancel()
-                await asyncio.wait({self._confirming})
+                await self._confirming.aclose()
         if end.reason is ExitReason.LOST:  # its supervisor is gone, its children may not be
             await self._insist(lambda: host.kill(self.job_id, GRACE_S))
         verdict = await self._insist(lambda: self.kind.finish(self._context(), end, observer))
@@ -268,13 +268,11 @@ class StageRun:
         """Return when the job of this attempt exists: found again, or started."""
         if not await self._reattached(host):
             await self._start(host)
-        if isinstance(self.kind, Asks) and (await host.status(self.job_id)).state in (
-            JobState.STARTING,
-            JobState.RUNNING,
-        ):
-            await self.kind.begun(self._context())
+        asks = ASKS.get(self.spec.kind)
+        if asks and (await host.status(self.job_id)).state in (JobState.STARTING, JobState.RUNNING):
+            await asks.begun(self._context())
         if not self.row.confirmed and self._confirming is None:
-            self._confirming = asyncio.create_task(self._confirm())
+            self._confirming = Delayed(self.services.clock, CONFIRM_S, self.row.confirm)
 
     async def _reattached(self, host: Host) -> bool:
         """Whether the job that the row names exists, made for the specification that the row names."""
@@ -294,7 +292,7 @@ class StageRun:
         return True
 
     async def _start(self, host: Host) -> None:
-        await reach(host, self.row.tell)
+        await reach(host, self.services.clock, self.row.tell)
         prepared = await self.kind.prepare(self._context())
         if self.spec.sync or self.spec.needs_artifacts:
             await self._bring(host, prepared.cwd)
@@ -307,10 +305,6 @@ class StageRun:
         if self.spec.sync is not None:
             await self._belongings.hold(f"tree:{host.name}:{folder}", "the synced tree", self.row.tell)
         await self._in_time(transfer.bring(self.services, self._context(), folder, self.row.tell))
-
-    async def _confirm(self) -> None:
-        await self.services.clock.sleep(CONFIRM_S)
-        await self.row.confirm()
 
     async def _abandon(self) -> None:
         """End a job whose end nobody will wait for any more."""
@@ -337,7 +331,9 @@ class StageRun:
         left = await transfer.take(self.services, self.stage, self.spec, host, self.stage.resolved["cwd"])
         paths = [artifact.path for artifact in left]
         idle = [pattern for pattern in self.spec.artifacts if not any(map(matcher([pattern]), paths))]
-        details = _noted(verdict, [f"nothing matches {pattern}" for pattern in idle])
+        kept = self.services.archive.folder(self.build.id, self.stage.stage)
+        covered, notes = await coverage_of(kept, left, self.stage.resolved["cwd"])
+        details = {**_noted(verdict, [*(f"nothing matches {pattern}" for pattern in idle), *notes]), **covered}
         return verdict.model_copy(update={"artifacts": (*verdict.artifacts, *left), "details": details})
 
     async def _hold(self, resource: str, what: str) -> None:
@@ -370,7 +366,7 @@ class StageRun:
             store_id=self._store_id,
             hold=self._hold,
             built=self._built,
-            history=StoredHistory(services.store, self.build),
+            history=self._history,
         )
 
 

@@ -24,11 +24,14 @@ Key = tuple[str, int, int]
 
 
 class Walk:
-    """Walks a plan to its end state. Rows of an earlier walk are read, not repeated; running jobs are re-attached."""
+    """Walks a plan to its end state. Rows of an earlier walk are read, not repeated; running jobs are re-attached.
+
+    `rows` are those of all attempts that are over, as they were written, and of an earlier walk.
+    """
 
     def __init__(self, services: Services, build: Build, past: Mapping[Key, Stage]) -> None:
         self.services, self.build, self.plan = services, build, build.plan
-        self._past = past
+        self.rows = dict(past)
         self._made: dict[tuple[str, int], list[Stage]] = {}
         self._gate = Gate(build.plan.parallel_limit)
         self._belongings = Belongings(services.leases, build)
@@ -88,7 +91,7 @@ class Walk:
     async def _take_directories(self) -> None:
         """Lease every build directory of the plan; in one order for all builds, so that no two wait for each other."""
         stages = [*self.plan.stages, *([self.plan.fix] if self.plan.fix else [])]
-        mended = self.plan.fix_first or any(row.kind in AGENTS for row in self._past.values())
+        mended = self.plan.fix_first or any(row.kind in AGENTS for row in self.rows.values())
         for resource in sorted({_lease_of(stage) for stage in stages if stage.directory}):
             if mended and resource in self._left_for_copy():
                 continue
@@ -110,7 +113,7 @@ class Walk:
                 table.release(c, lease, now)
 
         await self.services.store.write(statements)
-        await self.services.leases.release(leases)
+        self.services.leases.release(leases)
 
     async def _rank(self) -> Mapping[str, float]:
         """Seconds from each stage's start to the build's end, from earlier builds: the longest way goes first."""
@@ -177,13 +180,17 @@ class Walk:
         row = StageRow(self.services, self.build, self._next(spec, round_), spec.role)
         if row.stage.status is not StageStatus.SKIPPED:
             await row.skip(reason, spec.skip)
-        made.append(row.stage)
+        self._keep(made, row.stage)
         return row.stage
+
+    def _keep(self, made: list[Stage], stage: Stage) -> None:
+        made.append(stage)
+        self.rows[stage.stage, stage.round, stage.attempt] = stage
 
     def _next(self, spec: StageSpec, round_: int) -> Stage:
         """The row of the next attempt: as it was left, or new."""
         attempt = len(self._made.get((spec.name, round_), ())) + 1
-        return self._past.get((spec.name, round_, attempt)) or Stage(
+        return self.rows.get((spec.name, round_, attempt)) or Stage(
             build=self.build.id,
             stage=spec.name,
             round=round_,
@@ -215,7 +222,7 @@ class Walk:
                 )
                 stage = await run.run(pause_s=pause)
                 fresh = True
-            made.append(stage)
+            self._keep(made, stage)
             if stage.verdict and stage.verdict.details.get("again") and asked < MOST_AGAIN:
                 asked += 1
                 continue

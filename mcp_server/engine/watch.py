@@ -4,7 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from mcp_server.clock import Clock
+from mcp_server.engine.delayed import Delayed
 from mcp_server.engine.stages.base import Impatient, Observer
+from mcp_server.errors import HostUnreachable
 from mcp_server.hosts.base import Exit, Host, JobId
 from mcp_server.hosts.gap import is_hole
 from mcp_server.model import Progress
@@ -12,6 +14,7 @@ from mcp_server.model import Progress
 PROGRESS_S = 0.25  # at most four a second go out
 QUIET_S = 0.15  # a job that ends sooner is read at its end: no follower is started for it
 GRACE_S = 1  # between TERM and KILL; a cancel has two seconds to the last child
+AGAIN_S = 1  # before a job is killed on a host that was away
 PIECE_BYTES = 32_768  # read at a time: the observer works in the event loop
 
 Tell = Callable[[Progress], Awaitable[None]]
@@ -23,35 +26,22 @@ class Watch:
     def __init__(self, host: Host, job_id: JobId, observer: Observer, clock: Clock, *, live: bool, tell: Tell) -> None:
         self._host, self._job_id, self._observer, self._clock = host, job_id, observer, clock
         self._live, self._tell = live, tell
-        self._impatient = observer if isinstance(observer, Impatient) else None
         self._offset = 0
         self._told: Progress | None = None
 
     async def end(self) -> Exit:
         """The exit record, when the observer has seen the whole log or has decided."""
-        waiting = asyncio.ensure_future(self._host.wait(self._job_id))
-        following: asyncio.Task[None] | None = None
+        following = Delayed(self._clock, 0 if self._live else QUIET_S, self._follow)
         try:
-            if not self._live:
-                await asyncio.wait({waiting}, timeout=QUIET_S)
-            if not waiting.done():
-                following = asyncio.create_task(self._follow())
-                await asyncio.wait({waiting, following}, return_when=asyncio.FIRST_COMPLETED)
-                if following.done() and self._observer.decided:
-                    await self._host.kill(self._job_id, GRACE_S)
-            end = await waiting
-            if following is not None:
-                await following
+            end = await self._host.wait(self._job_id)
+            await following.finish()
         finally:
-            tasks = {task for task in (waiting, following) if task is not None}
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
+            await following.aclose()
         await self._rest(end)
         return end
 
     async def _follow(self) -> None:
-        """Feed the log while it grows; progress is told at most four times a second."""
+        """Feed the log while it grows; end a job that is decided. Progress is told at most four times a second."""
         told_at, due = 0.0, None
         try:
             async for piece in self._pieces():
@@ -66,13 +56,20 @@ class Watch:
             if due is not None and not due.done():
                 due.cancel()
                 await asyncio.wait({due})
+        while self._observer.decided:
+            try:
+                await self._host.kill(self._job_id, GRACE_S)
+                break
+            except HostUnreachable:  # where the wait for the job's end does not fail of it, too
+                await self._clock.sleep(AGAIN_S)
 
     async def _pieces(self) -> AsyncIterator[bytes]:
         """The log as it grows, until there is no more of it or the observer has waited long enough for more."""
         pieces = self._host.follow(self._job_id, self._offset)
+        impatient = self._observer if isinstance(self._observer, Impatient) else None
         while True:
-            limit_s = self._impatient.patience_s if self._impatient else None
-            if self._impatient is None or limit_s is None:
+            limit_s = impatient.patience_s if impatient else None
+            if impatient is None or limit_s is None:
                 piece = await anext(pieces, None)
             else:
                 try:
@@ -82,7 +79,7 @@ class Watch:
                     piece = await self._host.read_log(self._job_id, self._offset, PIECE_BYTES)
                     pieces = self._host.follow(self._job_id, self._offset + len(piece))
                     if not piece:
-                        self._impatient.give_up()
+                        impatient.give_up()
                         return
             if piece is None:
                 return

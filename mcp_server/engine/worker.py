@@ -4,10 +4,12 @@ import argparse
 import asyncio
 import contextlib
 import fcntl
+import gc
 import logging
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from mcp_server import __version__
@@ -22,13 +24,15 @@ from mcp_server.engine.start import LOCK, newer, poke
 from mcp_server.engine.transfer import clear_staging
 from mcp_server.errors import OrchestratorError, StoreError
 from mcp_server.hosts.registry import Hosts
-from mcp_server.store import builds, leases
+from mcp_server.store import builds, leases, queue
+from mcp_server.store.builds import OpenBuild
 from mcp_server.store.callbacks import next_time
 from mcp_server.store.database import Store
 
 log = logging.getLogger(__name__)
 
 SCAN_S = 1  # finds what no poke told of: a front may die between its commit and its poke
+LOOK_S = 60  # all open rows are read so often; at the other wakes only what is new
 IDLE_S = 900  # then the worker leaves
 
 
@@ -45,7 +49,7 @@ class Worker:
         """Run builds; returns when it is time to leave. Jobs that run are left running."""
         services = Services(self.config, self.store, self.clock, Hosts(self.config, os.environ))
         wake = Signal(open_fifo(make_wake(self.config.home)))
-        dispatch: Dispatch = Local(services, wake.set)
+        dispatch: Dispatch | None = None
         self._leave_on_signals(wake)
         house: list[asyncio.Task[None]] = []
         try:
@@ -53,39 +57,52 @@ class Worker:
             await services.store.write(lambda c: leases.release_ended(c, now))
             house = [asyncio.create_task(keep_house(services)), asyncio.create_task(services.callbacks.run())]
             house.append(asyncio.create_task(services.uploads.run()))
+            dispatch = Local(services, await services.store.read(queue.served))
             await self._serve(dispatch, wake, services)
         finally:
             for task in house:
                 task.cancel()
             if house:
                 await asyncio.wait(house)
-            await dispatch.aclose()
+            if dispatch is not None:
+                await dispatch.aclose()
             await services.aclose()
             wake.close()
 
     async def _serve(self, dispatch: Dispatch, wake: Signal, services: Services) -> None:
-        idle_since = self.clock.monotonic()
+        idle_since = looked = refreshed = self.clock.monotonic()
+        newest: int | None = None  # of the builds that were seen
         while not self.leaving:
             if self.clock.monotonic() - idle_since >= IDLE_S:
                 if not await services.callbacks.waiting():
                     break
                 idle_since = self.clock.monotonic()  # for a day at most: then they are given up
-            try:
-                rows = await self.store.read(builds.open_builds)
-            except StoreError as error:
-                log.warning("%s", error)
-                rows = []
-            for row in rows:
-                if row.cancel_requested:
-                    dispatch.cancel(row.id)
-            dispatch.dispatch(rows)
-            if rows:
+            if self.clock.monotonic() - looked >= LOOK_S:
+                newest, looked = None, self.clock.monotonic()
+            if dispatch.held_back and self.clock.monotonic() - refreshed >= SCAN_S:
+                await services.refresh()  # its limits may be others now
+                refreshed = self.clock.monotonic()
+            rows = await self._rows(newest)
+            if rows is not None:
+                newest = max([newest or 0, *(row.id for row in rows)])
+                dispatch.dispatch(rows)
+            if dispatch.busy:
                 idle_since = self.clock.monotonic()
             with contextlib.suppress(TimeoutError):
                 await self.clock.within(SCAN_S, wake.wait())
             if any(newer(version, __version__) for version in wake.take_lines()):
                 log.info("a newer version asks: leaving, jobs run on")
                 self.replaced = self.leaving = True
+
+    async def _rows(self, newest: int | None) -> Sequence[OpenBuild] | None:
+        """Open builds: all, or what is to be known by who has seen those up to `newest`. None: the store is away."""
+        try:
+            if newest is None:
+                return await self.store.read(builds.open_builds)
+            return await self.store.read(lambda c: queue.new_builds(c, newest))
+        except StoreError as error:
+            log.warning("%s", error)
+            return None
 
     def _leave_on_signals(self, wake: Signal) -> None:
         def leave() -> None:
@@ -94,6 +111,12 @@ class Worker:
 
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             asyncio.get_running_loop().add_signal_handler(number, leave)
+
+
+def calm_collector() -> None:
+    """Look for garbage less often, and not among what is loaded: that stopped all builds for 50 ms now and then."""
+    gc.freeze()
+    gc.set_threshold(10_000)
 
 
 def take_lock(home: Path, handed_down: int | None) -> int | None:
@@ -124,6 +147,7 @@ def run(handed_down: int | None = None) -> int:
         store.migrate()
         clear_staging(config.artifacts_dir)
         worker = Worker(config, store, SystemClock())
+        calm_collector()
         asyncio.run(worker.serve())
     finally:
         os.close(lock)

@@ -18,6 +18,10 @@ UNCLEAN = "[\001-\010\013-\037\177]"
 """What is taken out of a line before it is searched: such a line is a candidate in any case."""
 
 
+ANY_CASE = "(?ai)"
+"""What a pattern begins with where the case of ASCII letters is all the same: grep -i knows no others."""
+
+
 class TooMany(Exception):
     """Nearly every line may match."""
 
@@ -28,7 +32,7 @@ def literals(pattern: str) -> list[str] | None:
     Alternatives of plain letters, escaped signs, `.` and `.*`, maybe between ^ and $: what people search logs for.
     """
     found: list[str] = []
-    for part in re.split(r"(?<!\\)\|", pattern):
+    for part in re.split(r"(?<!\\)\|", pattern.removeprefix(ANY_CASE)):
         inner = part.removeprefix("^")
         inner = inner[:-1] if inner.endswith("$") and not inner.endswith("\\$") else inner
         if not _KNOWN.fullmatch(inner):
@@ -47,13 +51,15 @@ def literals(pattern: str) -> list[str] | None:
     return found
 
 
-async def candidates(host: Host, job_id: JobId, words: list[str]) -> AsyncIterator[tuple[int, bytes]]:
+async def candidates(
+    host: Host, job_id: JobId, words: list[str], *, any_case: bool = False
+) -> AsyncIterator[tuple[int, bytes]]:
     """Number and bytes of each line that has one of `words` or what `clean` takes out; at last (count of lines, b"").
 
-    TooMany: 8 MB of candidates; then the log itself is no worse.
+    `any_case`: of ASCII letters. TooMany: 8 MB of candidates; then the log itself is no worse.
     """
     patterns = [re.sub(r"([.\[\](){}+*?^$|\\])", r"\\\1", word) for word in words]
-    async with host.channel(SEARCH, "match", await _place(host, job_id)) as channel:
+    async with host.channel(SEARCH, "imatch" if any_case else "match", await _place(host, job_id)) as channel:
         await channel.write("\n".join([*patterns, UNCLEAN]).encode())
         await channel.end_input()
         size = 0
@@ -79,6 +85,16 @@ async def lines(host: Host, job_id: JobId, first: int, last: int) -> tuple[list[
             elif line.startswith(b"end "):
                 count = int(line[4:])
     return found, count
+
+
+async def measure(host: Host, job_id: JobId, count: int) -> tuple[int, int]:
+    """How many of the first `count` lines there are, and how many bytes they take, that of a hole included."""
+    async with host.channel(SEARCH, "at", await _place(host, job_id), str(count)) as channel:
+        async for line in _until_end(host, channel):
+            if line.startswith(b"end "):
+                found, size = line[4:].split()
+                return int(found), int(size)
+    return 0, 0
 
 
 async def _place(host: Host, job_id: JobId) -> str:

@@ -3,7 +3,9 @@
 #
 #   match MACHINE/ID       patterns for grep on stdin, one a line; `NUMBER:LINE` of each line that has one of them, then
 #                          `end LINES`: how many lines there are in all
+#   imatch MACHINE/ID      the same, whichever case the letters have
 #   lines MACHINE/ID A B   the lines A to B, each after a colon, then `end LINES`, where LINES counts no further than B
+#   at MACHINE/ID N        `end LINES BYTES`: how many of the first N lines there are, and how many bytes they take
 
 set -u
 LC_ALL=C
@@ -28,13 +30,16 @@ whole() { # the log with a line instead of its hole, and a newline at its end
 }
 
 case $1 in
-    match)
+    match | imatch)
         patterns=$(cat)
-        whole | grep -a -n -E -e "$patterns" | cut -c 1-32800 | head -c 8000000
+        case $1 in imatch) i=-i ;; *) i= ;; esac
+        whole | grep -a -n -E $i -e "$patterns" | cut -c 1-32800 | head -c 8000000
         echo
         echo "end $(whole | grep -a -c '')" ;;
     lines)
         whole | sed -n "$3,$4p;$4q" | cut -c 1-32768 | sed 's/^/:/'
         echo
         echo "end $(whole | head -n "$4" | grep -a -c '')" ;;
+    at)
+        echo "end $(whole | head -n "$3" | grep -a -c '') $(whole | head -n "$3" | wc -c)" ;;
 esac

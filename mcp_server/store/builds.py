@@ -1,7 +1,7 @@
 """Builds, their stages and their projects: statements to run inside `Store.read` or `Store.write`."""
 
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -10,9 +10,10 @@ import sqlalchemy as sa
 
 from mcp_server.errors import Conflict
 from mcp_server.model import Build, BuildStatus, Plan, Project, Stage, StageStatus, task_of_key
+from mcp_server.store import statements as sql
 from mcp_server.store.commit_statuses import tell_github
 from mcp_server.store.events import append
-from mcp_server.store.tables import BUILDS, PROJECTS, STAGES
+from mcp_server.store.tables import BUILDS, PROJECTS
 
 REMOVED = "removed"  # the `reason` of a project that only its builds' records still need
 MOST_DIAGNOSTIC_EVENTS = 10  # the rest is in the stage's verdict
@@ -32,17 +33,12 @@ _PHASES = {
 
 OPEN = (BuildStatus.PENDING, BuildStatus.RUNNING)
 
-# Built once: making a statement costs more than running it.
-_IS_STAGE = [STAGES.c[name] == sa.bindparam(f"of_{name}") for name in ("build", "stage", "round", "attempt")]
+OPEN_COLUMNS = [BUILDS.c[name] for name in ("id", "cancel_requested", "project_id", "priority", "status")]
 _OPEN_BUILDS = (
-    sa.select(BUILDS.c.id, BUILDS.c.cancel_requested)
+    sa.select(*OPEN_COLUMNS)
     .where(BUILDS.c.status.in_(OPEN))
     .order_by(sa.case((BUILDS.c.status == BuildStatus.RUNNING, 0), else_=1), BUILDS.c.priority, BUILDS.c.id)
 )
-_STAGE_STATUS = sa.select(STAGES.c.status).where(*_IS_STAGE)
-_INSERT_STAGE = sa.insert(STAGES)
-_UPDATE_STAGE = sa.update(STAGES).where(*_IS_STAGE)
-_UPDATE_PROGRESS = _UPDATE_STAGE.values(progress=sa.bindparam("progress"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +47,14 @@ class OpenBuild:
 
     id: int
     cancel_requested: bool
+    project_id: str
+    priority: int
+    running: bool
 
 
 def ensure_project(c: sa.Connection, path: str, name: str, now: datetime, target: str | None = None) -> Project:
     """The project of a folder; made on first use, and kept as its files name it now."""
-    row = c.execute(sa.select(PROJECTS).where(PROJECTS.c.path == path)).mappings().first()
+    row = c.execute(sql.PROJECT_AT, {"of_path": path}).mappings().first()
     if row is None:
         values = {"id": str(uuid.uuid4()), "name": name, "path": path, "target": target, "created_at": now}
         c.execute(sa.insert(PROJECTS).values(values))
@@ -65,14 +64,15 @@ def ensure_project(c: sa.Connection, path: str, name: str, now: datetime, target
             changed["name"] = name
         if row["reason"] == REMOVED:
             changed |= {"status": "active", "reason": None}
-        if any(row[key] != value for key, value in changed.items()):
-            c.execute(sa.update(PROJECTS).where(PROJECTS.c.path == path).values(changed))
-    return Project(**c.execute(sa.select(PROJECTS).where(PROJECTS.c.path == path)).mappings().one())
+        if all(row[key] == value for key, value in changed.items()):
+            return Project(**row)
+        c.execute(sa.update(PROJECTS).where(PROJECTS.c.path == path).values(changed))
+    return Project(**c.execute(sql.PROJECT_AT, {"of_path": path}).mappings().one())
 
 
 def get_project(c: sa.Connection, project_id: str) -> Project:
     """The project with this id; it exists as long as a build of it does."""
-    return Project(**c.execute(sa.select(PROJECTS).where(PROJECTS.c.id == project_id)).mappings().one())
+    return Project(**c.execute(sql.PROJECT, {"of_id": project_id}).mappings().one())
 
 
 def find_projects(c: sa.Connection, text: str) -> list[Project]:
@@ -97,23 +97,21 @@ def insert_build(
 ) -> tuple[Build, bool]:
     """A new pending build and False; or the one pending already for the same directory and arguments, and True.
 
-    Retries of two builds are two: each goes on from what its own one left. The build of an `idempotency_key` is the
-    same one whatever became of it. Conflict: the key was used for something else.
+    Of a push also one that runs: a commit stays as it is, and the build is of each branch it is pushed to. Retries
+    of two builds are two: each goes on from what its own one left. The build of an `idempotency_key` is the same
+    one whatever became of it. Conflict: the key was used for something else.
     """
     task_id = str(uuid.uuid4()) if idempotency_key is None else task_of_key(idempotency_key)
     if idempotency_key is not None and (known := find_build(c, task_id)) is not None:
         if known.args_key != args_key:
             raise Conflict(f"idempotency_key: build {known.id} was ordered by this key, and was another order")
         return known, True
-    same = sa.select(BUILDS).where(
-        BUILDS.c.args_key == args_key,
-        BUILDS.c.retry_of.is_not_distinct_from(retry_of),
-        BUILDS.c.status == BuildStatus.PENDING,
-        BUILDS.c.cancel_requested.is_(False),
-    )
-    row = c.execute(same.order_by(BUILDS.c.id)).mappings().first()
-    if row is not None and idempotency_key is None:
-        return _build(row), True
+    same, wanted = {"of_args": args_key, "of_retry": retry_of}, sql.SAME_OPEN if plan.branches else sql.SAME
+    if idempotency_key is None and (row := c.execute(wanted, same).mappings().first()) is not None:
+        known = _build(row)
+        if more := [name for name in plan.branches if name not in known.plan.branches]:
+            set_branches(c, known, (*known.plan.branches, *more))
+        return known, True
     values = {
         "project_id": project.id,
         "triggered_by": triggered_by,
@@ -129,9 +127,8 @@ def insert_build(
         "retry_of": retry_of,
         "round": 1,
     }
-    (build_id,) = c.execute(sa.insert(BUILDS).values(values)).inserted_primary_key or (0,)
-    append(c, "build.status", build_id, now, {"status": BuildStatus.PENDING, "retry_of": retry_of})
-    build = get_build(c, build_id)
+    build = _build({**values, "plan": plan, "id": sql.inserting(tuple(values)).run(c, values).lastrowid})
+    append(c, "build.status", build.id, now, {"status": BuildStatus.PENDING, "retry_of": retry_of})
     tell_github(c, build, "pending", "", now)
     return build, False
 
@@ -143,9 +140,10 @@ def find_build(c: sa.Connection, reference: int | str) -> Build | None:
     return None if row is None else _build(row)
 
 
-def get_build(c: sa.Connection, build_id: int) -> Build:
-    """The build with this number, which exists."""
-    return _build(c.execute(sa.select(BUILDS).where(BUILDS.c.id == build_id)).mappings().one())
+def get_build(c: sa.Connection, build_id: int, plan: Plan | None = None) -> Build:
+    """The build with this number, which exists. A `plan` that is known is not read again: it may be long."""
+    row = c.execute(sql.BUILD if plan is None else sql.BUILD_OF_PLAN, {"of_id": build_id}).mappings().one()
+    return _build(row if plan is None else {**row, "plan": plan})
 
 
 def status_of(c: sa.Connection, build_id: int) -> BuildStatus:
@@ -174,7 +172,12 @@ def list_builds(
 
 def open_builds(c: sa.Connection) -> list[OpenBuild]:
     """Pending and running builds: running ones first, then by priority, then the oldest."""
-    return [OpenBuild(row.id, row.cancel_requested) for row in c.execute(_OPEN_BUILDS)]
+    return [open_build(row) for row in c.execute(_OPEN_BUILDS)]
+
+
+def open_build(row: sa.Row[*tuple[Any, ...]]) -> OpenBuild:
+    """Of a row of `OPEN_COLUMNS`."""
+    return OpenBuild(row[0], row[1], row[2], row[3], row[4] == BuildStatus.RUNNING)
 
 
 def needed_by_open(c: sa.Connection) -> set[int]:
@@ -188,39 +191,13 @@ def needed_by_open(c: sa.Connection) -> set[int]:
     return found
 
 
-def recent_durations(c: sa.Connection, args_key: str, limit: int = 5) -> list[float]:
-    """Seconds that the last successful builds with the same arguments took, newest first."""
-    query = sa.select(BUILDS.c.duration).where(BUILDS.c.args_key == args_key, BUILDS.c.status == BuildStatus.SUCCESS)
-    return [seconds for seconds in c.scalars(query.order_by(BUILDS.c.id.desc()).limit(limit)) if seconds is not None]
-
-
-def last_good(c: sa.Connection, build: Build) -> Build | None:
-    """The newest successful build of the same project and target before this one; None where there is none."""
-    same = sa.and_(BUILDS.c.project_id == build.project_id, BUILDS.c.target.is_not_distinct_from(build.target))
-    query = sa.select(BUILDS).where(same, BUILDS.c.id < build.id, BUILDS.c.status == BuildStatus.SUCCESS)
-    row = c.execute(query.order_by(BUILDS.c.id.desc()).limit(1)).mappings().first()
-    return None if row is None else _build(row)
-
-
-def last_baud(c: sa.Connection, host: str, key: str) -> int | None:
-    """The rate at which the port was last opened by who knew it: not as nobody had said one."""
-    query = sa.select(STAGES.c.resolved).where(
-        STAGES.c.kind.in_(("idf.boot", "idf.monitor")),
-        STAGES.c.host == host,
-        STAGES.c.resolved["key"].as_string() == key,
-        STAGES.c.resolved["baud_said"].as_boolean(),
-    )
-    resolved = c.scalars(query.order_by(STAGES.c.build.desc(), STAGES.c.started_at.desc()).limit(1)).first()
-    return None if resolved is None else int(resolved["baud"])
-
-
 def set_running(c: sa.Connection, build_id: int, now: datetime) -> bool:
     """pending → running; True if this call did it. `workflow.started` is appended with it."""
     changed = _change(c, build_id, (BuildStatus.PENDING,), status=BuildStatus.RUNNING, started_at=now)
     if changed:
         append(c, "build.status", build_id, now, {"status": BuildStatus.RUNNING})
-        project = get_project(c, get_build(c, build_id).project_id)
-        data = {"job_id": build_id, "project_path": project.path, "timestamp": now.isoformat()}
+        (path,) = sql.PATH.run(c, {"of_id": build_id}).fetchone()
+        data = {"job_id": build_id, "project_path": path, "timestamp": now.isoformat()}
         append(c, "workflow.started", build_id, now, data)
     return changed
 
@@ -236,10 +213,16 @@ def set_plan(c: sa.Connection, build_id: int, plan: Plan, now: datetime) -> None
         append(c, "build.plan", build_id, now, {"stages": [stage.name for stage in plan.stages]})
 
 
+def set_branches(c: sa.Connection, build: Build, branches: Sequence[str]) -> None:
+    """The branches that an open build is of now."""
+    plan = build.plan.model_copy(update={"branches": tuple(branches)})
+    _change(c, build.id, OPEN, plan=plan.model_dump(mode="json"))
+
+
 def end_build(c: sa.Connection, build_id: int, status: BuildStatus, reason: str, now: datetime, **columns: Any) -> bool:
     """Bring an open build to its end state, once; True if this call did it."""
-    build = get_build(c, build_id)
-    seconds = max((now - (build.started_at or now)).total_seconds(), 0.0)
+    began = c.scalar(sa.select(BUILDS.c.started_at).where(BUILDS.c.id == build_id))
+    seconds = max((now - (began or now)).total_seconds(), 0.0)
     values = {"status": status, "reason": reason, "completed_at": now, "duration": round(seconds, 3), **columns}
     changed = _change(c, build_id, OPEN, **values)
     if changed:
@@ -254,9 +237,9 @@ def end_build(c: sa.Connection, build_id: int, status: BuildStatus, reason: str,
     return changed
 
 
-def request_cancel(c: sa.Connection, build_id: int, now: datetime) -> bool:
-    """Mark an open build for cancelling; True if it was open."""
-    changed = _change(c, build_id, OPEN, cancel_requested=True)
+def request_cancel(c: sa.Connection, build_id: int, now: datetime, **why: str) -> bool:
+    """Mark an open build for cancelling; True if it was open. `why`: its `reason` and the sentence `build_output`."""
+    changed = _change(c, build_id, OPEN, cancel_requested=True, **why)
     if changed:
         append(c, "build.status", build_id, now, {"cancel_requested": True})
     return changed
@@ -264,23 +247,30 @@ def request_cancel(c: sa.Connection, build_id: int, now: datetime) -> bool:
 
 def stages_of(c: sa.Connection, build_id: int) -> list[Stage]:
     """Every attempt at every stage of a build, in the order they began."""
-    began = sa.func.coalesce(STAGES.c.started_at, STAGES.c.ended_at)  # what was skipped has only an end
-    order = (STAGES.c.round, began.is_(None), began, STAGES.c.stage, STAGES.c.attempt)
-    query = sa.select(STAGES).where(STAGES.c.build == build_id).order_by(*order)
-    return [_stage(row) for row in c.execute(query).mappings()]
+    return [_stage(row) for row in c.execute(sql.STAGES_OF, {"of_build": build_id}).mappings()]
+
+
+def in_order(stages: Iterable[Stage]) -> list[Stage]:
+    """Attempts as `stages_of` gives them."""
+
+    def place(stage: Stage) -> tuple[int, bool, datetime | None, str, int]:
+        began = stage.started_at or stage.ended_at
+        return stage.round, began is None, began, stage.stage, stage.attempt
+
+    return sorted(stages, key=place)
 
 
 def put_stage(c: sa.Connection, stage: Stage, now: datetime) -> None:
     """Write one attempt, new or changed; a change of its status is an event."""
-    values = dict(stage)
-    values["progress"] = stage.progress and stage.progress.model_dump(mode="json")
-    values["verdict"] = stage.verdict and stage.verdict.model_dump(mode="json")
-    before = c.execute(_STAGE_STATUS, _key(stage)).scalar()
-    if before is None:
-        c.execute(_INSERT_STAGE, values)
-    else:
-        c.execute(_UPDATE_STAGE, values | _key(stage))
-    if before != stage.status:
+    values = {
+        **vars(stage),
+        **_key(stage),
+        "progress": stage.progress and stage.progress.model_dump(mode="json"),
+        "verdict": stage.verdict and stage.verdict.model_dump(mode="json"),
+    }
+    before = sql.STAGE_STATUS.run(c, values).fetchone()
+    (sql.INSERT_STAGE if before is None else sql.UPDATE_STAGE).run(c, values)
+    if before is None or before[0] != stage.status:
         append(c, "stage.status", stage.build, now, _stage_event(stage))
 
 
@@ -288,7 +278,7 @@ def put_progress(c: sa.Connection, stage: Stage, now: datetime) -> None:
     """Write the progress of a running attempt; of its progress events only this last one is kept."""
     if stage.progress is None:
         return
-    c.execute(_UPDATE_PROGRESS, _key(stage) | {"progress": stage.progress.model_dump(mode="json")})
+    sql.UPDATE_PROGRESS.run(c, _key(stage) | {"progress": stage.progress.model_dump(mode="json")})
     done, total = stage.progress.done, stage.progress.total
     data = {
         "job_id": stage.build,
@@ -342,9 +332,8 @@ def _stage_event(stage: Stage) -> dict[str, Any]:
     }
 
 
-def _change(c: sa.Connection, build_id: int, only_from: Iterable[BuildStatus], **values: Any) -> bool:
-    statement = sa.update(BUILDS).where(BUILDS.c.id == build_id, BUILDS.c.status.in_(tuple(only_from)))
-    return c.execute(statement.values(values)).rowcount == 1
+def _change(c: sa.Connection, build_id: int, only_from: tuple[BuildStatus, ...], **values: Any) -> bool:
+    return sql.changing(only_from, tuple(values)).run(c, {**values, "of_id": build_id}).rowcount == 1
 
 
 def _build(row: Mapping[str, Any] | sa.RowMapping) -> Build:

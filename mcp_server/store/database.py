@@ -1,6 +1,7 @@
 """The database: opened, checked, migrated; short transactions in threads, never one over an await."""
 
 import asyncio
+import json
 import os
 import sqlite3
 import time
@@ -19,6 +20,7 @@ T = TypeVar("T")
 Statements = Callable[[sa.Connection], T]
 
 BUSY_TIMEOUT_MS = 10_000  # another process holds the write lock for a commit, a few ms each
+LOOK_S = 0.001  # between two looks at that lock
 
 
 class Store:
@@ -126,14 +128,17 @@ class Store:
         try:
             with self.engine.connect().execution_options(writes=writes) as connection, connection.begin():
                 result = statements(connection)
-        except exc.DBAPIError as error:
+        except (exc.DBAPIError, sqlite3.Error) as error:
             raise StoreError(self._sentence(error)) from error
         if writes:
             self._committed()
         return result
 
-    def _sentence(self, error: exc.DBAPIError) -> str:
-        text, place = str(error.orig), self.engine.url.database or str(self.engine.url)
+    def _sentence(self, error: exc.DBAPIError | sqlite3.Error) -> str:
+        text, place = (
+            str(error.orig if isinstance(error, exc.DBAPIError) else error),
+            self.engine.url.database or str(self.engine.url),
+        )
         if "disk is full" in text or "disk I/O" in text:
             return f"no space is left for the database {place}: free some, nothing was changed"
         if "malformed" in text or "not a database" in text:
@@ -148,13 +153,18 @@ class Store:
 def make_engine(url: str) -> sa.Engine:
     """An engine for `url`; on SQLite with WAL, a busy timeout, and a write lock taken at the start of a write."""
     try:
-        engine = sa.create_engine(url)
+        engine = sa.create_engine(url, json_serializer=_as_json)
     except (exc.ArgumentError, exc.NoSuchModuleError, ModuleNotFoundError) as error:
         raise StoreError(f"BUILD_ORCHESTRATOR_DATABASE_URL is not usable: {type(error).__name__}") from error
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _as_json(value: Any) -> str:
+    """As SQLAlchemy would; most values of a row's JSON columns are None."""
+    return "null" if value is None else json.dumps(value)
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _: object) -> None:
@@ -181,8 +191,29 @@ def _use_wal(connection: sqlite3.Connection) -> None:
 
 def _begin_sqlite(connection: sa.Connection) -> None:
     # A reader that turns writer inside a transaction fails at once where another one writes; hence the choice here.
-    writes = connection.get_execution_options().get("writes")
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    driver: Any = connection.connection.driver_connection
+    if connection.get_execution_options().get("writes"):
+        _begin_writing(driver)
+    else:
+        driver.execute("BEGIN")
+
+
+def _begin_writing(connection: sqlite3.Connection) -> None:
+    """Take the write lock. SQLite itself looks again after up to 100 ms: too seldom beside one who writes on and on."""
+    until = time.monotonic() + BUSY_TIMEOUT_MS / 1000
+    connection.execute("PRAGMA busy_timeout=0")
+    try:
+        while True:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                    raise
+                time.sleep(LOOK_S)
+            else:
+                return
+    finally:
+        connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
 
 
 def _schema_version(connection: sa.Connection) -> int:

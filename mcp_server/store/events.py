@@ -7,10 +7,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from mcp_server.model import Event
+from mcp_server.store.prepared import Prepared
 from mcp_server.store.tables import EVENTS
 
-# Built once: making a statement costs more than running it, and a stage of a build appends half a dozen.
-_APPEND = sa.insert(EVENTS)
+_APPEND = Prepared(sa.insert(EVENTS), [EVENTS.c.type, EVENTS.c.build, EVENTS.c.ts, EVENTS.c.data])
 _DROP = sa.delete(EVENTS).where(
     EVENTS.c.build == sa.bindparam("of_build"),
     EVENTS.c.type == sa.bindparam("of_type"),
@@ -33,7 +33,7 @@ def append(
     """
     if replaces is not None:
         c.execute(_DROP, {"of_build": build_id, "of_type": event_type, "of_stage": replaces})
-    c.execute(_APPEND, {"type": event_type, "build": build_id, "ts": now, "data": dict(data)})
+    _APPEND.run(c, {"type": event_type, "build": build_id, "ts": now, "data": data})
 
 
 def events_after(c: sa.Connection, after: int, *, build_id: int | None = None, limit: int = 500) -> list[Event]:

@@ -8,14 +8,18 @@ import sqlalchemy as sa
 from mcp_server.model import Lease
 from mcp_server.store.builds import OPEN
 from mcp_server.store.events import append
+from mcp_server.store.prepared import Prepared
 from mcp_server.store.tables import BUILDS, LEASES
 
-_ADD = sa.insert(LEASES)
-_RELEASE = sa.delete(LEASES).where(
-    LEASES.c.resource == sa.bindparam("of_resource"),
-    LEASES.c.slot == sa.bindparam("of_slot"),
-    LEASES.c.build == sa.bindparam("of_build"),
+_ADD = Prepared(sa.insert(LEASES), LEASES.c)
+_RELEASE = Prepared(
+    sa.delete(LEASES).where(
+        LEASES.c.resource == sa.bindparam("of_resource"),
+        LEASES.c.slot == sa.bindparam("of_slot"),
+        LEASES.c.build == sa.bindparam("of_build"),
+    )
 )
+_HELD_BY = sa.select(LEASES).where(LEASES.c.build == sa.bindparam("of_build"))
 _HELD = sa.select(LEASES.c.resource, LEASES.c.slot, LEASES.c.build, LEASES.c.stage, LEASES.c.taken_at).where(
     LEASES.c.resource.in_(sa.bindparam("resources", expanding=True))
 )
@@ -23,7 +27,7 @@ _HELD = sa.select(LEASES.c.resource, LEASES.c.slot, LEASES.c.build, LEASES.c.sta
 
 def add(c: sa.Connection, lease: Lease, now: datetime) -> None:
     """Write a lease of a slot that is free: `holders` was asked in the same transaction."""
-    c.execute(_ADD, lease.model_dump())
+    _ADD.run(c, vars(lease))
     data = {"resource": lease.resource, "slot": lease.slot, "reason": lease.reason}
     append(c, "lease.taken", lease.build, now, data)
 
@@ -31,13 +35,13 @@ def add(c: sa.Connection, lease: Lease, now: datetime) -> None:
 def release(c: sa.Connection, lease: Lease, now: datetime) -> None:
     """Give a slot back; nothing happens where it is gone already."""
     key = {"of_resource": lease.resource, "of_slot": lease.slot, "of_build": lease.build}
-    if c.execute(_RELEASE, key).rowcount:
+    if _RELEASE.run(c, key).rowcount:
         append(c, "lease.released", lease.build, now, {"resource": lease.resource, "slot": lease.slot})
 
 
 def release_of(c: sa.Connection, build_id: int, now: datetime) -> set[str]:
     """Give back all that a build holds, as it is over; the resources that became free."""
-    held = [lease for lease in holders(c) if lease.build == build_id]
+    held = [Lease(**row) for row in c.execute(_HELD_BY, {"of_build": build_id}).mappings()]
     for lease in held:
         release(c, lease, now)
     return {lease.resource for lease in held}

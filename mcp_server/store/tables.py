@@ -5,7 +5,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 
 metadata = sa.MetaData()
 
@@ -19,8 +19,16 @@ class UtcTime(sa.types.TypeDecorator[datetime]):
     def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
         return value if value is None else value.astimezone(UTC).replace(tzinfo=None)
 
+    def bind_processor(self, dialect: sa.Dialect) -> Any:
+        """For SQLite the text that SQLAlchemy's own would make, in half the time: a stage writes ten of them."""
+        return _as_text if dialect.name == "sqlite" else super().bind_processor(dialect)
+
     def process_result_value(self, value: Any | None, dialect: sa.Dialect) -> datetime | None:
         return value if value is None else value.replace(tzinfo=UTC)
+
+
+def _as_text(value: datetime | None) -> str | None:
+    return value and value.astimezone(UTC).isoformat(" ", "microseconds")[:26]  # without the zone
 
 
 META = sa.Table(
@@ -75,6 +83,9 @@ BUILDS = sa.Table(
     sa.Column("round", sa.Integer, nullable=False),
     sqlite_autoincrement=True,  # an id is never given twice
 )
+# A worker asks at each wake who is to be cancelled: with thousands waiting, none of their rows is read for it.
+sa.Index("ix_builds_to_cancel", BUILDS.c.status, sqlite_where=BUILDS.c.cancel_requested.is_(True))
+sa.Index("ix_builds_served", BUILDS.c.project_id, BUILDS.c.started_at)
 
 STAGES = sa.Table(
     "stages",
@@ -171,6 +182,16 @@ DELIVERIES = sa.Table(
     sa.Column("push", sa.JSON),
 )
 
+SCHEDULES = sa.Table(
+    "schedules",
+    metadata,
+    sa.Column("name", sa.String, primary_key=True),
+    sa.Column("rule", sa.String, nullable=False),
+    sa.Column("done_until", UtcTime, nullable=False),
+    sa.Column("build", sa.Integer),
+    sa.Column("said", sa.Text),
+)
+
 AUDIT_VIEW = """
 CREATE VIEW build_audit AS
 SELECT b.task_id AS task, b.project_id AS project, b.plan AS spec, b.status AS status,
@@ -200,6 +221,13 @@ MIGRATIONS = {
         "CREATE TABLE deliveries (id VARCHAR NOT NULL PRIMARY KEY, received_at DATETIME NOT NULL, said TEXT)",
     ),
     6: ("ALTER TABLE deliveries ADD COLUMN push JSON",),
+    7: (
+        "CREATE INDEX ix_builds_to_cancel ON builds (status) WHERE cancel_requested IS 1",
+        "CREATE INDEX ix_builds_served ON builds (project_id, started_at)",
+        """CREATE TABLE schedules (
+           name VARCHAR NOT NULL PRIMARY KEY, rule VARCHAR NOT NULL, done_until DATETIME NOT NULL, build INTEGER,
+           said TEXT)""",
+    ),
 }
 """What brings a database to the schema of that number from the one before it."""
 

@@ -28,7 +28,7 @@ async def build_wait(
 async def build_get(
     ctx: Ctx, build: Build, detail: Detail = "verdict", compare_to: BuildRef | None = None
 ) -> CallToolResult:
-    """A build's verdict with all errors, its stages, files or events, or its sizes against another build's."""
+    """A build's verdict with all errors, its stages, files, events, or its sizes and coverage against another's."""
     from mcp_server import report, report_tables  # noqa: PLC0415
 
     orchestrator = await orchestrator_of(ctx)
@@ -87,7 +87,8 @@ async def build_list(
     orchestrator = await orchestrator_of(ctx)
     path = await project_path(orchestrator, project, roots) if project else None
     builds = await orchestrator.list(project=path, status=status, limit=limit)
-    return answer(report_tables.build_list(builds, await orchestrator.projects_of(builds)))
+    places = await orchestrator.queue.of(builds)
+    return answer(report_tables.build_list(builds, await orchestrator.projects_of(builds), places))
 
 
 async def build_cancel(ctx: Ctx, build: Build) -> CallToolResult:
@@ -134,4 +135,5 @@ async def build_stats(ctx: Ctx, roots: Roots, project: Text = "") -> CallToolRes
 
     orchestrator = await orchestrator_of(ctx)
     path = await project_path(orchestrator, project, roots) if project else None
-    return answer(report_stats.stats_text(await orchestrator.stats(path), path or ""))
+    trends = await orchestrator.figures.beside_stats(path)
+    return answer(report_stats.stats_text(await orchestrator.stats(path), path or "", trends))

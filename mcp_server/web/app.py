@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from starlette.routing import Route
 
 from mcp_server import __version__
-from mcp_server.web import bots, builds, docs, live, machines, metrics, problems, projects, webhooks
+from mcp_server.web import bots, builds, docs, live, machines, metrics, problems, projects, queue, webhooks
 from mcp_server.web.dashboard import files, login
 from mcp_server.web.faults import Faults
 from mcp_server.web.feed import Feed
@@ -28,6 +28,7 @@ ROUTERS = (
     builds.router,
     projects.router,
     bots.router,
+    queue.router,
     machines.router,
     live.router,
     metrics.router,
@@ -67,11 +68,13 @@ def make_routes(orchestrator: "Orchestrator") -> FastAPI:
         try:
             if resumes:
                 orchestrator.webhooks.resume()
+            orchestrator.schedules.start()
             async with tools.running():
                 yield
         finally:
             if resumes:
                 await orchestrator.webhooks.aclose()
+            await orchestrator.schedules.aclose()
             await feed.aclose()
 
     app = FastAPI(

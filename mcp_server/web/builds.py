@@ -13,6 +13,7 @@ from starlette.requests import Request
 from mcp_server import record, report
 from mcp_server.artifact_files import artifact_file
 from mcp_server.errors import NotFound
+from mcp_server.logs import LogSlice
 from mcp_server.model import BuildStatus
 from mcp_server.views import BuildView
 from mcp_server.web.context import Service
@@ -20,6 +21,7 @@ from mcp_server.web.feed import encode
 from mcp_server.web.file_answers import sent_file
 from mcp_server.web.heavy import heavy_of
 from mcp_server.web.shapes import LAST, MOST_ROWS, BuildPage, BuildRow, BuildWhole, RetryAsk, Triggered
+from mcp_server.web.trend_shapes import compile_of, coverage_of
 
 router = APIRouter(prefix="/api/builds", tags=["builds"])
 
@@ -42,7 +44,8 @@ async def list_builds(
     """Builds, the newest first."""
     found = await service.list(project=project, status=status, limit=limit + 1, below=after)
     projects = await service.projects_of(found)
-    rows = [BuildRow.of(build, projects.get(build.project_id)) for build in found[:limit]]
+    places = await service.queue.of(found)
+    rows = [BuildRow.of(build, projects.get(build.project_id), places.get(build.id)) for build in found[:limit]]
     return BuildPage(builds=rows, next=rows[-1].id if len(found) > limit else None)
 
 
@@ -82,24 +85,49 @@ async def get_log(
     around: Annotated[int | None, Query(ge=1, le=LAST)] = None,
     tail: Annotated[int | None, Query(ge=1, le=LAST)] = None,
     offset: Annotated[int | None, Query(ge=0, le=LAST)] = None,
+    line: Annotated[int | None, Query(ge=1, le=LAST, description="From this line on.")] = None,
+    before: Annotated[int | None, Query(ge=0, le=LAST, description="Whole lines up to this byte, or the end.")] = None,
+    whole: Annotated[
+        bool, Query(description="With `offset`: end behind a line. An unfinished one comes again.")
+    ] = False,
     max_bytes: Annotated[int, Query(ge=1, le=MOST_LOG_BYTES)] = 100_000,
 ) -> Response:
-    """A slice of a stage's log as text: its end, or by one of grep, around, tail and offset.
+    """A slice of a stage's log as text: its end, or by one of grep, around, tail, offset, line and before.
 
     The header `X-Next-Offset` is the `offset` that goes on where this slice ends, where there is more;
-    `X-End-Offset` of a slice by offset is where it ended, also at the log's end as it is now.
+    `X-Start-Offset` and `X-End-Offset` of a slice by bytes or line are where it begins and ended, also at the log's end
+    as it is now. With `grep`, `X-Log-Matches` lines of `X-Log-Lines` match, as many of them as fit are in the answer.
     """
-    slow = grep is not None or around is not None
+    slow = grep is not None or around is not None or line is not None
     async with heavy_of(request).turn() if slow else contextlib.nullcontext():
-        piece = await service.log(build, stage, grep=grep, around=around, tail=tail, offset=offset, max_bytes=max_bytes)
+        piece = await service.log(
+            build,
+            stage,
+            grep=grep,
+            around=around,
+            tail=tail,
+            offset=offset,
+            line=line,
+            before=before,
+            whole=whole,
+            max_bytes=max_bytes,
+        )
+    return Response(piece.text, media_type="text/plain; charset=utf-8", headers=_told(piece))
+
+
+def _told(piece: LogSlice) -> dict[str, str]:
     headers = {"X-Content-Type-Options": "nosniff", "X-Log-Stage": quote(piece.stage)}
-    if piece.next_offset is not None:
-        headers["X-Next-Offset"] = str(piece.next_offset)
-    if piece.end_offset is not None:
-        headers["X-End-Offset"] = str(piece.end_offset)
+    numbers = {
+        "X-Next-Offset": piece.next_offset,
+        "X-Start-Offset": piece.start_offset,
+        "X-End-Offset": piece.end_offset,
+        "X-Log-Matches": piece.matches,
+        "X-Log-Lines": piece.lines,
+    }
+    headers |= {name: str(number) for name, number in numbers.items() if number is not None}
     if piece.note:
         headers["X-Log-Note"] = quote(piece.note)
-    return Response(piece.text, media_type="text/plain; charset=utf-8", headers=headers)
+    return headers
 
 
 @router.get("/{build}/artifacts")
@@ -128,7 +156,7 @@ def whole(view: BuildView) -> BuildWhole:
     decided = record.deciding(view)
     specs = view.build.plan.stages
     return BuildWhole(
-        **BuildRow.of(view.build, view.project).model_dump(),
+        **BuildRow.of(view.build, view.project, view.queue).model_dump(),
         build_output=view.build.build_output,
         verdict=report.build_report(view),
         decided_by=f"{decided.stage}:{decided.round}.{decided.attempt}" if decided else None,
@@ -137,6 +165,8 @@ def whole(view: BuildView) -> BuildWhole:
         ],
         stages=told["stages"],
         artifacts=told["artifacts"],
+        compile=compile_of(view.stages),
+        coverage=coverage_of(view.stages),
         blocked_by=told["blocked_by"],
         elapsed_s=view.elapsed_s,
         eta_s=view.eta_s,

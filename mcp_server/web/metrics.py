@@ -1,6 +1,6 @@
 """/healthz for those who watch the process, /metrics for Prometheus."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from fastapi import APIRouter
@@ -9,10 +9,13 @@ from starlette.requests import Request
 
 from mcp_server import __version__
 from mcp_server.build_statistics import Stats
+from mcp_server.build_trends import Count, TrendPoint
+from mcp_server.model import Project
 from mcp_server.web.context import Service
 from mcp_server.web.live import feed_of
 
 router = APIRouter(tags=["operations"])
+MOST_PROJECTS = 50
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -25,8 +28,12 @@ async def healthz(service: Service) -> dict[str, Any]:
 
 @router.get("/metrics", response_class=PlainTextResponse)
 async def metrics(service: Service, request: Request) -> PlainTextResponse:
-    """Counts of builds by status, durations, hosts' slots, and the event feed."""
+    """Counts of builds by status, durations, the last build of each project, hosts' slots, and the event feed.
+
+    Of projects the 50 that were built last.
+    """
     lines = list(_of_builds(await service.stats()))
+    lines += _of_projects(await service.figures.newest(MOST_PROJECTS))
     for view in await service.look_at_hosts(check=False):
         host = _quoted(view.name)
         lines += [f"build_orchestrator_host_slots{{host={host}}} {view.slots}"]
@@ -53,6 +60,47 @@ def _of_builds(stats: Stats) -> Iterator[str]:
     for quantile, seconds in quantiles.items():
         if seconds is not None:
             yield f'build_orchestrator_build_duration_seconds{{quantile="{quantile}"}} {seconds:.3f}'
+
+
+def _of_projects(newest: Sequence[tuple[Project, TrendPoint]]) -> Iterator[str]:
+    """The figures of each project's last build that is over; those that it does not tell have no line."""
+    for name, said, value in LAST:
+        found = [(project, number) for project, point in newest if (number := value(point)) is not None]
+        if found:
+            yield f"# HELP build_orchestrator_last_build_{name} {said}"
+            yield f"# TYPE build_orchestrator_last_build_{name} gauge"
+        for project, number in found:
+            labels = f"project={_quoted(project.name)},project_id={_quoted(project.id)}"
+            yield f"build_orchestrator_last_build_{name}{{{labels}}} {number:.10g}"
+
+
+def _ratio(count: Count | None) -> float | None:
+    return count.covered / count.total if count and count.total else None
+
+
+Value = Callable[[TrendPoint], float | None]
+LAST: Sequence[tuple[str, str, Value]] = (
+    ("success", "1 where the last build that is over succeeded.", lambda one: float(one.status == "success")),
+    ("number", "Its number.", lambda one: one.id),
+    ("duration_seconds", "How long it took.", lambda one: one.duration),
+    ("flash_bytes", "What its firmware takes of the flash.", lambda one: one.sizes and one.sizes.flash),
+    ("ram_bytes", "What its firmware takes of the RAM.", lambda one: one.sizes and one.sizes.ram),
+    (
+        "app_partition_ratio",
+        "How full its app partition is.",
+        lambda one: one.sizes.app_percent / 100 if one.sizes and one.sizes.app_percent is not None else None,
+    ),
+    ("ninja_seconds", "From ninja's first step to its last.", lambda one: one.compile and one.compile.wall_s),
+    ("compiled_files", "Sources that it compiled.", lambda one: one.compile and one.compile.objects),
+    ("coverage_lines_ratio", "Lines that its tests ran.", lambda one: _ratio(one.coverage and one.coverage.lines)),
+    (
+        "coverage_branches_ratio",
+        "Branches that its tests took.",
+        lambda one: _ratio(one.coverage and one.coverage.branches),
+    ),
+    ("tests_passed", "Tests that passed.", lambda one: one.tests and one.tests.passed),
+    ("tests_failed", "Tests that failed.", lambda one: one.tests and one.tests.failed),
+)
 
 
 def _quoted(text: str) -> str:

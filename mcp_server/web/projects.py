@@ -3,13 +3,15 @@
 import dataclasses
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Path, Query
 
 from mcp_server import scopes
+from mcp_server.build_trends import MOST_BUILDS
 from mcp_server.model import Project
 from mcp_server.web.builds import Limit, triggered
 from mcp_server.web.context import Service
 from mcp_server.web.shapes import ImportAsk, ImportedProject, RemoveAsk, Removed, SyncAsk, Trigger, Triggered
+from mcp_server.web.trend_shapes import TrendsShape
 from mcp_server.workflows import WorkflowAsk
 
 router = APIRouter(prefix="/api/projects", tags=["projects"])
@@ -62,8 +64,27 @@ async def get_project(service: Service, project: Name) -> Project:
 
 @router.get("/{project}/stats")
 async def get_stats(service: Service, project: Name) -> dict[str, Any]:
-    """Counts, success rate in percent, durations in seconds, and what builds failed of by first cause."""
-    return dataclasses.asdict(await service.stats(project))
+    """Counts, success rate in percent, durations in seconds, and what builds failed of by first cause.
+
+    `sizes`: bytes in flash and RAM and how full the app partition is, in percent, of the newest `build` that tells.
+    """
+    found = await service.stats(project)
+    sizes = await service.figures.sizes(found.project_id or "")
+    return {
+        **dataclasses.asdict(found),
+        "sizes": {"build": sizes[0], **dataclasses.asdict(sizes[1])} if sizes else None,
+    }
+
+
+@router.get("/{project}/trends")
+async def get_trends(
+    service: Service, project: Name, limit: Annotated[int, Query(ge=1, le=MOST_BUILDS)] = 50
+) -> TrendsShape:
+    """How long the newest builds that are over took, what they weigh and what their tests ran, the oldest first.
+
+    With the files that take longest to compile, the tests that fail most often and the slowest ones.
+    """
+    return TrendsShape.of(await service.figures.trends(project, limit))
 
 
 @router.post("/{project}/build", status_code=202)
@@ -81,6 +102,7 @@ async def trigger_build(service: Service, project: Name, ask: Trigger | None = N
         commit=ask.commit_sha,
         branch=ask.branch,
         triggered_by=ask.trigger,
+        priority=ask.priority,
     )
     build = started.build
     return triggered(build.id, build.status, build.project_id, build.commit_sha)

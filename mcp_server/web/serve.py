@@ -82,8 +82,9 @@ async def serve(orchestrator: "Orchestrator", host: str, port: int, say: "Callab
         ws=Curt,
     )
     open_to = "whoever has a token" if closed else "every user of this machine, as there is no token"
-    said = f"http://{name}:{at[1]} is open to {open_to}; API: /api/docs"
-    server = _Server(config, lambda: say(said))
+    # The unknown are no reason to stay away: they may be imported over the service.
+    said = [f"http://{name}:{at[1]} is open to {open_to}; API: /api/docs", *await orchestrator.schedules.unknown()]
+    server = _Server(config, lambda: say("\n".join(said)))
     with contextlib.closing(listening):
         await _until_signal(server, listening, (routes.state.feed, routes.state.tools, app))
     if not server.started:

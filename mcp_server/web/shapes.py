@@ -1,5 +1,6 @@
 """What goes over the wire, with the examples that /api/docs shows. Times are ISO 8601 in UTC, durations seconds."""
 
+import dataclasses
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Literal
@@ -7,7 +8,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from mcp_server.build_spec import BuildResult, BuildSpec
+from mcp_server.expected import Place
 from mcp_server.model import Build, BuildStatus, Project
+from mcp_server.web.trend_shapes import StageCompile, StageCoverage
 
 MOST_ROWS = 200
 LAST = 2**53 - 1  # the largest number that every JSON reader keeps exact, and that a database takes
@@ -17,6 +20,33 @@ class Body(BaseModel):
     """A request's body: an unknown key is a mistake."""
 
     model_config = ConfigDict(extra="forbid")
+
+
+class QueuePlace(BaseModel):
+    """Where a pending build waits: `position` from 1, in the order in which they will be taken, `of` so many."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "position": 3,
+                    "of": 12,
+                    "expected_start": "2024-01-15T10:34:00Z",
+                    "reason": "project blink has 2 of 2 builds running",
+                }
+            ]
+        }
+    )
+
+    position: int
+    of: int
+    expected_start: datetime | None = Field(description="From what such builds took; null where nobody knows.")
+    reason: str
+
+    @classmethod
+    def of_place(cls, place: Place | None) -> "QueuePlace | None":
+        """The same of a place."""
+        return None if place is None else cls(**dataclasses.asdict(place))
 
 
 class BuildRow(BaseModel):
@@ -61,12 +91,52 @@ class BuildRow(BaseModel):
     duration: float | None
     test_results: Mapping[str, Any] | None
     artifacts_path: str | None
+    queue: QueuePlace | None = Field(description="Of a pending build; null of any other.")
 
     @classmethod
-    def of(cls, build: Build, project: Project | None) -> "BuildRow":
-        """The row of a build of that project."""
-        names = set(cls.model_fields) - {"project"}
-        return cls(project=project.name if project else "", **{name: getattr(build, name) for name in names})
+    def of(cls, build: Build, project: Project | None, place: Place | None = None) -> "BuildRow":
+        """The row of a build of that project, with its place in the queue."""
+        names = set(BuildRow.model_fields) - {"project", "queue"}
+        facts = {name: getattr(build, name) for name in names}
+        return cls(project=project.name if project else "", queue=QueuePlace.of_place(place), **facts)
+
+
+class ScheduleRow(BaseModel):
+    """A schedule of config.yaml: when it comes next, and the build of the last time; `problem` is why there is none."""
+
+    name: str
+    project: str
+    cron: str
+    timezone: str
+    branch: str | None
+    next: datetime | None
+    last_build: int | None
+    last_status: BuildStatus | None
+    last_at: datetime | None
+    problem: str | None
+
+
+class QueuedBuild(QueuePlace):
+    """A pending build, and its place."""
+
+    build: int
+    project_id: str
+    project: str
+    priority: int
+
+
+class QueuePage(BaseModel):
+    """Pending builds in the order in which they will be taken; `next` as `after` brings those that follow.
+
+    `builds` and `per_project` are the limits of config.yaml, `running` how many builds count for them now.
+    """
+
+    builds: int
+    per_project: int | None
+    running: int
+    pending: int
+    queue: list[QueuedBuild]
+    next: int | None
 
 
 class BuildPage(BaseModel):
@@ -80,7 +150,7 @@ class BuildWhole(BuildRow):
     """A build with all that belongs to it. `verdict` is what a model is told of it.
 
     `decided_by` is the attempt whose verdict is the build's, as `STAGE:ROUND.ATTEMPT`; `graph` has each planned stage
-    with the names of those that it comes after.
+    with the names of those that it comes after. `compile` and `coverage` are those of the stages that tell of it.
     """
 
     build_output: str | None
@@ -89,6 +159,8 @@ class BuildWhole(BuildRow):
     graph: list[Mapping[str, Any]]
     stages: list[Mapping[str, Any]]
     artifacts: list[Mapping[str, Any]]
+    compile: list[StageCompile]
+    coverage: list[StageCoverage]
     blocked_by: list[Mapping[str, Any]]
     elapsed_s: float
     eta_s: float | None
@@ -107,6 +179,7 @@ class Trigger(Body):
     qemu: bool = True
     agent: str | None = Field(default=None, max_length=200)
     max_rounds: int = 3
+    priority: int = Field(default=10, ge=0, le=100, description="0 goes first.")
 
 
 class Triggered(BaseModel):

@@ -1,11 +1,29 @@
 """A clock that stands still until a test moves it."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 T = TypeVar("T")
+
+
+class Call:
+    """What is to be called at its time, unless it is cancelled before."""
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        self._call: Callable[[], None] | None = call
+
+    def done(self) -> bool:
+        return self._call is None
+
+    def set_result(self, _: None) -> None:
+        call, self._call = self._call, None
+        if call is not None:
+            call()
+
+    def cancel(self) -> None:
+        self._call = None
 
 
 class MovedClock:
@@ -14,7 +32,7 @@ class MovedClock:
     def __init__(self) -> None:
         self._now = datetime(2026, 11, 1, tzinfo=UTC)
         self._passed = 0.0
-        self._alarms: list[tuple[float, asyncio.Future[None]]] = []
+        self._alarms: list[tuple[float, asyncio.Future[None] | Call]] = []
 
     def now(self) -> datetime:
         return self._now + timedelta(seconds=self._passed)
@@ -49,6 +67,13 @@ class MovedClock:
             if not task.done():
                 task.cancel()
                 await asyncio.wait({task})
+
+    def call_later(self, seconds: float, call: Callable[[], None]) -> Call:
+        coming = Call(call)
+        self._alarms.append((self._passed + seconds, coming))
+        if seconds <= 0:
+            asyncio.get_running_loop().call_soon(coming.set_result, None)
+        return coming
 
     def _alarm(self, seconds: float) -> asyncio.Future[None]:
         alarm = asyncio.get_running_loop().create_future()

@@ -14,15 +14,18 @@ GROUND = {  # what everything stands on; it stands on nothing but itself
     "errors": {"errors"},
     "model": {"model"},
     "config": {
-        *("config", "config_agents", "config_file", "config_rules"),
+        *("config", "config_agents", "config_file", "config_rules", "config_schedules"),
         *("durations", "home", "yaml_document", "yaml_model"),
     },
 }
 DATA = ("_data", "demo/idf")  # the second is a simulated ESP-IDF, run as one and never imported
 KNOW_ROWS = (
+    "figures",
     "orchestrator",
     "kept",
     "projects",
+    "queue_view",
+    "schedules",
     "tokens",
     "views",
     "webhooks",

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mcp_server.config import Config, load_config
+from mcp_server.config import Config, Queue, load_config
 from mcp_server.config_file import ConfigFile
 from mcp_server.errors import ConfigError
 from mcp_server.yaml_document import MAX_BYTES, YamlError, read
@@ -34,6 +34,10 @@ agents: {default: claude, opencode: {acp: [opencode, acp]}, far: {url: "https://
 artifacts: {store: "s3://firmware/nightly", keep: 14d}
 security: {allow_flash: always, allow_push: never, callback_hosts: [ci.example], project_roots: [/srv/firmware]}
 env_pass: [LM_LICENSE_FILE]
+queue: {builds: 12, per_project: 2}
+webhooks: {github: {secret: "${secret:github}", supersede: true}}
+schedules:
+  nightly: {project: greenhouse, cron: "0  3 * * *", timezone: Europe/Berlin, branch: main, target: esp32c3, qemu: no}
 """
 
 Load = Callable[[str], Config]
@@ -354,3 +358,29 @@ def test_a_home_is_never_exchanged_for_another(tmp_path: Path) -> None:
 
     assert found is not None and found.home == config.home
     assert file.changed() is None
+
+
+def test_limits_and_schedules_are_checked_where_they_are_written(load: Load, refusal: Refusal) -> None:
+    """Issue: a bad rule or zone is met at the door, with its place. A limit of this machine is its `slots`."""
+    config = load(EVERYTHING)
+    assert (config.queue.builds, config.queue.per_project, config.local.slots) == (12, 2, 1)
+    nightly = config.schedules["nightly"]
+    assert (nightly.cron, nightly.timezone, nightly.qemu, nightly.flash) == ("0 3 * * *", "Europe/Berlin", False, False)
+    assert load("{}").queue == Queue(builds=200, per_project=None)
+    for wrong, said in {
+        'cron: "0 25 * * *"': "1:23 schedules.n.cron: the hour cannot be used; the fields are minute, hour, day of",
+        'cron: "@daily"': "1:23 schedules.n.cron: a time is five fields, minute, hour, day of the month, month,",
+        'cron: "0 0 0 3 * *"': "1:23 schedules.n.cron: a time is five fields",
+        'cron: "0 0 30 2 *"': "1:23 schedules.n.cron: the day of month cannot be used",
+        f'cron: "{"1," * 50}1 * * * *"': "1:23 schedules.n.cron: a time is five fields",
+        'cron: "0 0 29 2 MON#5,*/٣"': "1:23 schedules.n.cron: the day of week cannot be used",
+        'cron: "0 3 * * *", timezone: Europe/Bern': "1:46 schedules.n.timezone: 'Europe/Bern' is no time zone; write",
+        'cron: "0 3 * * *", timezone: ../../etc/passwd': "1:46 schedules.n.timezone: '../../etc/passwd' is no time",
+        'cron: "0 3 * * *", max_rounds: 0': "1:48 schedules.n.max_rounds: should be at least 1, not '0'",
+        'cron: "0 3 * * *", project: --upload': "schedules.n.project: should be a project's name, id or folder",
+        "crom: 1": "1:13 schedules.n.cron is missing",
+    }.items():
+        project = "" if "project" in wrong else ", project: p"
+        assert said in refusal(f"schedules: {{n: {{{wrong}{project}}}}}\n"), wrong
+    assert "1:13 a schedule's name has letters" in refusal('schedules: {"a b": {project: p, cron: "* * * * *"}}\n')
+    assert "queue.per_project: should be at least 1" in refusal("queue: {per_project: 0}\n")

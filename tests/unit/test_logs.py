@@ -91,6 +91,47 @@ async def test_offsets_go_on_where_the_last_slice_ended() -> None:
     assert text == LINES.decode()
 
 
+async def test_whole_lines_go_on_both_ways_from_any_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ours. A reader who jumps into a log's middle reads on from there, up and down, and loses no byte."""
+    monkeypatch.setattr("mcp_server.logs.PIECE_BYTES", 1000)
+    data = LINES + b"the end"
+    here = await slice_log(host(data), "j", "build", line=500, max_bytes=100)
+    assert here.text.startswith("line 500\nline 501\n") and here.text.endswith("\n")
+    assert here.start_offset == data.index(b"line 500") and here.next_offset == here.end_offset
+    found = await slice_log(host(data), "j", "build", grep="^line 7", max_bytes=20)
+    assert (found.matches, found.lines) == (111, 1001)
+
+    text, start, end = here.text, here.start_offset, here.next_offset
+    while start:
+        piece = await slice_log(host(data), "j", "build", before=start, max_bytes=999)
+        assert piece.end_offset == start and piece.text.startswith("line ")
+        text, start = piece.text + text, piece.start_offset
+    while end is not None:
+        piece = await slice_log(host(data), "j", "build", offset=end, whole=True, max_bytes=999)
+        assert piece.text.endswith("\n") or piece.next_offset is None
+        text, end = text + piece.text, piece.next_offset
+    assert text.encode() == data
+    tail = await slice_log(host(data), "j", "build", before=2**53 - 1, max_bytes=30)
+    assert (tail.text, tail.end_offset) == ("line 999\nline 1000\nthe end", len(data) - len("the end"))
+    tail = await slice_log(host(data), "j", "build", offset=tail.end_offset, whole=True)
+    assert (tail.text, tail.end_offset) == ("the end", len(data) - len("the end"))
+    assert (await slice_log(host(b""), "j", "build", before=2**53 - 1)).end_offset == 0
+
+
+async def test_a_line_behind_a_hole_has_its_own_byte() -> None:
+    """Ours. The hole counts as a line of its own, as a search has it."""
+    data = b"one\ntw" + bytes(1_000_000) + b"o\nlast\n"
+    capped = host(data, (6, 1_000_006))
+    found = [await slice_log(capped, "j", "build", line=number) for number in (1, 2, 3, 4, 5)]
+    assert [piece.start_offset for piece in found] == [0, 4, 1_000_006, 1_000_006, 1_000_008]
+    assert found[4].text == "last\n"
+    back = await slice_log(capped, "j", "build", before=1_000_008)
+    assert (back.text, back.start_offset) == ("o\n", 1_000_006)
+    back = await slice_log(capped, "j", "build", before=1_000_006)
+    assert (back.text, back.start_offset) == ("one\ntw", 0)
+    assert "not kept" in back.note
+
+
 @pytest.mark.parametrize(
     ("wish", "sentence"),
     [
@@ -101,6 +142,8 @@ async def test_offsets_go_on_where_the_last_slice_ended() -> None:
         ({"tail": -1}, "out of range"),
         ({"offset": -1}, "out of range"),
         ({"max_bytes": 10**9}, "out of range"),
+        ({"line": 0}, "out of range"),
+        ({"line": 2000}, "past the log's end: it has 1000 lines"),
         ({"grep": "a", "tail": 3}, "cannot be combined"),
     ],
 )
@@ -147,6 +190,7 @@ async def test_a_hole_is_stepped_over_and_said() -> None:
         (r"main\.c:\d+", None),
         (r"main\.c", ["main.c"]),
         ("(?i)error", None),
+        ("(?ai)Error:", ["Error:"]),
         ("a|error", None),
         ("errors?", None),
         ("[Ee]rror", None),

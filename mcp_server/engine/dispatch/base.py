@@ -10,11 +10,20 @@ class Dispatch(Protocol):
     """Sees to it that `run_build` is called for every open build, some time, at least once."""
 
     def dispatch(self, open_builds: Sequence[OpenBuild]) -> None:
-        """Take what is open now, in the order given; repeating it changes nothing."""
+        """Know of these, and take whom the limits leave room for; repeating it changes nothing.
+
+        What ran before is taken at once, what is to be cancelled too. What was once named need not be again.
+        """
         ...
 
-    def cancel(self, build: int) -> bool:
-        """Pass a user's cancel on to a build that runs here; False if none does."""
+    @property
+    def busy(self) -> bool:
+        """Whether anything runs or waits here."""
+        ...
+
+    @property
+    def held_back(self) -> bool:
+        """Whether builds wait for others to end, as the limits say."""
         ...
 
     async def aclose(self) -> None:

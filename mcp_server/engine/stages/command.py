@@ -8,6 +8,7 @@ from hashlib import sha256
 from pathlib import PurePosixPath
 
 from mcp_server.config_rules import LOCAL
+from mcp_server.engine.stages import ninja_times
 from mcp_server.engine.stages.base import LogDiagnosis, Observer, Prepared, StageContext, project_path, result_of
 from mcp_server.engine.stages.masking import masked
 from mcp_server.errors import BadInput, OrchestratorError
@@ -60,7 +61,8 @@ class Command:
         if context.host.name == LOCAL:
             environment = job_environment({}, context.environment, context.config.env_pass) | environment
         environment |= params.get("env", {})
-        environment |= await asyncio.to_thread(_secrets, context)
+        if params.get("secrets"):
+            environment |= await asyncio.to_thread(_secrets, context)
         return Prepared(
             argv=_argv(context),
             cwd=await working_folder(context),
@@ -78,7 +80,11 @@ class Command:
         observer.close()
         code = end.code if end.reason is ExitReason.EXIT else None
         diagnosis = await asyncio.to_thread(observer.diagnoser.finish, code)
-        return result_of(end).model_copy(update={"diagnosis": _stated(diagnosis)})
+        verdict = result_of(end).model_copy(update={"diagnosis": _stated(diagnosis)})
+        if verdict.result != "pass" or not observer.diagnoser.ran_ninja:
+            return verdict
+        folder = str((context.stage.resolved or {})["cwd"])
+        return verdict.model_copy(update={"details": await ninja_times.below(context, folder, end)})
 
 
 def _stated(diagnosis: Diagnosis) -> Diagnosis:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mcp_server.demo.place import is_simulated
+from mcp_server.engine.stages import ninja_times
 from mcp_server.engine.stages.base import LogDiagnosis, Observer, Prepared, StageContext, project_path, result_of
 from mcp_server.engine.stages.strangers import until_alone
 from mcp_server.errors import EnvironmentMissing
@@ -108,12 +109,13 @@ class IdfBuild:
             full = await asyncio.to_thread(disk_is_full, Path(resolved["build_dir"]))
             summary = f"no space left on the disk of {resolved['build_dir']}: free some, then retry" if full else ""
             return verdict.model_copy(update={"summary": summary, "diagnosis": diagnosis, "details": details})
-        products = await collect(Path(resolved["build_dir"]))
+        build_dir = Path(resolved["build_dir"])
+        products = await collect(build_dir)
         return Verdict(
             result="pass",
             diagnosis=diagnosis,
             artifacts=products.artifacts,
-            details=details | _products(products),
+            details={**details, **_products(products), **await ninja_times.in_directory(build_dir, end)},
         )
 
     async def after(self, context: StageContext, verdict: Verdict) -> Mapping[str, Any] | None:

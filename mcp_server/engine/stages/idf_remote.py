@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import anyio
 
+from mcp_server.engine.stages import ninja_times
 from mcp_server.engine.stages.base import (
     LogDiagnosis,
     Observer,
@@ -68,8 +69,11 @@ exec idf.py "$@" build
 """
 """What bash runs there: activates ESP-IDF, gives the build an sdkconfig of its own, builds. `$1` the installation."""
 
-PRODUCTS = ("*.json", "*.bin", "*.elf", "*.map", "flash_args", "sdkconfig", "config/*", "*/*.bin", "*/*.elf")
-"""Below the build directory: all that flashing, sizes and a decoded backtrace need."""
+PRODUCTS = (
+    *("*.json", "*.bin", "*.elf", "*.map", "flash_args", "sdkconfig", "config/*", "*/*.bin", "*/*.elf"),
+    *ninja_times.NAMES,
+)
+"""Below the build directory: all that flashing, sizes, a decoded backtrace and the times of files need."""
 
 
 class RemoteLog(LogDiagnosis):
@@ -123,6 +127,7 @@ class IdfRemote:
         named = {"target": products.target, "app_bin": products.app_bin, "app_elf": products.app_elf}
         details: dict[str, Any] = {name: value for name, value in named.items() if value}
         details |= {"why": f"built on {context.host.name}, brought to {build_dir}", "notes": list(products.notes)}
+        details |= await ninja_times.in_directory(build_dir, end)
         return observer.verdict.model_copy(update={"artifacts": products.artifacts, "details": details})
 
     async def after(self, context: StageContext, verdict: Verdict) -> Mapping[str, Any] | None:

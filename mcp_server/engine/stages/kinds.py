@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from mcp_server.engine.stages.agent import AgentFix, AgentWork
-from mcp_server.engine.stages.base import Direct, StageKind
+from mcp_server.engine.stages.base import Asks, Direct, LooksBack, StageKind
 from mcp_server.engine.stages.ci_wait import CiWait
 from mcp_server.engine.stages.command import Command
 from mcp_server.engine.stages.doctor import Doctor
@@ -49,3 +49,9 @@ KINDS: Mapping[str, StageKind | Direct] = {
     "setup": Setup(),
     "template": Template(),
 }
+
+# Which kind is what, found out once: asking each time takes a tenth of all that a short stage costs.
+DIRECT = {name: kind for name, kind in KINDS.items() if isinstance(kind, Direct)}
+WITH_JOB = {name: kind for name, kind in KINDS.items() if not isinstance(kind, Direct)}
+ASKS = {name: kind for name, kind in KINDS.items() if isinstance(kind, Asks)}
+LOOKS_BACK = {name: kind for name, kind in KINDS.items() if isinstance(kind, LooksBack)}

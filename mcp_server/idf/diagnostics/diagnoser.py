@@ -84,6 +84,11 @@ class Diagnoser:
         return step.model_copy(update={"errors": errors, "warnings": warnings})
 
     @property
+    def ran_ninja(self) -> bool:
+        """Whether steps were counted as ninja does."""
+        return self._progress.counted
+
+    @property
     def error_count(self) -> int:
         """So far; failed tests count from their first letter on."""
         return self._read.found.count + self._tests.open

@@ -1,5 +1,6 @@
 """Shortens the paths of a log: relative to the project, IDF/… inside ESP-IDF, c++/… in the compiler's headers."""
 
+import os
 import posixpath
 import re
 from pathlib import Path
@@ -37,7 +38,7 @@ class Paths:
         self.builds: list[str] = []
         if project:
             self._know(self.projects, str(Path(project).absolute()))
-            self._know(self.projects, str(Path(project).resolve()))
+            self._know(self.projects, os.path.realpath(project))
         if idf_path:
             self._know(self.idfs, idf_path)
 

@@ -26,6 +26,8 @@ class ProgressReader:
         self._percent: tuple[int, bytes] | None = None
         self._bars = Bars()
         self._bar_is_last = False
+        self.counted = False
+        """A step was told as ninja does, with how many there are."""
 
     def restart(self) -> None:
         """Another ninja begins."""
@@ -44,7 +46,7 @@ class ProgressReader:
         found = _STEP.match(line)
         if found is None:
             return self._take_percent(line)
-        self._bar_is_last = False
+        self._bar_is_last, self.counted = False, True
         done, total = int(found[1]), int(found[2])
         stack = self._stack
         self._percent = None

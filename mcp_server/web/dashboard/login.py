@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from mcp_server.web.context import Service, who_of
+from mcp_server.web.live import feed_of
 from mcp_server.web.problems import problem
 from mcp_server.web.sessions import COOKIE, KEPT_S, LOGIN, LOGOUT, cookie_of, own_page
 
@@ -27,11 +28,15 @@ class Login(BaseModel):
 
 
 class Session(BaseModel):
-    """Whoever asks: the name of his token, or `local`; what it may do; whether it came by logging in."""
+    """Whoever asks: the name of his token, or `local`; what it may do; whether it came by logging in.
+
+    `last_event`: events from now on are those after it, wherever they are asked for.
+    """
 
     name: str
     scope: str
     login: bool
+    last_event: int
 
 
 @router.post(LOGIN)
@@ -66,7 +71,7 @@ async def log_out(request: Request) -> Response:
 async def get_session(request: Request) -> Session:
     """Who asks, and what he may do."""
     who = who_of(request)
-    return Session(name=who.name, scope=who.scope, login=who.by_cookie)
+    return Session(name=who.name, scope=who.scope, login=who.by_cookie, last_event=feed_of(request).last)
 
 
 def _sessions(request: Request) -> "Sessions":

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from mcp_server.engine.build_run import BuildRun
 from mcp_server.engine.callbacks import Callbacks
 from mcp_server.engine.commit_state import commit_state
 from mcp_server.model import BuildStatus, Plan, Pushed
@@ -15,6 +16,7 @@ from mcp_server.notify.github import described
 from mcp_server.secret_store import set_secret
 from mcp_server.store import builds, callbacks
 from mcp_server.store.events import events_after
+from mcp_server.store.superseded import SUPERSEDED
 from tests.support.http_peer import Peer, answer, http_peer
 from tests.support.simulation import Outcome, Simulation, simulation
 from tests.unit.engine.test_walk import LOCAL, plan, stage
@@ -148,3 +150,26 @@ async def test_states_and_descriptions(home: Path) -> None:
         number = await world.add(pushed())
         again = await world.services.store.read(lambda c: builds.get_build(c, number))
         assert again.plan.pushed == Pushed(repository="me/lamp", commit=SHA, context="build-orchestrator")
+
+
+async def test_a_superseded_build_tells_github_what_took_its_place(home: Path) -> None:
+    """Issue: truthful. Not where the same commit is being built anew: that build tells."""
+    async with http_peer() as peer:
+        configure(home, peer)
+        async with simulation(home, LOCAL) as world, asyncio.timeout(20):
+            store, now = world.services.store, world.clock.now()
+            numbers = [await world.add(pushed(letter * 40), f"p{n}") for n, letter in enumerate("abb")]
+            for number, letter in zip(numbers, "abb", strict=True):
+                facts = {"commit_sha": letter * 40, "triggered_by": "push"}
+                await store.write(lambda c, n=number, f=facts: builds.set_facts(c, n, **f))
+            for number in numbers[:2]:
+                why = {"reason": SUPERSEDED, "build_output": f"superseded by build {numbers[2]}: it was pushed"}
+                await store.write(lambda c, n=number, w=why: builds.request_cancel(c, n, now, **w))
+                await BuildRun(world.services, number).run()
+            ended = [await store.read(lambda c, n=number: builds.get_build(c, n)) for number in numbers[:2]]
+            await tell(world)
+
+    assert [(one.status, one.reason) for one in ended] == [(BuildStatus.CANCELLED, SUPERSEDED)] * 2
+    told_of = {one.path[-40:-39]: json.loads(one.body) for one in peer.got}
+    assert (told_of["a"]["state"], told_of["a"]["description"]) == ("error", "superseded by build 3: it was pushed")
+    assert told_of["b"]["state"] == "pending"

@@ -70,6 +70,8 @@ async def test_a_mistake_is_named_then_mended_then_built_by_ninja(orchestrator: 
     assert [view.build.status for view in (green, again)] == [BuildStatus.SUCCESS] * 2
     decided = [(view.stages[0].resolved or {})["why"] for view in (red, green, again)]
     assert [why.startswith("ninja: ") for why in decided] == [False, True, True], decided
+    compiled = [row.verdict.details.get("compile") for view in (green, again) for row in view.stages if row.verdict]
+    assert [one and [file["file"] for file in one["files"]] for one in compiled] == [["main/thermostat.c"], None]
     elf = next(artifact for artifact in green.artifacts if artifact.path == "greenhouse.elf")
     assert elf.size == (firmware / "build" / "greenhouse.elf").stat().st_size
     assert len(elf.sha256) == 64

@@ -35,6 +35,8 @@ target=$(sed -n 's/^CONFIG_IDF_TARGET="\\(.*\\)"$/\\1/p' "$sdkconfig")
 cc -c main/main.c -o "$build/hello.elf" || exit 2
 printf '{"target": "%s", "app_elf": "hello.elf", "app_bin": "hello.bin"}' "$target" >"$build/project_description.json"
 cp "$build/hello.elf" "$build/hello.bin"
+made=esp-idf/main/CMakeFiles/__idf_main.dir/main.c.obj
+printf '# ninja log v5\\n0\\t40\\t%s\\t%s\\tab\\n' "$(date +%s%N)" "$made" >"$build/.ninja_log"
 app='{"offset": "0x10000", "file": "hello.bin"}'
 echo '{"flash_files": {"0x10000": "hello.bin"}, "app": '"$app}" >"$build/flasher_args.json"
 echo "Project build complete."
@@ -89,6 +91,8 @@ async def test_what_was_built_there_is_here_with_its_hashes(far: Orchestrator, p
     assert (place / "hello.bin").read_bytes() == (place / "hello.elf").read_bytes()
     assert next(artifact.offset for artifact in view.artifacts if artifact.path == "hello.bin") == "0x10000"
     assert [row.host for row in view.stages] == ["fast"]
+    times = sized.stages[0].verdict.details["compile"] if sized.stages[0].verdict else {}
+    assert times["files"] == [{"file": "main/main.c", "seconds": 0.04}]
     assert sized.stages[0].verdict and sized.stages[0].verdict.details["sizes"]["sections"]["text"] > 0
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from mcp_server.errors import BadInput, NotFound
+from mcp_server.hosts import search
 from mcp_server.hosts.base import Host, JobSpec
 from mcp_server.hosts.far import FarHost
 from mcp_server.logs import slice_log
@@ -22,7 +23,10 @@ printf 'last error: z'
 """
 
 
-@pytest.mark.parametrize("pattern", ["error:", "error: .*o", r"\[299/300\]|last error", "[Ee]rror", "nothing at all"])
+@pytest.mark.parametrize(
+    "pattern",
+    ["error:", "error: .*o", r"\[299/300\]|last error", "[Ee]rror", "nothing at all", "(?ai)ERROR: Z|COMPILING"],
+)
 async def test_a_search_finds_the_same_everywhere(
     host: Host, sh: Sh, pattern: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -33,7 +37,11 @@ async def test_a_search_finds_the_same_everywhere(
     around = [await slice_log(host, "a", "build", around=number) for number in (1, 303, 305)]
     with pytest.raises(BadInput, match="it has 305 lines"):
         await slice_log(host, "a", "build", around=306)
+    lines = [await slice_log(host, "a", "build", line=number, max_bytes=30) for number in (1, 2, 303, 305)]
+    with pytest.raises(BadInput, match="it has 305 lines"):
+        await slice_log(host, "a", "build", line=307)
     monkeypatch.setattr("mcp_server.logs.FarHost", int)
+    assert lines == [await slice_log(host, "a", "build", line=number, max_bytes=30) for number in (1, 2, 303, 305)]
     assert found == await slice_log(host, "a", "build", grep=pattern)
     assert around == [await slice_log(host, "a", "build", around=number) for number in (1, 303, 305)]
     assert "of 305 lines match" in found.note
@@ -56,6 +64,7 @@ async def test_a_far_log_is_not_brought_here(host: Host, sh: Sh, monkeypatch: py
     assert found.text.startswith("1: error: 1\n")
     assert "error: z" in found.text
     assert "1: error: 1" in (await slice_log(host, "a", "build", around=2)).text
+    assert (await search.measure(host, "a", 2))[0] == 2
     with pytest.raises(NotFound):
         await slice_log(host, "absent", "build", grep="error: ")
 

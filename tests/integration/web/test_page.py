@@ -73,9 +73,27 @@ async def test_why_a_build_failed_is_two_clicks_away_and_hostile_text_stays_text
             assert (await page.ask("document.querySelector('.place').textContent")) == "main/thermostat.c:8:9"
             assert await page.ask("document.documentElement.scrollWidth") <= width
         await page.until("document.querySelector('.log li.here')")  # the log is open at its first mistake
+        await again(page, address)
         await attack(page, address)
         await log_in(page, address)
         assert page.complaints == []
+
+
+async def again(page: Browser, address: str) -> None:
+    """The failed build started again by its button, and what it comes to shown as it happens; then one cancelled."""
+    await page.click("button.main")
+    await page.until("location.hash === '#/build/3'")
+    await page.until("document.querySelector('.verdict.failed #cause')?.textContent.includes('valve_opne')", 40)
+    slow = {"yaml": "pipeline: {name: slow, stages: [{name: s, command: sleep 100}]}", "project": "greenhouse"}
+    asked = {"method": "POST", "headers": {"Content-Type": "application/json"}, "body": json.dumps(slow)}
+    made = await page.ask(f"fetch('/api/pipelines', {json.dumps(asked)}).then((a) => a.json())")
+    await page.ask(f"location.hash = '#/build/{made['build_id']}'")
+    await page.until(
+        "document.querySelector('h1').textContent === 'Build 4' && document.querySelector('.badge.running')", 40
+    )
+    await page.click("button.end")
+    await page.click("dialog button.end")
+    await page.until("document.querySelector('h1 + .badge.cancelled')", 40)
 
 
 async def attack(page: Browser, address: str) -> None:

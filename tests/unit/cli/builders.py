@@ -8,9 +8,11 @@ from typing import Any
 
 from mcp_server import device_plans
 from mcp_server.build_statistics import Day, FailurePattern, HostCount, StageTime, Stats
+from mcp_server.build_trends import Trends
 from mcp_server.config import Config, load_config
 from mcp_server.device_plans import Firmware
 from mcp_server.errors import Conflict, HostError, NotAgreed, NotFound
+from mcp_server.expected import Place
 from mcp_server.hosts.registry import Hosts
 from mcp_server.logs import LogSlice
 from mcp_server.machines import HostView
@@ -180,6 +182,7 @@ class FakeOrchestrator:
         self.log_pieces: Sequence[bytes] = (b"\x1b[31mred\x1b[0m \x1b[2Jline\n", b"two\r\n")
         self.checks: Sequence[Any] = ()
         self.counted = STATS
+        self.trends: Trends | None = None
 
     def _note(self, *call: Any) -> None:
         self.called.append(call)
@@ -198,6 +201,14 @@ class FakeOrchestrator:
 
     async def poke(self) -> None:
         self._note("poke")
+
+    @property
+    def queue(self) -> "FakeOrchestrator":
+        """Nothing waits."""
+        return self
+
+    async def of(self, _: Sequence[Build]) -> Mapping[int, Place]:
+        return {}
 
     @property
     def devices(self) -> "FakeOrchestrator":
@@ -241,6 +252,13 @@ class FakeOrchestrator:
     async def stats(self, project: str | None = None) -> Stats:
         self._note("stats", project)
         return self.counted
+
+    @property
+    def figures(self) -> "FakeOrchestrator":
+        return self
+
+    async def beside_stats(self, project: str | None) -> Trends | None:
+        return self.trends
 
     @asynccontextmanager
     async def changes(self) -> AsyncGenerator[Changes]:

@@ -34,8 +34,8 @@ in ISO 8601 with their zone, durations in seconds. A build reads
 | `typical_s`, `elapsed_s`, `eta_s` | the median of the last successes, the time so far, a pipeline's time left |
 
 `builds --json` prints a list of rows, `status --json` an object with `open` (builds as above) and `last` (rows),
-`hosts --json` a list of hosts with `facts` or `trouble`, `stats --json` counts, rates and causes, and
-`run FILE --dry-run --json` the plan's `stages` and its `mermaid` graph.
+`hosts --json` a list of hosts with `facts` or `trouble`, `stats --json` counts, rates and causes with the
+project's last `builds` in figures, and `run FILE --dry-run --json` the plan's `stages` and its `mermaid` graph.
 
 A refusal is one sentence on stderr and exit code 2. Output that nobody reads any more ends a command with 141, Ctrl-C
 with 130.

@@ -4,11 +4,13 @@ import io
 import json
 import textwrap
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from rich.cells import cell_len
 
+from mcp_server.build_trends import FailingTest, SlowFile, TrendPoint, Trends
 from mcp_server.cli import host_key, host_table
 from mcp_server.config import Server, load_config
 from mcp_server.hosts.probe import HostFacts, OtherProcess
@@ -289,3 +291,25 @@ def test_the_sample_in_the_documentation_is_what_its_configuration_prints(tmp_pa
     lines = [*host_table.host_lines(views, 116), *host_table.notes(views)]
 
     assert textwrap.dedent(sample) == "\n".join(line.plain for line in lines)
+
+
+def test_stats_of_one_project_show_how_its_builds_change(cli: Cli, fake: FakeOrchestrator) -> None:
+    """Issue. A picture that is fine in a pipe, then files and tests; a test's name is only text."""
+    at = datetime(2026, 3, 1, tzinfo=UTC)
+    builds = tuple(
+        TrendPoint(n, "workflow", status, None, "esp32", None, "", at, float(n))
+        for n, status in enumerate(["success", "failed", "success"], 1)
+    )
+    slow, red = SlowFile("main/app.c", 1.5, 2.0, 3), FailingTest("gpio\x1b[2J.level", "qemu", 2, 3, 2)
+    fake.trends = Trends("p", builds, (slow,), (red,))
+    shown = cli("stats").out
+    row = json.loads(cli("stats", "--json").out)
+
+    assert "last 3 builds, the newest right" in shown
+    assert "result     ·F·" in shown
+    assert "duration   ▃▆█ 3.0s (1.0s-3.0s)" in shown
+    assert "main/app.c           1.5 s  2.0 s       3" in shown
+    assert "\x1b" not in shown
+    assert [one["created_at"] for one in row["builds"]] == [at.isoformat()] * 3
+    assert row["slowest_files"] == [{"file": "main/app.c", "median_s": 1.5, "last_s": 2.0, "builds": 3}]
+    assert all(len(line) <= 80 for line in shown.splitlines())

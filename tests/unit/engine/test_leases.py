@@ -1,18 +1,24 @@
 """Waiting in line for slots and directories."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import anyio
+import pytest
 import pytest_asyncio
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mcp_server.clock import SystemClock
+from mcp_server.engine.fair import Fair
 from mcp_server.engine.leases import Choice, Claim, Gate, LeaseLine
 from mcp_server.model import BuildStatus, Lease, Plan, StageSpec
 from mcp_server.store import builds, leases
-from mcp_server.store.database import Store
+from mcp_server.store.database import Statements, Store
+from mcp_server.turns import Turns, Waiting
 
 NOW = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
 PLAN = Plan(stages=(StageSpec(name="build", kind="command"),))
@@ -55,7 +61,7 @@ def take(
 
 async def give_back(line: LeaseLine, lease: Lease, gate: Gate | None = None) -> None:
     await line._store.write(lambda c: leases.release(c, lease, NOW))
-    await line.release([lease], gate)
+    line.release([lease], gate)
 
 
 async def settled(*tasks: asyncio.Task[Lease]) -> list[bool]:
@@ -95,6 +101,29 @@ async def test_as_many_as_there_are_slots_go_at_once(line: LeaseLine) -> None:
     assert waiting
     assert {first.slot, second.slot} == {0, 1}
     assert lease.slot == first.slot
+
+
+async def test_what_is_given_back_together_is_given_away_in_one_transaction(
+    line: LeaseLine, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ours. A commit for each would be most of what a thousand short stages cost."""
+    held = [await ask(line, build, slots=20) for build in range(20)]
+    waiting = [ask(line, build, slots=20) for build in range(20, 40)]
+    await asyncio.wait(waiting, timeout=0.05)
+    await store.write(lambda c: [leases.release(c, lease, NOW) for lease in held])
+    writes, write = list[object](), store.write
+
+    def counted(statements: Statements[object]) -> Awaitable[object]:
+        writes.append(statements)
+        return write(statements)
+
+    monkeypatch.setattr(store, "write", counted)
+    with anyio.fail_after(5):
+        for lease in held:
+            line.release([lease])
+        await asyncio.gather(*waiting)
+
+    assert len(writes) == 1
 
 
 async def test_who_leaves_the_line_takes_nothing_along(line: LeaseLine, store: Store) -> None:
@@ -208,3 +237,63 @@ async def test_leases_of_builds_that_are_over_are_dropped_at_the_start(store: St
     await store.write(lambda c: leases.release_ended(c, NOW))
 
     assert [lease.build for lease in await store.read(leases.holders)] == [still_open]
+
+
+async def test_a_slot_goes_to_builds_that_began_and_then_to_projects_turn_by_turn(store: Store) -> None:
+    """Issue: fairness. Twenty builds that wait for the same slot keep nobody else waiting for twenty."""
+    begun = {3}
+    line = LeaseLine(store, SystemClock(), Fair(begun))
+    for build, project in ((1, "a"), (2, "a"), (3, "a"), (4, "a"), (5, "b"), (6, "b"), (7, "c"), (8, "c")):
+        line.fair.belongs(build, project)
+    order: list[int] = []
+
+    async def use(turn: asyncio.Task[Lease]) -> None:
+        lease = await turn
+        order.append(lease.build)
+        await give_back(line, lease)
+
+    held = await ask(line, 1)
+    turns = [ask(line, build, priority=1 if build == 8 else 10) for build in (2, 3, 4, 5, 6, 7, 8)]
+    await asyncio.wait(turns, timeout=0)
+    begun.add(1)
+    with anyio.fail_after(5):
+        await asyncio.gather(give_back(line, held), *(use(turn) for turn in turns))
+
+    assert order == [8, 3, 5, 7, 6, 2, 4]  # a has two begun all along
+
+
+@dataclass(frozen=True)
+class Asking:
+    priority: int
+    build: int
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from([1, 10]), st.integers(1, 2)), max_size=20),
+    st.sets(st.integers(1, 20)),
+    st.lists(st.sampled_from("abc"), max_size=5),
+)
+def test_a_line_goes_by_the_turns_of_the_queue(
+    builds_: list[tuple[str, int, int]], begun: set[int], served: list[str]
+) -> None:
+    """Ours. Slots are given by the same rule as builds are taken, so that places that are told are true."""
+    fair = Fair(begun)
+    for number, (project, _, _) in enumerate(builds_, 1):
+        fair.belongs(number, project)
+    for number, project in enumerate(served, 100):
+        fair.belongs(number, project)
+        fair.granted(number)
+    asking = [Asking(priority, n) for n, (_, priority, tickets) in enumerate(builds_, 1) for _ in range(tickets)]
+    line = sorted(asking, key=lambda one: (one.priority, one.build))
+    got = list(fair.order(line))
+
+    turns = Turns(served=dict.fromkeys(reversed(list(dict.fromkeys(reversed(served))))))
+    for number, (project, priority, _) in enumerate(builds_, 1):
+        if number in begun:
+            turns.count(project, 1)
+        else:
+            turns.add(Waiting(number, project, priority))
+    place = {one.id: at for at, one in enumerate(iter(turns.next, None), 1)}
+    several = len({project for project, _, _ in builds_}) > 1
+    expected = sorted(line, key=lambda one: (one.priority, place.get(one.build, 0))) if several else line
+    assert [one.build for one in got] == [one.build for one in expected]

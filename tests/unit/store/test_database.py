@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from mcp_server.errors import StoreError
-from mcp_server.store import builds
+from mcp_server.store import builds, database
 from mcp_server.store.database import Store
 from mcp_server.store.tables import META, SCHEMA_VERSION
 from tests.support.small_disk import mounted
@@ -59,6 +59,9 @@ def test_a_database_of_schema_1_keeps_its_records(home: Path) -> None:
         connection.execute("DROP TABLE callbacks")
         connection.execute("DROP TABLE tokens")
         connection.execute("DROP TABLE deliveries")
+        connection.execute("DROP TABLE schedules")
+        connection.execute("DROP INDEX ix_builds_to_cancel")
+        connection.execute("DROP INDEX ix_builds_served")
         for column in ("source", "reason", "synced_at"):
             connection.execute(f"ALTER TABLE projects DROP COLUMN {column}")
         connection.execute("UPDATE meta SET value = '1' WHERE key = 'schema'")
@@ -136,7 +139,7 @@ async def test_events_are_never_changed_or_deleted(home: Path) -> None:
 WRITER = """
 import sys, sqlalchemy as sa
 from pathlib import Path
-from mcp_server.store import builds
+from mcp_server.store import builds, database
 from mcp_server.store.database import Store
 from mcp_server.store.tables import EVENTS
 from datetime import UTC, datetime
@@ -164,6 +167,20 @@ def test_four_processes_write_at_once_and_no_write_is_refused(home: Path) -> Non
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     yield from mounted(tmp_path / "small", "4m")
+
+
+async def test_a_database_that_stays_locked_is_one_sentence(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ours. Somebody's open shell of SQLite may hold it for as long as it likes."""
+    store = open_store(home)
+    store.migrate()
+    monkeypatch.setattr(database, "BUSY_TIMEOUT_MS", 30)
+    with contextlib.closing(sqlite3.connect(home / "orchestrator.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreError, match="was locked"):
+            await store.write(lambda c: c.execute(sa.insert(META).values(key="a", value="1")))
+        other.execute("ROLLBACK")
+    await store.write(lambda c: c.execute(sa.insert(META).values(key="a", value="1")))
+    await store.aclose()
 
 
 async def test_a_full_disk_is_one_sentence_and_nothing_is_half_written(small_disk: Path) -> None:

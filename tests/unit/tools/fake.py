@@ -9,10 +9,12 @@ from typing import Any, cast
 
 from mcp_server import device_plans
 from mcp_server.build_statistics import Stats
+from mcp_server.build_trends import Trends
 from mcp_server.clock import SystemClock
 from mcp_server.config import Config, load_config
 from mcp_server.device_plans import Firmware
 from mcp_server.errors import Conflict, NotFound
+from mcp_server.expected import Place
 from mcp_server.hosts.registry import Hosts
 from mcp_server.idf.doctor import Check
 from mcp_server.logs import LogSlice
@@ -306,6 +308,13 @@ class Fake(Happenings):
         self._note("stats", project=project)
         return NO_STATS
 
+    @property
+    def figures(self) -> "Fake":
+        return self
+
+    async def beside_stats(self, project: str | None) -> Trends | None:
+        return None
+
     async def retry(self, reference: int | str, *, failed_only: bool = True, agreed: bool = False) -> Started:
         self._note("retry", reference=reference, failed_only=failed_only, agreed=agreed)
         if not self.views[0].build.status.is_open and self.views[0].build.status is BuildStatus.SUCCESS:
@@ -345,6 +354,14 @@ class Fake(Happenings):
     async def list(self, *, project: str | None = None, status: str | None = None, limit: int = 10) -> Sequence[Build]:
         self._note("list", project=project, status=status, limit=limit)
         return [view.build for view in self.views][:limit]
+
+    @property
+    def queue(self) -> "Fake":
+        """Nothing waits."""
+        return self
+
+    async def of(self, _: Sequence[Build]) -> Mapping[int, Place]:
+        return {}
 
     async def projects_of(self, listed: Sequence[Build]) -> Mapping[str, Project]:
         return {PROJECT.id: PROJECT}

@@ -4,12 +4,14 @@ import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import httpx2
 import pytest
 import pytest_asyncio
 
 from mcp_server.web import guard, sessions
 from mcp_server.web.dashboard.files import FILES
 from tests.support.moved_clock import MovedClock
+from tests.support.shown import Shown
 from tests.support.web_service import Service, web_service
 
 pytestmark = pytest.mark.timeout(30)
@@ -65,7 +67,7 @@ async def test_a_token_once_and_then_a_cookie_that_no_script_reads(service: Serv
     assert "HttpOnly" in set_cookie and "SameSite=strict" in set_cookie and "Path=/" in set_cookie
     assert text not in set_cookie
     cookie = {"Cookie": set_cookie.partition(";")[0]}
-    assert (await service.ask("GET", "/api/session", headers=cookie)).json() == answer.json()
+    assert (await service.ask("GET", "/api/session", headers=cookie)).json() == answer.json() | {"last_event": 0}
 
     # What changes anything needs the page's own header and Origin; another port of this machine is another site.
     for headers, status in (
@@ -138,3 +140,28 @@ def test_only_so_many_sessions_are_kept() -> None:
     kept = sessions.Sessions(MovedClock())
     ids = [kept.open("t") for _ in range(sessions.MOST + 1)]
     assert (kept.token_text(ids[0]), kept.token_text(ids[1]), kept.token_text(ids[-1])) == (None, "t", "t")
+
+
+async def test_a_log_is_searched_as_a_whole_and_read_on_from_any_line(service: Service, home: Path) -> None:
+    """Issue: a log viewer with search. What the page goes by: numbers of lines, and bytes where whole ones begin."""
+    await Shown(home).fill()
+
+    async def log(**query: object) -> httpx2.Response:
+        answer = await service.ask("GET", "/api/builds/1/log/build:1.1", params=query)
+        assert answer.status_code == 200, answer.text
+        return answer
+
+    found = await log(grep="(?ai)ERROR: ")
+    assert (found.headers["x-log-matches"], found.headers["x-log-lines"]) == ("2", "3000")
+    assert found.text.startswith("2000: main/valve.c:8:9: error: unknown name\n2500: ")
+
+    here = await log(line=2000, max_bytes=200)
+    start, end = int(here.headers["x-start-offset"]), int(here.headers["x-end-offset"])
+    assert here.text.startswith("main/valve.c:8:9") and here.text.endswith("\n")
+    assert (await log(before=start, max_bytes=60)).text.endswith("step 1999 of 3000: compiling\n")
+    after = await log(offset=end, whole=True, max_bytes=60)
+    assert after.text == "step 2006 of 3000: compiling\nstep 2007 of 3000: compiling\n"
+    tail = await log(before=2**53 - 1, max_bytes=60)
+    assert tail.text.endswith("step 3000 of 3000: compiling\n") and "x-next-offset" not in tail.headers
+    refused = await service.ask("GET", "/api/builds/1/log/build:1.1", params={"line": 3002})
+    assert (refused.status_code, "it has 3000 lines" in refused.json()["detail"]) == (422, True)

@@ -16,9 +16,10 @@ import sqlalchemy as sa
 
 from mcp_server import webhooks
 from mcp_server.demo.place import lay_out, simulated_installation
+from mcp_server.model import BuildStatus
 from mcp_server.orchestrator import Orchestrator
 from mcp_server.secret_store import set_secret
-from mcp_server.store import callbacks, projects
+from mcp_server.store import builds, callbacks, projects, superseded
 from mcp_server.workflows import WorkflowAsk
 from tests.support.git_tree import UserTree
 from tests.support.http_peer import answer, http_peer
@@ -246,3 +247,69 @@ async def test_what_is_not_githubs_is_refused(service: Service, home: Path) -> N
     (home / "config.yaml").write_text("webhooks: {}\n")
     assert (await send(service, body))[0] == 401
     assert await rows(service) == []
+
+
+async def opened(service: Service) -> dict[int, tuple[str, tuple[str, ...], str | None]]:
+    """Of each build: commit, branches, and why it is to end."""
+    found = await service.orchestrator.list(limit=50)
+    return {
+        one.id: (one.commit_sha[:1], one.plan.branches, one.reason if one.cancel_requested else None) for one in found
+    }
+
+
+async def test_a_commit_is_built_once_while_a_build_of_it_is_open(service: Service) -> None:
+    """Issue: dedup by commit; also while it runs, and whichever branches it is pushed to. Afterwards anew."""
+    orchestrator = service.orchestrator
+    store, now = await orchestrator.store(), orchestrator.clock.now()
+    await send(service, a_push())
+    [number] = await opened(service)
+    await store.write(lambda c: builds.set_running(c, number, now))
+    await send(service, a_push(again=1), "d-2")
+    await send(service, a_push(ref="refs/heads/release/1"), "d-3")
+    assert await opened(service) == {number: ("a", ("main", "release/1"), None)}
+    [project] = await orchestrator.projects.list(limit=5)
+    mine = await orchestrator.projects.build(WorkflowAsk(project.id), commit="a" * 40, branch="main")
+    assert mine.build.id != number and mine.build.plan.branches == ()
+    await store.write(lambda c: builds.end_build(c, number, BuildStatus.SUCCESS, "exit", now))
+    await send(service, a_push(again=True), "d-4")
+    assert len(await opened(service)) == 3
+
+
+async def test_a_push_supersedes_the_builds_of_earlier_ones_to_its_branch(service: Service, home: Path) -> None:
+    """Issue: optional; never what a person ordered, never another branch's; the message names the newer build."""
+    (home / "config.yaml").write_text(CONFIG + "    supersede: true\n")
+    orchestrator = service.orchestrator
+    [project] = await orchestrator.projects.list(limit=5)
+    mine = (await orchestrator.projects.build(WorkflowAsk(project.id), commit="a" * 40, branch="main")).build.id
+    ask = WorkflowAsk(project.id, qemu=False)  # ordered over REST by who says that it is a push
+    theirs = (await orchestrator.projects.build(ask, commit="a" * 40, branch="main", triggered_by="push")).build.id
+    for number, (commit, branch) in enumerate([("a", "main"), ("a", "release/1"), ("b", "release/1"), ("c", "main")]):
+        await send(service, a_push(commit * 40, ref=f"refs/heads/{branch}"), f"d-{number}")
+    both, other, newest = theirs + 1, theirs + 2, theirs + 3
+    assert await opened(service) == {
+        mine: ("a", (), None),
+        theirs: ("a", (), None),
+        both: ("a", ("main",), "superseded"),
+        other: ("b", ("release/1",), None),
+        newest: ("c", ("main",), None),
+    }
+    gone = (await orchestrator.get(both)).build
+    assert gone.build_output == f"superseded by build {newest}: cccccccccccc was pushed to main"
+    await send(service, a_push(again=True), "d-9")  # back to where it was
+    found = await opened(service)
+    assert [found[number][2] for number in (mine, other, newest, newest + 1)] == [None, None, "superseded", None]
+    store = await orchestrator.store()
+    assert await store.read(lambda c: superseded.is_built_anew(c, gone))
+
+
+async def test_a_push_that_is_ordered_late_supersedes_nothing_newer(service: Service, home: Path) -> None:
+    """Ours. A service that takes up what another one left may find that newer pushes were built meanwhile."""
+    (home / "config.yaml").write_text(CONFIG + "    supersede: true\n")
+    orchestrator = service.orchestrator
+    await send(service, a_push("b" * 40), "d-1")
+    store, then = await orchestrator.store(), orchestrator.clock.now() - timedelta(hours=1)
+    place = {"places": ["github.com/me/greenhouse"], "full_name": "me/greenhouse", "branch": "main"}
+    await store.write(lambda c: projects.note_delivery(c, "late", then, {**place, "commit": "a" * 40}))
+    orchestrator.webhooks.resume()
+    await orchestrator.webhooks.settled()
+    assert [why for _, _, why in (await opened(service)).values()] == [None, None]

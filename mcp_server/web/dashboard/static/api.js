@@ -31,44 +31,75 @@ export async function ask(method, path, body) {
 export const get = async (path) => (await ask('GET', path)).json();
 export const post = async (path, body) => (await ask('POST', path, body)).json();
 
-// Events from now on, through breaks: after one it goes on behind the last event that was seen.
+export const del = async (path, body) => (await ask('DELETE', path, body)).json();
+
+const MOST_MISSED = 5000; // events; beyond, what is shown is asked for anew
+
+// Events since the page was opened, through breaks: after one it goes on behind the last event that was seen. Listeners
+// get a `live.again` then, as what was asked for in between was not answered.
 export class Live {
   constructor() {
     this.listeners = new Set();
-    this.last = null;
-    this.wait = 500;
-    this.ended = false;
-    this.socket = null;
+    [this.last, this.wait, this.ended, this.socket, this.timer] = [null, 500, false, null, 0];
   }
 
-  start(told) {
-    this.told = told ?? this.told;
+  // `last`: the newest event when the page was opened; `told(there)`: whether it is connected.
+  start(last, told) {
+    this.last ??= last;
+    this.told = told;
     this.ended = false;
-    if (this.socket) return;
+    clearTimeout(this.timer);
+    if (!this.socket) this.connect(false);
+  }
+
+  connect(again) {
     const scheme = location.protocol === 'https:' ? 'wss:' : 'ws:';
-    const after = this.last === null ? '' : `?after=${this.last}`;
-    const socket = new WebSocket(`${scheme}//${location.host}/ws${after}`);
+    const socket = new WebSocket(`${scheme}//${location.host}/ws?after=${this.last}`);
     this.socket = socket;
-    let opened = false;
-    socket.onopen = () => { opened = true; this.wait = 500; this.told?.(true); };
+    socket.onopen = () => {
+      this.wait = 500;
+      this.told(true);
+      if (again) this.tell({ type: 'live.again', build: null });
+    };
     socket.onmessage = (message) => {
       const event = JSON.parse(message.data);
       this.last = event.id;
-      for (const listener of this.listeners) listener(event);
+      this.tell(event);
     };
     socket.onclose = () => {
-      if (this.socket === socket) this.socket = null;
-      this.told?.(false);
-      if (this.ended) return;
-      if (!opened) ask('GET', '/api/session').catch(() => {}); // a session that is over asks for a token
-      setTimeout(() => { if (!this.ended) this.start(); }, this.wait);
-      this.wait = Math.min(this.wait * 2, 15000);
+      if (this.socket !== socket) return;
+      this.socket = null;
+      this.told(false);
+      this.later();
     };
   }
 
+  later() {
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.retry(), this.wait);
+    this.wait = Math.min(this.wait * 2, 8000);
+  }
+
+  // A session that is over asks for a token; another store counts its events from one again.
+  async retry() {
+    if (this.ended || this.socket) return;
+    try {
+      const { last_event: newest } = await get('/api/session');
+      if (newest < this.last || newest > this.last + MOST_MISSED) this.last = newest;
+    } catch (error) {
+      if (error.status !== 401) this.later();
+      return;
+    }
+    if (!this.ended && !this.socket) this.connect(true);
+  }
+
+  tell(event) { for (const listener of this.listeners) listener(event); }
+
   stop() {
     this.ended = true;
+    clearTimeout(this.timer);
     this.socket?.close();
+    this.socket = null;
   }
 
   on(listener) {

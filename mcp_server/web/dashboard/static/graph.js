@@ -2,7 +2,8 @@
 
 import { duration, svg } from './dom.js';
 
-const [WIDE, HIGH, GAP_X, GAP_Y] = [150, 44, 44, 14];
+const [WIDE, HIGH, GAP_X, GAP_Y] = [164, 44, 40, 14];
+const SIGNS = { success: '✓', failed: '✗', running: '▶', cancelled: '■', skipped: '–', pending: '◷' };
 export const MOST_NODES = 200;
 
 function depths(graph) {
@@ -50,10 +51,11 @@ export function drawGraph(graph, stages, round, open) {
     const [x, y] = at.get(one.stage);
     const row = newest.get(one.stage);
     const took = row?.started_at && row?.ended_at ? ` · ${duration((new Date(row.ended_at) - new Date(row.started_at)) / 1000)}` : '';
+    const sign = SIGNS[status(one.stage)] ?? '';
     return svg('g', { class: `node ${status(one.stage).replace(' ', '-')}`, transform: `translate(${x},${y})` },
       svg('title', null, `${one.stage}: ${status(one.stage)}${one.role ? `, by ${one.role}` : ''}`),
       svg('rect', { width: WIDE, height: HIGH, rx: 7 }), svg('text', { x: 10, y: 18 }, short(one.stage, 20)),
-      svg('text', { x: 10, y: 34, class: 'small' }, short(`${status(one.stage)}${took}`, 24)));
+      svg('text', { x: 10, y: 34, class: 'small' }, short(`${sign} ${status(one.stage)}${took}`.trim(), 24)));
   });
   const [wide, high] = [columns.length * (WIDE + GAP_X) - GAP_X + 8, Math.max(...columns) * (HIGH + GAP_Y) - GAP_Y + 8];
   const said = graph.map((one) => `${one.stage} ${status(one.stage)}${one.depends_on.length ? ` after ${one.depends_on.join(', ')}` : ''}`);

@@ -1,142 +1,255 @@
-// A stage's log: a window of its lines, wherever the log is long; it follows, is searched, and goes to the next error.
+// A stage's log: a window of its lines, wherever the log is long. It follows, and goes to matches and mistakes of all of it.
 
 import { ask, throttled } from './api.js';
-import { el, news } from './dom.js';
+import { count, el, plural } from './dom.js';
 
-const PIECE = 60_000; // bytes that are asked for at once
-const MOST_LINES = 2000; // in the page
-const MISTAKE = /(?:^|[\s:])(?:fatal )?error(?::|\[)|^FAILED:|undefined reference|Guru Meditation|panic'ed|^\s*AssertionError|Traceback \(most recent/i;
+const LEAST = 4000; // bytes that are asked for at once, and the most
+const MOST = 60_000;
+const LINES = 600; // about as many are wanted in a piece
+const PIECES = 6; // in the page at a time
+const FOUND = 200_000; // bytes of a search's answer
+const THE_END = 2 ** 53 - 1;
+// Both languages read it: the page marks what the service finds. Plain words only, so that a far host looks for them itself.
+export const MISTAKE = String.raw` error:|:error:|^error:|^error\[|^Error: |ERROR: |CMake Error|undefined reference to|Guru Meditation|panic'ed|AssertionError|Traceback \(most recent|:FAIL`;
+const MISTAKES = new RegExp(MISTAKE);
+const quoted = (text) => text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
 
 export class LogView {
   constructor(build, stage) {
     this.base = `/api/builds/${build}/log/${encodeURIComponent(stage)}`;
-    [this.from, this.to, this.whole, this.at] = [0, 0, true, -1];
-    [this.starts, this.ended] = [[], false]; // the first lines of pieces, with their bytes
-    this.list = el('ol', null);
-    this.box = el('div', { class: 'log', tabindex: 0, role: 'region', 'aria-label': `Log of stage ${stage}` }, this.list);
-    this.earlier = el('button', { type: 'button', hidden: true, onclick: () => this.loadEarlier() }, 'Load earlier lines');
-    this.follows = el('input', { type: 'checkbox', checked: true });
-    this.field = el('input', { 'data-search': true, size: 18, placeholder: 'search  ( / )', 'aria-label': 'Search in the lines shown' });
-    this.said = el('span', { class: 'soft', role: 'status' });
-    const bar = el('form', { class: 'bar', onsubmit: (event) => { event.preventDefault(); this.find(); } },
-      this.earlier, el('button', { type: 'button', onclick: () => this.nextError() }, 'Next error'), this.field,
-      el('button', { type: 'submit' }, 'Find'), el('label', null, this.follows, 'follow'), this.said);
-    this.node = el('div', null, bar, this.box);
-    this.more = throttled(() => this.read(), 250);
-    // Scrolling up ends following, so that what is read stays where it is.
-    this.box.addEventListener('wheel', (event) => { if (event.deltaY < 0) this.follows.checked = false; }, { passive: true });
-    this.box.addEventListener('keydown', (event) => {
-      if (['ArrowUp', 'PageUp', 'Home'].includes(event.key)) this.follows.checked = false;
+    [this.pieces, this.atEnd, this.bytes, this.busy, this.stopped] = [[], false, MOST / 2, false, false];
+    [this.line, this.wanted, this.found] = [0, '', null]; // the marked line, what is looked for, and where it is
+    this.box = el('div', { class: 'log', tabindex: 0, role: 'region', 'aria-label': `Log of stage ${stage}` });
+    this.follows = el('input', { type: 'checkbox', checked: true, 'data-key': 'f', onchange: () => this.more() });
+    this.field = el('input', { 'data-search': true, type: 'search', size: 22, maxlength: 200, placeholder: 'search the whole log', 'aria-label': 'Search the whole log' });
+    this.said = el('span', { class: 'soft grow', role: 'status' });
+    const button = (text, key, title, does) => el('button', { type: 'button', 'data-key': key, 'aria-label': title, title: `${title} (${key})`, onclick: does }, text);
+    const bar = el('form', { class: 'bar', role: 'search', 'aria-label': 'Log', onsubmit: (event) => { event.preventDefault(); this.find(1); } }, this.field,
+      button('‹', 'p', 'Match before', () => this.find(-1)), button('›', 'n', 'Next match', () => this.find(1)),
+      button('Next error', 'e', 'Next error', () => this.nextError(1)), button('Error before', 'E', 'Error before', () => this.nextError(-1)),
+      el('label', null, this.follows, 'follow'), this.said);
+    this.field.addEventListener('keydown', (event) => {
+      if (event.key === 'Enter' && event.shiftKey) { event.preventDefault(); this.find(-1); }
+      if (event.key === 'Escape') { event.stopPropagation(); this.box.focus({ preventScroll: true }); }
     });
+    this.node = el('div', null, bar, this.box);
+    this.more = throttled(() => this.poll(), 250);
+    this.near = throttled(() => this.scrolled(), 60);
+    this.box.addEventListener('scroll', () => {
+      const { scrollTop, scrollHeight, clientHeight } = this.box;
+      if (scrollTop + clientHeight < scrollHeight - 60 && scrollTop < this.top) this.follows.checked = false; // what is read stays
+      this.top = scrollTop;
+      this.near();
+    }, { passive: true });
+    this.top = 0;
   }
 
-  stop() { this.more.stop(); }
-
-  async slice(offset, bytes) {
-    const answer = await ask('GET', `${this.base}?offset=${offset}&max_bytes=${bytes}`);
-    const next = answer.headers.get('X-Next-Offset');
-    return { text: await answer.text(), end: Number(answer.headers.get('X-End-Offset') ?? offset), more: next !== null };
+  stop() {
+    this.stopped = true;
+    this.more.stop();
+    this.near.stop();
   }
 
-  // Where the last piece begins: no question is for more than one byte.
-  async lastPiece() {
-    const beyond = async (offset) => !(await this.slice(offset, 1)).more;
-    let [low, high] = [0, PIECE];
-    while (!(await beyond(high)) && high < 2 ** 34) [low, high] = [high, high * 4];
-    while (high - low > PIECE / 2) {
-      const middle = Math.floor((low + high) / 2);
-      if (await beyond(middle)) high = middle; else low = middle;
-    }
-    return Math.max(0, high - PIECE);
+  async slice(query) {
+    const answer = await ask('GET', `${this.base}?${new URLSearchParams({ max_bytes: this.bytes, ...query })}`);
+    const number = (name) => (answer.headers.has(name) ? Number(answer.headers.get(name)) : null);
+    const text = await answer.text();
+    return { text, from: number('X-Start-Offset'), to: number('X-End-Offset'), more: number('X-Next-Offset') !== null,
+      matches: number('X-Log-Matches'), lines: number('X-Log-Lines') };
   }
 
   // At the end of what a good or an open build says, at the first mistake of a bad one.
   async begin(atEnd) {
-    this.from = this.to = await this.lastPiece();
     this.follows.checked = atEnd;
-    await this.read();
-    if (!atEnd) { this.nextError(); this.box.scrollTop ||= this.at < 0 ? this.box.scrollHeight : 0; }
+    if (atEnd || !await this.nextError(1)) await this.showEnd();
   }
 
-  async read() {
-    while (!this.ended) {
-      const got = await this.slice(this.to, PIECE);
-      this.add(got.text, this.to);
-      this.to = got.end;
-      if (!got.more) break;
-    }
-    if (this.from > 0 && this.list.firstChild) this.earlier.hidden = false;
-    if (this.follows.checked) this.box.scrollTop = this.box.scrollHeight;
+  async showEnd() {
+    const got = await this.slice({ before: THE_END });
+    this.replace(got, got.from === 0 ? 1 : null);
+    this.atEnd = true;
+    await this.fill();
+    this.box.scrollTop = this.box.scrollHeight;
   }
 
-  item(text) { return el('li', { class: MISTAKE.test(text) ? 'error' : null }, text || ' '); }
+  // What does not fill its box cannot be scrolled, and only scrolling brings what lies before.
+  async fill() {
+    for (let tries = 0; tries < 4 && this.pieces[0]?.from > 0 && this.box.scrollHeight < 2 * this.box.clientHeight; tries += 1) await this.earlier();
+  }
 
-  // A piece that began at this byte; its first line may go on where the one before ended.
-  add(text, offset) {
-    if (!text) return;
-    const lines = text.split('\n');
-    const unfinished = this.list.lastChild;
-    if (!this.whole && unfinished) {
-      lines[0] = unfinished.textContent + lines[0];
-      if (this.starts.at(-1)?.node === unfinished) this.starts.pop();
-      unfinished.remove();
+  replace(got, start) {
+    this.box.replaceChildren();
+    this.pieces = [];
+    this.append(got, start);
+  }
+
+  item(text) { return el('li', { class: MISTAKES.test(text) ? 'error' : null, dir: 'ltr' }, text || ' '); }
+
+  // A piece of the log as a list whose numbers are the lines' own, where they are known.
+  piece(got, start) {
+    const lines = got.text.split('\n');
+    if (lines.at(-1) === '') lines.pop();
+    this.bytes = Math.round(Math.min(MOST, Math.max(LEAST, (got.text.length / Math.max(1, lines.length)) * LINES)));
+    return { node: el('ol', { start, class: start === null ? 'unnumbered' : null }, ...lines.map((line) => this.item(line))),
+      from: got.from, to: got.to, start, size: lines.length, open: got.text !== '' && !got.text.endsWith('\n') && !got.more };
+  }
+
+  append(got, start) {
+    const made = this.piece(got, start);
+    if (made.size) {
+      this.pieces.push(made);
+      this.box.append(made.node);
     }
-    this.whole = lines.at(-1) === '';
-    if (this.whole) lines.pop();
-    const items = lines.map((line) => this.item(line));
-    if (items.length) this.starts.push({ node: items[0], offset });
-    this.list.append(...items);
-    // Whole pieces go, as only of their beginnings the byte is known: a line has lost its colours.
-    while (this.list.childElementCount > MOST_LINES && this.starts.length > 1) {
-      this.starts.shift();
-      while (this.list.firstChild !== this.starts[0].node) this.list.firstChild.remove();
-      this.from = this.starts[0].offset;
+    this.atEnd = !got.more;
+  }
+
+  // What follows what is shown. A line that was not finished is there again, so it goes first.
+  async later() {
+    const last = this.pieces.at(-1);
+    const got = await this.slice({ offset: last?.to ?? 0, whole: true });
+    if (this.stopped || this.pieces.at(-1) !== last) return;
+    if (last?.open) {
+      last.node.lastChild?.remove();
+      [last.size, last.open] = [last.size - 1, false];
+      if (!last.size) { last.node.remove(); this.pieces.pop(); }
+    }
+    this.append(got, last ? last.start && last.start + last.size : 1);
+    while (this.pieces.length > PIECES) {
+      const before = this.box.scrollHeight;
+      this.pieces.shift().node.remove();
+      if (!this.follows.checked) this.box.scrollTop -= before - this.box.scrollHeight;
+    }
+    this.merge();
+  }
+
+  // Many small pieces, as a log that is followed has them, are one.
+  merge() {
+    const [one, two] = this.pieces.slice(-2);
+    if (!two || one.size + two.size > LINES || one.to !== two.from) return;
+    one.node.append(...two.node.childNodes);
+    two.node.remove();
+    this.pieces.pop();
+    Object.assign(one, { to: two.to, size: one.size + two.size, open: two.open });
+  }
+
+  async earlier() {
+    const first = this.pieces[0];
+    if (!first || first.from === 0) return;
+    const got = await this.slice({ before: first.from });
+    if (this.stopped || this.pieces[0] !== first) return;
+    const made = this.piece(got, null);
+    if (first.start !== null && first.start > made.size) [made.start] = [first.start - made.size];
+    if (got.from === 0) made.start = 1;
+    if (made.start !== null) { made.node.start = made.start; made.node.classList.remove('unnumbered'); }
+    const before = this.box.scrollHeight - this.box.scrollTop;
+    this.box.prepend(made.node);
+    this.pieces.unshift(made);
+    this.box.scrollTop = this.top = this.box.scrollHeight - before;
+    while (this.pieces.length > PIECES) {
+      this.pieces.pop().node.remove();
+      this.atEnd = false;
     }
   }
 
-  async loadEarlier() {
-    this.follows.checked = false;
-    const [start, before] = [Math.max(0, this.from - PIECE), this.box.scrollHeight];
+  async scrolled() {
+    if (this.busy || this.stopped) return;
+    this.busy = true;
     try {
-      const got = await this.slice(start, this.from - start);
-      const lines = got.text.split('\n');
-      const rest = lines.pop(); // the beginning of the first line that is shown, unless that has it already
-      const first = this.list.firstChild;
-      if (rest && first && !first.textContent.startsWith(rest)) first.textContent = rest + first.textContent;
-      const items = lines.map((line) => this.item(line));
-      this.list.prepend(...items);
-      if (items.length) this.starts.unshift({ node: items[0], offset: start });
-      this.from = start;
-      this.earlier.hidden = start === 0;
-      while (this.list.childElementCount > MOST_LINES * 3) { // what was asked for last stays
-        this.list.lastChild.remove();
-        this.ended = true;
-        this.said.textContent = 'the end is not shown: open the log again for it';
+      const { scrollTop, scrollHeight, clientHeight } = this.box;
+      if (scrollTop < 400) await this.earlier();
+      else if (!this.atEnd && scrollTop + clientHeight > scrollHeight - 400) await this.later();
+    } finally { this.busy = false; }
+  }
+
+  // The log may have grown. Who follows sees its end, however much that is; who reads is left where he is.
+  async poll() {
+    if (this.stopped || this.busy || !this.follows.checked) return;
+    this.busy = true;
+    try {
+      if (!this.pieces.length || !this.atEnd) await this.showEnd();
+      else {
+        await this.later();
+        if (!this.atEnd) await this.showEnd();
       }
-      this.box.scrollTop = this.box.scrollHeight - before;
-    } catch (error) { news(error.message); }
+      this.box.scrollTop = this.box.scrollHeight;
+    } finally { this.busy = false; }
   }
 
-  go(matches, what) {
-    const lines = [...this.list.children];
-    if (!lines.length) return;
-    for (let step = 1; step <= lines.length; step += 1) {
-      const at = (this.at + step + lines.length) % lines.length;
-      if (!matches(lines[at].textContent)) continue;
-      this.list.querySelector('.here')?.classList.remove('here');
-      lines[at].classList.add('here');
-      [this.at, this.follows.checked] = [at, false];
-      this.box.scrollTop = lines[at].offsetTop - this.box.offsetTop - this.box.clientHeight / 3;
-      this.said.textContent = `line ${at + 1} of ${lines.length} shown`;
-      return;
+  // The element of a line that is shown, if it is.
+  shown(line) {
+    const piece = this.pieces.find((one) => one.start !== null && line >= one.start && line < one.start + one.size);
+    return piece?.node.children[line - piece.start] ?? null;
+  }
+
+  async go(line) {
+    this.follows.checked = false;
+    if (!this.shown(line)) {
+      const first = Math.max(1, line - 30);
+      this.replace(await this.slice({ line: first }), first);
+      while (!this.shown(line) && !this.atEnd) await this.later(); // lines may be long
     }
-    this.said.textContent = `no ${what} in the lines shown${this.from > 0 ? '; there are earlier ones' : ''}`;
+    await this.fill();
+    const node = this.shown(line);
+    for (const old of this.box.querySelectorAll('.here')) old.replaceWith(this.item(old.textContent));
+    if (!node) return;
+    const here = this.mark(node);
+    this.line = line;
+    this.box.scrollTop = this.top = here.offsetTop - this.box.clientHeight / 3;
   }
 
-  nextError() { this.go((text) => MISTAKE.test(text), 'error'); }
+  // The line that was gone to; in it what was looked for.
+  mark(node) {
+    const [text, wanted] = [node.textContent, this.wanted.toLowerCase()];
+    const parts = [];
+    let at = 0;
+    for (let next = wanted ? text.toLowerCase().indexOf(wanted) : -1; next >= 0 && parts.length < 200; next = text.toLowerCase().indexOf(wanted, at)) {
+      parts.push(text.slice(at, next), el('mark', null, text.slice(next, next + wanted.length)));
+      at = next + wanted.length;
+    }
+    node.replaceChildren(...parts, text.slice(at));
+    node.classList.add('here');
+    return node;
+  }
 
-  find() {
-    const wanted = this.field.value.toLowerCase();
-    if (wanted) this.go((text) => text.toLowerCase().includes(wanted), `“${wanted}”`);
+  // Where a pattern is in all of the log, asked once as long as nothing was added.
+  async search(pattern) {
+    const end = this.pieces.at(-1)?.to;
+    if (this.found?.pattern !== pattern || (this.atEnd && this.found.end !== end)) {
+      const got = await this.slice({ grep: pattern, max_bytes: FOUND });
+      const at = [...got.text.matchAll(/^(\d+): /gm)].map((match) => Number(match[1]));
+      this.found = { pattern, end, at, matches: got.matches, lines: got.lines };
+    }
+    return this.found;
+  }
+
+  async step(pattern, way, what) {
+    this.said.textContent = 'searching…';
+    try {
+      const { at, matches, lines } = await this.search(pattern);
+      if (this.stopped) return false;
+      if (!at.length) { this.said.textContent = `no ${what} in ${plural(lines, 'line')}`; return false; }
+      const next = way > 0 ? at.findIndex((line) => line > this.line) : at.findLastIndex((line) => line < this.line);
+      const index = next >= 0 ? next : way > 0 ? 0 : at.length - 1;
+      await this.go(at[index]);
+      const listed = at.length < matches ? ` (the first ${count(at.length)} of them can be gone to)` : '';
+      this.said.textContent = `${what} ${count(index + 1)} of ${count(matches)}${listed} · line ${count(at[index])} of ${count(lines)}`;
+      return true;
+    } catch (error) {
+      this.said.textContent = error.message;
+      return false;
+    }
+  }
+
+  nextError(way) {
+    this.wanted = '';
+    return this.step(MISTAKE, way, 'error');
+  }
+
+  async find(way) {
+    const wanted = this.field.value;
+    if (!wanted) { this.field.focus(); return; }
+    if (wanted !== this.wanted) this.line = 0;
+    this.wanted = wanted;
+    await this.step(`(?ai)${quoted(wanted)}`, way, 'match');
   }
 }

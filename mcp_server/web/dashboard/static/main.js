@@ -4,11 +4,16 @@ import { ask, get, live } from './api.js';
 import { buildView } from './build.js';
 import { byId, el, news } from './dom.js';
 import { hostsView } from './hosts.js';
+import { help, keys } from './keys.js';
 import { overview } from './overview.js';
+import { projectsView } from './projects.js';
+import { queueView } from './queue.js';
 import { statsView } from './stats.js';
 
 const VIEWS = [
   [/^#\/build\/(\d+)(?:\/log\/(.+))?$/, 'overview', buildView],
+  [/^#\/queue$/, 'queue', queueView],
+  [/^#\/projects$/, 'projects', projectsView],
   [/^#\/hosts$/, 'hosts', hostsView],
   [/^#\/stats(?:\/(.+))?$/, 'stats', statsView],
   [/^(?:#\/?(?:\?(.*))?)?$/, 'overview', overview],
@@ -16,7 +21,7 @@ const VIEWS = [
 
 let end = null;
 let shown = 0;
-export const session = { name: '', scope: 'read', login: false };
+const session = { name: '', scope: 'read', login: false };
 
 async function show() {
   const turn = ++shown;
@@ -33,6 +38,7 @@ async function show() {
     return;
   }
   const place = el('div', null);
+  main.setAttribute('aria-busy', 'true');
   try {
     const over = await found[2](place, session, ...found[0].slice(1));
     if (turn !== shown) { over?.(); return; }
@@ -42,6 +48,7 @@ async function show() {
     if (turn !== shown || error.status === 401) return;
     main.replaceChildren(el('h1', null, 'This cannot be shown'), el('p', { class: 'problem' }, error.message));
   }
+  main.removeAttribute('aria-busy');
   document.title = `${main.querySelector('h1')?.textContent ?? ''} · build-orchestrator`;
 }
 
@@ -79,17 +86,14 @@ async function begin() {
     return;
   }
   byId('logout').hidden = !session.login;
-  live.start((there) => { byId('link').textContent = there ? '● live' : '○ not connected'; });
+  live.start(session.last_event, connected);
   await show();
 }
 
-function keys(event) {
-  const typing = event.target instanceof HTMLInputElement || event.target instanceof HTMLSelectElement;
-  if (event.key === 'Escape' && typing) event.target.blur();
-  else if (event.key === '/' && !typing && !event.ctrlKey && !event.metaKey && !event.altKey) {
-    const field = document.querySelector('[data-search]');
-    if (field) { event.preventDefault(); field.focus(); field.select(); }
-  }
+// The banner is said once, and stays as long as what is shown may be old.
+function connected(there) {
+  byId('link').textContent = there ? '● live' : '○ offline';
+  byId('offline').textContent = there ? '' : 'Not connected to the service. What is shown may be old; it goes on by itself once the service answers.';
 }
 
 addEventListener('hashchange', () => {
@@ -98,6 +102,7 @@ addEventListener('hashchange', () => {
 });
 document.addEventListener('keydown', keys);
 document.addEventListener('login-needed', loginForm);
+byId('help').addEventListener('click', help);
 byId('skip').addEventListener('click', (event) => { event.preventDefault(); byId('main').focus(); });
 byId('logout').addEventListener('click', async () => {
   try { await ask('POST', '/api/logout'); } catch (error) { news(error.message); return; }

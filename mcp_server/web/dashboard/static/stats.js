@@ -1,76 +1,68 @@
-// Figures: success, durations, sizes, and what builds fail of.
+// Figures: success, what builds fail of, and how durations, sizes, compile times, coverage and tests went.
 
 import { get } from './api.js';
-import { buildLink, duration, el, row, size, svg, table } from './dom.js';
+import { bar, days, line } from './charts.js';
+import { buildLink, count, duration, el, plural, projectName, row, size, table, sentence, word } from './dom.js';
 
 const CAUSES = ['Times', 'What', 'Where', 'Last'];
 const STAGES = ['Stage', 'Median', 'Runs'];
+const HOSTS = ['Host', 'Jobs', 'Failed'];
+const FILES = ['File', 'Median', 'Last took', 'Builds'];
+const FAILING = ['Test', 'Stage', 'Failed', 'Ran', 'Last'];
+const SLOW = ['Test', 'Stage', 'Median', 'Ran'];
 
-function days(trend) {
-  const most = Math.max(1, ...trend.map((day) => day.total));
-  const [wide, high] = [600, 130];
-  const step = wide / trend.length;
-  const bars = trend.flatMap((day, at) => {
-    const part = (count) => (count / most) * high;
-    const [good, bad] = [part(day.successful), part(day.failed)];
-    const rest = part(day.total) - good - bad;
-    const x = at * step + 1;
-    const tall = (kind, top, height) => height > 0 && svg('rect', { class: kind, x, y: top, width: step - 2, height });
-    return [svg('g', null, svg('title', null, `${day.day}: ${day.total} builds, ${day.successful} succeeded, ${day.failed} failed`),
-      tall('good', high + 10 - good, good), tall('bad', high + 10 - good - bad, bad), tall('neutral', high + 10 - good - bad - rest, rest))];
-  });
-  const ends = [[0, 'start', trend[0]?.day], [wide, 'end', trend.at(-1)?.day]];
-  const text = `Builds a day over ${trend.length} days: ${trend.reduce((sum, day) => sum + day.total, 0)} in all, at most ${most} a day.`;
-  return el('div', { class: 'chart' }, el('p', { class: 'soft' }, text),
-    svg('svg', { viewBox: '0 0 600 160', role: 'img', 'aria-label': text }, ...bars, svg('line', { class: 'axis', x1: 0, x2: wide, y1: high + 10, y2: high + 10 }),
-      ...ends.map(([x, anchor, said]) => svg('text', { class: 'small', x, y: high + 26, 'text-anchor': anchor }, said ?? ''))));
+const empty = (said) => el('p', { class: 'soft empty' }, said);
+const percent = (value) => `${Math.round(value * 10) / 10} %`;
+
+// What one project's builds were like, one after the other.
+function trends(found) {
+  const points = (value) => found.builds.map((one) => ({ build: one.id, value: value(one), bad: one.status === 'failed' })).filter((one) => Number.isFinite(one.value));
+  const parts = [
+    ['Duration', (one) => one.duration, { say: duration, seconds: true }],
+    ['Program in flash', (one) => one.sizes?.flash, { say: size }],
+    ['Static RAM', (one) => one.sizes?.ram, { say: size }],
+    ['Time to compile', (one) => one.compile?.wall_s, { say: duration, seconds: true }],
+    ['Lines covered', (one) => one.coverage?.lines?.percent, { say: percent, most: 100 }],
+    ['Tests that passed', (one) => one.tests?.passed, { say: (value) => count(Math.round(value)) }],
+  ].map(([name, value, how]) => [points(value), { name, ...how }]);
+  const slowest = Math.max(0, ...found.slowest_files.map((one) => one.median_s));
+  return [
+    el('h2', null, 'From build to build'),
+    el('div', { class: 'charts' }, parts.filter(([found_, how]) => found_.length > 1 || how.name === 'Duration').map(([found_, how]) => line(found_, how))),
+    ...(found.failing_tests.length ? [el('h2', null, 'Tests that fail'), table('Tests that fail most often', FAILING, found.failing_tests.map((one) =>
+      row(FAILING, [word(one.test), word(one.stage), `${count(one.failed)}×`, `${count(one.ran)}×`, buildLink(one.last_build)])))] : []),
+    ...(found.slowest_files.length ? [el('h2', null, 'Files that take longest to compile'), table('Files that take longest to compile', FILES, found.slowest_files.map((one) =>
+      row(FILES, [word(one.file, { class: 'path' }), bar(one.median_s, slowest, duration(one.median_s)), duration(one.last_s), count(one.builds)])))] : []),
+    ...(found.slow_tests.length ? [el('h2', null, 'Slowest tests'), table('Slowest tests', SLOW, found.slow_tests.map((one) =>
+      row(SLOW, [word(one.test), word(one.stage), duration(one.median_s), `${count(one.ran)}×`])))] : []),
+  ];
 }
 
-// Points over build numbers, the oldest left; each is said by the table-like title it has.
-function line(points, name, said) {
-  if (points.length < 2) return el('p', { class: 'soft' }, `${name}: fewer than two builds to compare.`);
-  const most = Math.max(...points.map(([, value]) => value)) || 1;
-  const at = ([, value], index) => [8 + (index / (points.length - 1)) * 584, 120 - (value / most) * 105];
-  const path = points.map((point, index) => at(point, index).map((one) => one.toFixed(1)).join(','));
-  const text = `${name} of the last ${points.length} builds that succeeded: newest ${said(points.at(-1)[1])}, highest ${said(most)}.`;
-  return el('div', { class: 'chart' }, el('p', { class: 'soft' }, text),
-    svg('svg', { viewBox: '0 0 600 150', role: 'img', 'aria-label': text }, svg('polyline', { class: 'edge', points: path.join(' ') }),
-      ...points.map((point, index) => svg('circle', { class: 'neutral', cx: at(point, index)[0], cy: at(point, index)[1], r: 3 },
-        svg('title', null, `build ${point[0]}: ${said(point[1])}`))),
-      svg('text', { class: 'small', x: 8, y: 144 }, `#${points[0][0]}`), svg('text', { class: 'small', x: 592, y: 144, 'text-anchor': 'end' }, `#${points.at(-1)[0]}`)));
-}
-
-async function sizes(builds) {
-  const newest = builds.slice(-20);
-  const found = await Promise.all(newest.map(async (one) => {
-    const files = await get(`/api/builds/${one.id}/artifacts`).catch(() => []);
-    const app = files.find((file) => file.kind === 'app') ?? files.toSorted?.((a, b) => b.size - a.size)[0];
-    return app ? [one.id, app.size] : null;
-  }));
-  return found.filter(Boolean);
+async function together(project) {
+  if (project) return trends(await get(`/api/projects/${encodeURIComponent(project)}/trends?limit=100`));
+  return [empty('Choose a project for its durations, sizes, compile times, coverage and tests.')];
 }
 
 export async function statsView(place, session, wanted) {
   const project = wanted ? decodeURIComponent(wanted) : '';
-  const query = project ? `&project=${encodeURIComponent(project)}` : '';
-  const [stats, known, good] = await Promise.all([
-    get(project ? `/api/projects/${encodeURIComponent(project)}/stats` : '/api/stats'),
-    get('/api/projects?limit=200'), get(`/api/builds?status=success&limit=100${query}`)]);
+  const [stats, known, parts] = await Promise.all([
+    get(project ? `/api/projects/${encodeURIComponent(project)}/stats` : '/api/stats'), get('/api/projects?limit=200'),
+    together(project).catch((error) => [empty(error.message)])]);
   const choice = el('select', { 'aria-label': 'Project', onchange: (event) => {
     location.hash = event.target.value ? `#/stats/${encodeURIComponent(event.target.value)}` : '#/stats';
   } }, el('option', { value: '' }, 'all projects'),
-  ...known.projects.map((one) => el('option', { value: one.id, selected: one.id === project }, one.name)));
+  ...known.projects.map((one) => el('option', { value: one.id, selected: one.id === project || one.name === project }, projectName(one, known.projects))));
   const rate = stats.total_builds ? `${Math.round(stats.success_rate)} %` : '–';
-  const figures = [['Success rate', rate], ['Builds', stats.total_builds], ['Failed', stats.failed], ['Cancelled', stats.cancelled],
-    ['Median', duration(stats.p50_duration)], ['90 % within', duration(stats.p90_duration)]];
-  const causes = stats.failures.map((one) => row(CAUSES, [`${one.count}×`, `${one.kind}: ${one.message}`, el('code', null, one.place || '–'), buildLink(one.last_build)]));
-  const slowest = stats.slowest.map((one) => row(STAGES, [one.stage, duration(one.median_s), String(one.runs)]));
-  const timed = good.builds.filter((one) => one.duration !== null).reverse();
-  place.append(el('h1', null, 'Stats'), el('div', { class: 'bar' }, choice),
-    el('dl', { class: 'totals' }, ...figures.map(([name, value]) => el('div', null, el('dt', null, name), el('dd', null, value.toLocaleString())))),
-    el('h2', null, 'What builds fail of'), causes.length ? table('Failures by first cause', CAUSES, causes) : el('p', { class: 'soft' }, 'No build has failed.'),
-    el('h2', null, 'Builds a day'), days(stats.trend),
-    el('h2', null, 'Durations'), line(timed.map((one) => [one.id, one.duration]), 'Duration', duration),
-    el('h2', null, 'Sizes'), line(await sizes(timed), 'Size of the application', size),
-    el('h2', null, 'Slowest stages'), slowest.length ? table('Slowest stages', STAGES, slowest) : el('p', { class: 'soft' }, 'No stage has passed yet.'));
+  const figures = [['Success rate', rate], ['Builds', count(stats.total_builds)], ['Failed', count(stats.failed)], ['Cancelled', count(stats.cancelled)],
+    ['Median duration', duration(stats.p50_duration)], ['90 % within', duration(stats.p90_duration)]];
+  const causes = stats.failures.map((one) => row(CAUSES, [`${count(one.count)}×`, el('span', null, el('span', { class: 'badge' }, word(one.kind)), ' ', sentence(one.message)), one.place ? word(one.place, { class: 'path' }) : '–', buildLink(one.last_build)]));
+  const slowest = Math.max(0, ...stats.slowest.map((one) => one.median_s));
+  const stages = stats.slowest.map((one) => row(STAGES, [word(one.stage), bar(one.median_s, slowest, duration(one.median_s)), `${count(one.runs)}×`]));
+  const hosts = stats.hosts.map((one) => row(HOSTS, [word(one.host), count(one.jobs), count(one.failures)]));
+  place.append(el('div', { class: 'head' }, el('h1', null, 'Stats'), choice),
+    el('dl', { class: 'totals six' }, ...figures.map(([name, value]) => el('div', null, el('dt', null, name), el('dd', null, value)))),
+    el('h2', null, 'What builds fail of'), causes.length ? table('Failures by first cause', CAUSES, causes) : empty('No build has failed.'),
+    el('h2', null, 'Builds a day'), days(stats.trend), ...parts,
+    el('h2', null, 'Slowest stages'), stages.length ? table('Slowest stages', STAGES, stages) : empty('No stage has passed yet.'),
+    ...(hosts.length ? [el('h2', null, 'Hosts'), table(`Jobs of ${plural(hosts.length, 'host')}`, HOSTS, hosts)] : []));
 }

@@ -1,7 +1,7 @@
 // A build's events, told: one line each, without what only programs need.
 
 import { get } from './api.js';
-import { clock, el } from './dom.js';
+import { clock, el, sentence } from './dom.js';
 
 const why = (e) => (e.reason && e.reason !== 'exit' ? ` (${e.reason})` : '');
 
@@ -21,7 +21,7 @@ export const isTold = (event, roles) =>
 
 export function told(event) {
   const said = TELL[event.type]?.(event) ?? `${event.type} ${event.message ?? event.text ?? event.summary ?? ''}`;
-  return el('li', null, el('span', { class: 'soft' }, `${clock(event.ts)} `), said);
+  return el('li', null, el('time', { class: 'soft', datetime: event.ts }, clock(event.ts)), sentence(said));
 }
 
 export async function story(build, roles) {

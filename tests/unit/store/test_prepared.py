@@ -1,0 +1,45 @@
+"""Statements that are worked out once write what Core would have written."""
+
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from mcp_server.errors import StoreError
+from mcp_server.store.database import Store
+from mcp_server.store.prepared import Prepared
+from mcp_server.store.tables import EVENTS, META
+
+NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("at", [NOON, NOON.replace(microsecond=70), NOON.astimezone(timezone(timedelta(hours=9)))])
+@pytest.mark.parametrize("data", [None, {"stage": "é\udc80", "n": [1, None, 1.5]}])
+async def test_times_and_json_are_on_the_disk_as_core_writes_them(store: Store, at: datetime, data: Any) -> None:
+    """Ours. Rows of both ways lie beside each other, and are compared and sorted."""
+    columns = [EVENTS.c.type, EVENTS.c.build, EVENTS.c.ts, EVENTS.c.data]
+    values = {"type": "t", "build": None, "ts": at, "data": data}
+    prepared = Prepared(sa.insert(EVENTS), columns)
+
+    def statements(c: sa.Connection) -> list[tuple[Any, ...]]:
+        c.execute(sa.insert(EVENTS), values)
+        prepared.run(c, values)
+        return [tuple(row) for row in c.exec_driver_sql("SELECT type, build, ts, data FROM events")]
+
+    by_core, by_prepared = await store.write(statements)
+    assert by_prepared == by_core
+    assert by_core[2].startswith(f"2026-11-01 12:00:00.0000{at.microsecond:02}")
+
+
+async def test_what_the_database_refuses_is_one_sentence_and_undone(store: Store) -> None:
+    """Ours. The driver's own errors come by no way of SQLAlchemy's."""
+    insert = Prepared(sa.insert(META), META.c)
+
+    def twice(c: sa.Connection) -> None:
+        insert.run(c, {"key": "a", "value": "1"})
+        insert.run(c, {"key": "a", "value": "2"})
+
+    with pytest.raises(StoreError, match="UNIQUE"):
+        await store.write(twice)
+    assert await store.read(lambda c: c.scalar(sa.select(META.c.value).where(META.c.key == "a"))) is None

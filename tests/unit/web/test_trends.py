@@ -1,0 +1,84 @@
+"""Trends, times of files and coverage over REST, as a page draws them."""
+
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from mcp_server.web.trend_shapes import POINT
+from tests.support.figures import add, compiled, ran
+from tests.support.web_service import web_service
+
+pytestmark = pytest.mark.timeout(30)
+
+
+async def test_trends_of_a_project_and_of_each_of_its_builds_are_told(home: Path) -> None:
+    """Issue. What the page draws: a line a figure over the builds, then where the time goes."""
+    count = {"covered": 3, "total": 4}
+    coverage = {
+        "lines": count,
+        "functions": count,
+        "files": [{"file": "<b>.c", "lines": count}],
+        "file_count": 1,
+        "sources": ["c.info"],
+        "note": "",
+    }
+
+    def fill(c: sa.Connection) -> int:
+        add(c, {"compile": compiled(1), "sizes": {"image": 900}})
+        return add(c, {"compile": compiled(2), "coverage": coverage, "tests": ran(level="fail")})
+
+    async with web_service() as service:
+        number = await (await service.orchestrator.store()).write(fill)
+        trends = await service.ask("GET", "/api/projects/valve/trends?limit=2")
+        stats = await service.ask("GET", "/api/projects/valve/stats")
+        build = await service.ask("GET", f"/api/builds/{number}")
+        refused = [await service.ask("GET", f"/api/projects/{path}") for path in ("valve/trends?limit=101", "x/trends")]
+
+    assert stats.json()["sizes"] == {"build": number - 1, "flash": 900, "ram": None, "app_percent": None}
+    told = trends.json()
+    assert trends.status_code == 200
+    assert [one["id"] for one in told["builds"]] == [number - 1, number]
+    assert set(told["builds"][1]) == set(POINT)
+    assert told["builds"][1]["coverage"]["lines"] == {**count, "percent": 75.0}
+    assert told["builds"][1]["coverage"]["branches"] is None
+    assert told["slowest_files"][0] == {"file": "main/a.c", "median_s": 1.5, "last_s": 2.0, "builds": 2}
+    assert told["failing_tests"][0]["test"] == "gpio.level"
+    whole = build.json()
+    assert whole["compile"][0]["files"] == [{"file": "main/a.c", "seconds": 2.0}]
+    assert whole["coverage"][0]["files"][0]["file"] == "<b>.c"
+    assert whole["coverage"][0]["functions"]["percent"] == 75.0
+    assert [answer.status_code for answer in refused] == [422, 404]
+    assert refused[1].headers["content-type"].startswith("application/problem+json")
+
+
+async def test_what_is_scraped_has_the_last_build_of_each_project(home: Path) -> None:
+    """Issue. A line a figure that it tells; names from outside are quoted."""
+
+    def fill(c: sa.Connection) -> None:
+        add(c, {"compile": compiled(1), "tests": ran(level="fail")}, status="failed")
+        coverage = {"lines": {"covered": 3, "total": 4}}
+        add(c, {"coverage": coverage, "sizes": {"image": 181_232_000, "app": {"used": 1, "size": 4}}})
+        add(c, {}, path='/src/o"d\nd', status="cancelled")
+
+    async with web_service() as service:
+        await (await service.orchestrator.store()).write(fill)
+        text = (await service.ask("GET", "/metrics")).text
+
+    found = [line for line in text.splitlines() if line.startswith("build_orchestrator_last_build_")]
+    of_valve = {
+        line.partition("{")[0].removeprefix("build_orchestrator_last_build_"): line.rpartition(" ")[2]
+        for line in found
+        if 'project="valve"' in line
+    }
+    assert of_valve == {
+        "success": "1",
+        "number": "2",
+        "duration_seconds": "9",
+        "flash_bytes": "181232000",
+        "app_partition_ratio": "0.25",
+        "coverage_lines_ratio": "0.75",
+    }
+    assert "last_build_ram_bytes" not in text
+    assert any(r'project="o\"d\nd"' in line for line in found)
+    assert all(text.count(f"# TYPE build_orchestrator_last_build_{name} gauge\n") == 1 for name in of_valve)

@@ -78,7 +78,7 @@ async def test_who_ends_at_term_is_given_the_time(host: Host, sh: Sh, gate: Any,
     text = """trap 'echo told' TERM; sleep 3009 & echo up >"$1"; wait; sleep 0.3; echo saved; exit 9"""
     await host.start(sh("a", text, up.path))
     await up.line()
-    status = await host.kill("a", grace_s=2.5)
+    status = await host.kill("a", grace_s=9.5)
     assert status.exit and (status.exit.reason, status.exit.code) == (ExitReason.CANCELLED, 9)
     assert await log("a") == b"told\nsaved\n"
 

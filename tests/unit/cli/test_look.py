@@ -154,7 +154,10 @@ def test_a_log_slice_as_json(cli: Cli, fake: FakeOrchestrator) -> None:
         "text": "one\ntwo",
         "next_offset": None,
         "note": "",
+        "start_offset": None,
         "end_offset": None,
+        "matches": None,
+        "lines": None,
     }
 
 

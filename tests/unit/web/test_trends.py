@@ -1,5 +1,6 @@
 """Trends, times of files and coverage over REST, as a page draws them."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -81,4 +82,5 @@ async def test_what_is_scraped_has_the_last_build_of_each_project(home: Path) ->
     }
     assert "last_build_ram_bytes" not in text
     assert any(r'project="o\"d\nd"' in line for line in found)
-    assert all(text.count(f"# TYPE build_orchestrator_last_build_{name} gauge\n") == 1 for name in of_valve)
+    families = {re.split(r"[{ ]", line)[0] for line in text.splitlines() if not line.startswith("#")}
+    assert all(text.count(f"# HELP {name} ") == text.count(f"# TYPE {name} ") == 1 for name in families), families

@@ -33,7 +33,7 @@ def projects(
 ) -> int:
     """List projects, or import, sync or remove one.
 
-    A folder is registered as it is, which writes nothing there. A Git URL is cloned below the home's projects/, with the
+    A folder is registered as it is; nothing is written there. A Git URL is cloned below the home's projects/, with the
     credentials that your own git has. Exits 1 if cloning or syncing failed.
     """
     from mcp_server.cli.session import with_orchestrator  # noqa: PLC0415  # only what --help does without

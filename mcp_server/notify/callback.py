@@ -204,7 +204,11 @@ def _split(url: str) -> tuple[SplitResult, str]:
 
 
 async def _resolve(host: str, port: int) -> tuple[str, ...]:
-    loop = asyncio.get_running_loop()
+    """Its addresses. An address is its own, at once: whoever allows a resolver only a moment still has it checked."""
+    try:
+        return (str(ipaddress.ip_address(host)),)
+    except ValueError:
+        loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(LIMIT_S):
             found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)

@@ -4,17 +4,16 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
 
 from mcp_server.errors import Conflict
 from mcp_server.model import Build, BuildStatus, Plan, Project, Stage, StageStatus, task_of_key
+from mcp_server.store import statements as sql
 from mcp_server.store.commit_statuses import tell_github
 from mcp_server.store.events import append
-from mcp_server.store.prepared import Prepared
-from mcp_server.store.tables import BUILDS, PROJECTS, STAGES
+from mcp_server.store.tables import BUILDS, PROJECTS
 
 REMOVED = "removed"  # the `reason` of a project that only its builds' records still need
 MOST_DIAGNOSTIC_EVENTS = 10  # the rest is in the stage's verdict
@@ -34,42 +33,12 @@ _PHASES = {
 
 OPEN = (BuildStatus.PENDING, BuildStatus.RUNNING)
 
-_IS_STAGE = [STAGES.c[name] == sa.bindparam(f"of_{name}") for name in ("build", "stage", "round", "attempt")]
 OPEN_COLUMNS = [BUILDS.c[name] for name in ("id", "cancel_requested", "project_id", "priority", "status")]
 _OPEN_BUILDS = (
     sa.select(*OPEN_COLUMNS)
     .where(BUILDS.c.status.in_(OPEN))
     .order_by(sa.case((BUILDS.c.status == BuildStatus.RUNNING, 0), else_=1), BUILDS.c.priority, BUILDS.c.id)
 )
-
-# Built once: making a statement of Core takes longer than running it.
-_BUILD = sa.select(BUILDS).where(BUILDS.c.id == sa.bindparam("of_id"))
-_BUILD_OF_PLAN = sa.select(*(column for column in BUILDS.c if column is not BUILDS.c.plan)).where(_BUILD.whereclause)
-_SAME_OPEN = (
-    sa.select(BUILDS)
-    .where(
-        BUILDS.c.args_key == sa.bindparam("of_args"),
-        BUILDS.c.retry_of.is_not_distinct_from(sa.bindparam("of_retry")),
-        BUILDS.c.status.in_(OPEN),
-        BUILDS.c.cancel_requested.is_(False),
-    )
-    .order_by(BUILDS.c.id)
-)
-_SAME = _SAME_OPEN.where(BUILDS.c.status == BuildStatus.PENDING)
-_INSERT_BUILD = sa.insert(BUILDS)
-_PROJECT_AT = sa.select(PROJECTS).where(PROJECTS.c.path == sa.bindparam("of_path"))
-_PROJECT = sa.select(PROJECTS).where(PROJECTS.c.id == sa.bindparam("of_id"))
-_PATH = Prepared(sa.select(PROJECTS.c.path).join(BUILDS).where(BUILDS.c.id == sa.bindparam("of_id")))
-_began = sa.func.coalesce(STAGES.c.started_at, STAGES.c.ended_at)  # what was skipped has only an end
-_STAGES = (
-    sa.select(STAGES)
-    .where(STAGES.c.build == sa.bindparam("of_build"))
-    .order_by(STAGES.c.round, _began.is_(None), _began, STAGES.c.stage, STAGES.c.attempt)
-)
-_STAGE_STATUS = Prepared(sa.select(STAGES.c.status).where(*_IS_STAGE))
-_INSERT_STAGE = Prepared(sa.insert(STAGES), STAGES.c)
-_UPDATE_STAGE = Prepared(sa.update(STAGES).where(*_IS_STAGE), STAGES.c)
-_UPDATE_PROGRESS = Prepared(sa.update(STAGES).where(*_IS_STAGE), [STAGES.c.progress])
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +54,7 @@ class OpenBuild:
 
 def ensure_project(c: sa.Connection, path: str, name: str, now: datetime, target: str | None = None) -> Project:
     """The project of a folder; made on first use, and kept as its files name it now."""
-    row = c.execute(_PROJECT_AT, {"of_path": path}).mappings().first()
+    row = c.execute(sql.PROJECT_AT, {"of_path": path}).mappings().first()
     if row is None:
         values = {"id": str(uuid.uuid4()), "name": name, "path": path, "target": target, "created_at": now}
         c.execute(sa.insert(PROJECTS).values(values))
@@ -98,12 +67,12 @@ def ensure_project(c: sa.Connection, path: str, name: str, now: datetime, target
         if all(row[key] == value for key, value in changed.items()):
             return Project(**row)
         c.execute(sa.update(PROJECTS).where(PROJECTS.c.path == path).values(changed))
-    return Project(**c.execute(_PROJECT_AT, {"of_path": path}).mappings().one())
+    return Project(**c.execute(sql.PROJECT_AT, {"of_path": path}).mappings().one())
 
 
 def get_project(c: sa.Connection, project_id: str) -> Project:
     """The project with this id; it exists as long as a build of it does."""
-    return Project(**c.execute(_PROJECT, {"of_id": project_id}).mappings().one())
+    return Project(**c.execute(sql.PROJECT, {"of_id": project_id}).mappings().one())
 
 
 def find_projects(c: sa.Connection, text: str) -> list[Project]:
@@ -137,7 +106,7 @@ def insert_build(
         if known.args_key != args_key:
             raise Conflict(f"idempotency_key: build {known.id} was ordered by this key, and was another order")
         return known, True
-    same, wanted = {"of_args": args_key, "of_retry": retry_of}, _SAME_OPEN if plan.branches else _SAME
+    same, wanted = {"of_args": args_key, "of_retry": retry_of}, sql.SAME_OPEN if plan.branches else sql.SAME
     if idempotency_key is None and (row := c.execute(wanted, same).mappings().first()) is not None:
         known = _build(row)
         if more := [name for name in plan.branches if name not in known.plan.branches]:
@@ -158,9 +127,8 @@ def insert_build(
         "retry_of": retry_of,
         "round": 1,
     }
-    (build_id,) = c.execute(_INSERT_BUILD, values).inserted_primary_key or (0,)
-    append(c, "build.status", build_id, now, {"status": BuildStatus.PENDING, "retry_of": retry_of})
-    build = get_build(c, build_id, plan)
+    build = _build({**values, "plan": plan, "id": sql.inserting(tuple(values)).run(c, values).lastrowid})
+    append(c, "build.status", build.id, now, {"status": BuildStatus.PENDING, "retry_of": retry_of})
     tell_github(c, build, "pending", "", now)
     return build, False
 
@@ -174,7 +142,7 @@ def find_build(c: sa.Connection, reference: int | str) -> Build | None:
 
 def get_build(c: sa.Connection, build_id: int, plan: Plan | None = None) -> Build:
     """The build with this number, which exists. A `plan` that is known is not read again: it may be long."""
-    row = c.execute(_BUILD if plan is None else _BUILD_OF_PLAN, {"of_id": build_id}).mappings().one()
+    row = c.execute(sql.BUILD if plan is None else sql.BUILD_OF_PLAN, {"of_id": build_id}).mappings().one()
     return _build(row if plan is None else {**row, "plan": plan})
 
 
@@ -228,7 +196,7 @@ def set_running(c: sa.Connection, build_id: int, now: datetime) -> bool:
     changed = _change(c, build_id, (BuildStatus.PENDING,), status=BuildStatus.RUNNING, started_at=now)
     if changed:
         append(c, "build.status", build_id, now, {"status": BuildStatus.RUNNING})
-        (path,) = _PATH.run(c, {"of_id": build_id}).fetchone()
+        (path,) = sql.PATH.run(c, {"of_id": build_id}).fetchone()
         data = {"job_id": build_id, "project_path": path, "timestamp": now.isoformat()}
         append(c, "workflow.started", build_id, now, data)
     return changed
@@ -279,7 +247,7 @@ def request_cancel(c: sa.Connection, build_id: int, now: datetime, **why: str) -
 
 def stages_of(c: sa.Connection, build_id: int) -> list[Stage]:
     """Every attempt at every stage of a build, in the order they began."""
-    return [_stage(row) for row in c.execute(_STAGES, {"of_build": build_id}).mappings()]
+    return [_stage(row) for row in c.execute(sql.STAGES_OF, {"of_build": build_id}).mappings()]
 
 
 def in_order(stages: Iterable[Stage]) -> list[Stage]:
@@ -300,8 +268,8 @@ def put_stage(c: sa.Connection, stage: Stage, now: datetime) -> None:
         "progress": stage.progress and stage.progress.model_dump(mode="json"),
         "verdict": stage.verdict and stage.verdict.model_dump(mode="json"),
     }
-    before = _STAGE_STATUS.run(c, values).fetchone()
-    (_INSERT_STAGE if before is None else _UPDATE_STAGE).run(c, values)
+    before = sql.STAGE_STATUS.run(c, values).fetchone()
+    (sql.INSERT_STAGE if before is None else sql.UPDATE_STAGE).run(c, values)
     if before is None or before[0] != stage.status:
         append(c, "stage.status", stage.build, now, _stage_event(stage))
 
@@ -310,7 +278,7 @@ def put_progress(c: sa.Connection, stage: Stage, now: datetime) -> None:
     """Write the progress of a running attempt; of its progress events only this last one is kept."""
     if stage.progress is None:
         return
-    _UPDATE_PROGRESS.run(c, _key(stage) | {"progress": stage.progress.model_dump(mode="json")})
+    sql.UPDATE_PROGRESS.run(c, _key(stage) | {"progress": stage.progress.model_dump(mode="json")})
     done, total = stage.progress.done, stage.progress.total
     data = {
         "job_id": stage.build,
@@ -365,14 +333,7 @@ def _stage_event(stage: Stage) -> dict[str, Any]:
 
 
 def _change(c: sa.Connection, build_id: int, only_from: tuple[BuildStatus, ...], **values: Any) -> bool:
-    return _changing(only_from, tuple(values)).run(c, {**values, "of_id": build_id}).rowcount == 1
-
-
-@cache
-def _changing(only_from: tuple[BuildStatus, ...], columns: tuple[str, ...]) -> Prepared:
-    allowed = sa.or_(*(BUILDS.c.status == sa.literal_column(f"'{status}'") for status in only_from))
-    statement = sa.update(BUILDS).where(BUILDS.c.id == sa.bindparam("of_id"), allowed)
-    return Prepared(statement, [BUILDS.c[name] for name in columns])
+    return sql.changing(only_from, tuple(values)).run(c, {**values, "of_id": build_id}).rowcount == 1
 
 
 def _build(row: Mapping[str, Any] | sa.RowMapping) -> Build:

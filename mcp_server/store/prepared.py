@@ -22,7 +22,7 @@ class Prepared:
         if not self._sql:
             self._compile(c.dialect)
         given = [values[name] if into is None else into(values[name]) for name, into in self._values]
-        driver: Any = c.connection.driver_connection
+        driver: Any = c.connection.dbapi_connection
         return driver.execute(self._sql, given)
 
     def _compile(self, dialect: sa.Dialect) -> None:

@@ -13,6 +13,7 @@ from mcp_server.web.dashboard import files, login
 from mcp_server.web.faults import Faults
 from mcp_server.web.feed import Feed
 from mcp_server.web.guard import Guard
+from mcp_server.web.heavy import Heavy
 from mcp_server.web.mcp import McpOverHttp
 from mcp_server.web.sessions import Sessions
 
@@ -52,30 +53,33 @@ def _methods_of(path: str) -> set[str]:
     return {method for route in routes if route.path_regex.match(path) for method in route.methods or ()}
 
 
+@contextlib.asynccontextmanager
+async def _running(app: FastAPI) -> AsyncGenerator[None]:
+    """What works for the routes, from the first request to the last."""
+    orchestrator: Orchestrator = app.state.orchestrator
+    feed: Feed = app.state.feed
+    tools: McpOverHttp = app.state.tools
+    try:
+        await feed.start()
+    except Exception as error:
+        app.state.cause = error
+        raise
+    resumes = orchestrator.config.webhooks.github is not None
+    try:
+        if resumes:
+            orchestrator.webhooks.resume()
+        orchestrator.schedules.start()
+        async with tools.running():
+            yield
+    finally:
+        if resumes:
+            await orchestrator.webhooks.aclose()
+        await orchestrator.schedules.aclose()
+        await feed.aclose()
+
+
 def make_routes(orchestrator: "Orchestrator") -> FastAPI:
     """The routes without guard and tools."""
-    feed = Feed(orchestrator)
-
-    @contextlib.asynccontextmanager
-    async def running(app: FastAPI) -> AsyncGenerator[None]:
-        try:
-            await feed.start()
-        except Exception as error:
-            app.state.cause = error
-            raise
-        resumes = orchestrator.config.webhooks.github is not None
-        try:
-            if resumes:
-                orchestrator.webhooks.resume()
-            orchestrator.schedules.start()
-            async with tools.running():
-                yield
-        finally:
-            if resumes:
-                await orchestrator.webhooks.aclose()
-            await orchestrator.schedules.aclose()
-            await feed.aclose()
-
     app = FastAPI(
         title="build-orchestrator",
         version=__version__,
@@ -83,12 +87,13 @@ def make_routes(orchestrator: "Orchestrator") -> FastAPI:
         docs_url=None,
         redoc_url=None,
         openapi_url="/api/openapi.json",
-        lifespan=running,
+        lifespan=_running,
         responses=problems.RESPONSES,
     )
-    tools = McpOverHttp(app, orchestrator)
-    app.state.orchestrator, app.state.feed, app.state.tools = orchestrator, feed, tools
+    app.state.orchestrator, app.state.feed = orchestrator, Feed(orchestrator)
+    app.state.tools = McpOverHttp(app, orchestrator)
     app.state.sessions = Sessions(orchestrator.clock)
+    app.state.heavy = Heavy(orchestrator.clock)
     for router in ROUTERS:
         app.include_router(router)
     app.state.methods_of = _methods_of

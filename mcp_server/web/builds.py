@@ -1,6 +1,7 @@
 """/api/builds: list, look, log, files, cancel, retry."""
 
 import asyncio
+import contextlib
 import json
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -18,6 +19,7 @@ from mcp_server.views import BuildView
 from mcp_server.web.context import Service
 from mcp_server.web.feed import encode
 from mcp_server.web.file_answers import sent_file
+from mcp_server.web.heavy import heavy_of
 from mcp_server.web.shapes import LAST, MOST_ROWS, BuildPage, BuildRow, BuildWhole, RetryAsk, Triggered
 from mcp_server.web.trend_shapes import compile_of, coverage_of
 
@@ -76,6 +78,7 @@ async def list_events(service: Service, build: Number, limit: Limit = MOST_ROWS)
 @router.get("/{build}/log/{stage}", response_class=Response)
 async def get_log(
     service: Service,
+    request: Request,
     build: Number,
     stage: Annotated[str, Path(max_length=300, description="`build`, or `build:1.2` for round 1, attempt 2.")],
     grep: Annotated[str | None, Query(max_length=1000)] = None,
@@ -95,18 +98,20 @@ async def get_log(
     `X-Start-Offset` and `X-End-Offset` of a slice by bytes or line are where it begins and ended, also at the log's end
     as it is now. With `grep`, `X-Log-Matches` lines of `X-Log-Lines` match, as many of them as fit are in the answer.
     """
-    piece = await service.log(
-        build,
-        stage,
-        grep=grep,
-        around=around,
-        tail=tail,
-        offset=offset,
-        line=line,
-        before=before,
-        whole=whole,
-        max_bytes=max_bytes,
-    )
+    slow = grep is not None or around is not None or line is not None
+    async with heavy_of(request).turn() if slow else contextlib.nullcontext():
+        piece = await service.log(
+            build,
+            stage,
+            grep=grep,
+            around=around,
+            tail=tail,
+            offset=offset,
+            line=line,
+            before=before,
+            whole=whole,
+            max_bytes=max_bytes,
+        )
     return Response(piece.text, media_type="text/plain; charset=utf-8", headers=_told(piece))
 
 
@@ -136,7 +141,8 @@ async def get_artifact(service: Service, request: Request, build: Number, path: 
     """One of these files, as it was recorded. 307: it is in the object store only. 404: it is gone, or was changed."""
     view = await service.get(build)
     try:
-        found = await asyncio.to_thread(artifact_file, view, path)
+        async with heavy_of(request).turn():
+            found = await asyncio.to_thread(artifact_file, view, path)
     except NotFound:
         if (link := await service.kept.link(view, path)) is None:
             raise

@@ -46,6 +46,8 @@ class Feed:
         self._last = 0
         self._more = asyncio.Event()
         self._ended = False
+        self.ended = asyncio.Event()
+        """Readers who are just being written to, and take nothing, are let go by it."""
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -57,6 +59,7 @@ class Feed:
         """Let all readers go; a service that stops waits for them."""
         self._ended = True
         self._more.set()
+        self.ended.set()
 
     async def aclose(self) -> None:
         """Stop following."""

@@ -37,13 +37,16 @@ async def websocket(socket: WebSocket, build: Build = None, after: After = None)
     clock = orchestrator_of(socket).clock
     # Somebody has to listen: only so a client that has gone is noticed, and the server can stop.
     listening = asyncio.create_task(_listen(socket))
-    sending = asyncio.create_task(_send(socket, feed_of(socket), clock, build, after))
+    feed = feed_of(socket)
+    sending = asyncio.create_task(_send(socket, feed, clock, build, after))
+    ending = asyncio.create_task(feed.ended.wait())
+    tasks = {listening, sending, ending}
     try:
-        await asyncio.wait({listening, sending}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for task in (listening, sending):
+        for task in tasks:
             task.cancel()
-        await asyncio.wait({listening, sending})
+        await asyncio.wait(tasks)
         code = 1008 if listening.done() and not listening.cancelled() and listening.result() else 1001
         with contextlib.suppress(RuntimeError, WebSocketDisconnect, TimeoutError):
             async with asyncio.timeout(1):  # who took nothing takes no farewell either

@@ -80,7 +80,7 @@ async def test_hostile_names_are_text_and_break_no_layout(home: Path, tmp_path: 
                     await page.until(
                         "document.querySelector('.log li.here') && document.querySelector('.excerpt mark')"
                     )
-                for width in (1280, 390):
+                for width in (1280, 768, 390):
                     await page.size(width, 900)
                     assert await page.ask("document.documentElement.scrollWidth") <= width, (view, width)
                 shown = await page.ask("document.querySelector('main').textContent + document.title")

@@ -115,7 +115,8 @@ async def test_limits_and_turns_hold_from_one_build_to_the_next(services: Servic
 async def test_what_ran_is_taken_again_first_and_counts_after_a_workers_death(services: Services) -> None:
     """Issue: limits hold through recovery; who was served last stays so."""
     limited(services, builds=3, per_project=1)
-    a, a2, b, b2, c_ = await ordered(services, ("a", 10), ("a", 1), ("b", 10), ("b", 10), ("c", 10))
+    orders = [("a", 10), ("a", 1), ("b", 10), ("b", 10), ("c", 10), ("a", 20)]
+    a, a2, b, b2, c_, _ = await ordered(services, *orders)
     for number in (b, b2, a):  # limits were others then
         await services.store.write(lambda c, n=number: builds.set_running(c, n, NOW))
     limited(services, builds=2, per_project=1)

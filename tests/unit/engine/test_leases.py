@@ -2,12 +2,15 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import anyio
 import pytest
 import pytest_asyncio
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mcp_server.clock import SystemClock
 from mcp_server.engine.fair import Fair
@@ -15,6 +18,7 @@ from mcp_server.engine.leases import Choice, Claim, Gate, LeaseLine
 from mcp_server.model import BuildStatus, Lease, Plan, StageSpec
 from mcp_server.store import builds, leases
 from mcp_server.store.database import Statements, Store
+from mcp_server.turns import Turns, Waiting
 
 NOW = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
 PLAN = Plan(stages=(StageSpec(name="build", kind="command"),))
@@ -256,3 +260,40 @@ async def test_a_slot_goes_to_builds_that_began_and_then_to_projects_turn_by_tur
         await asyncio.gather(give_back(line, held), *(use(turn) for turn in turns))
 
     assert order == [8, 3, 5, 7, 6, 2, 4]  # a has two begun all along
+
+
+@dataclass(frozen=True)
+class Asking:
+    priority: int
+    build: int
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from([1, 10]), st.integers(1, 2)), max_size=20),
+    st.sets(st.integers(1, 20)),
+    st.lists(st.sampled_from("abc"), max_size=5),
+)
+def test_a_line_goes_by_the_turns_of_the_queue(
+    builds_: list[tuple[str, int, int]], begun: set[int], served: list[str]
+) -> None:
+    """Ours. Slots are given by the same rule as builds are taken, so that places that are told are true."""
+    fair = Fair(begun)
+    for number, (project, _, _) in enumerate(builds_, 1):
+        fair.belongs(number, project)
+    for number, project in enumerate(served, 100):
+        fair.belongs(number, project)
+        fair.granted(number)
+    asking = [Asking(priority, n) for n, (_, priority, tickets) in enumerate(builds_, 1) for _ in range(tickets)]
+    line = sorted(asking, key=lambda one: (one.priority, one.build))
+    got = list(fair.order(line))
+
+    turns = Turns(served=dict.fromkeys(reversed(list(dict.fromkeys(reversed(served))))))
+    for number, (project, priority, _) in enumerate(builds_, 1):
+        if number in begun:
+            turns.count(project, 1)
+        else:
+            turns.add(Waiting(number, project, priority))
+    place = {one.id: at for at, one in enumerate(iter(turns.next, None), 1)}
+    several = len({project for project, _, _ in builds_}) > 1
+    expected = sorted(line, key=lambda one: (one.priority, place.get(one.build, 0))) if several else line
+    assert [one.build for one in got] == [one.build for one in expected]

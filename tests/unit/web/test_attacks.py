@@ -1,5 +1,6 @@
 """What a hostile caller writes into addresses, filters and headers, and what he reads by it: nothing."""
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,8 +11,10 @@ import pytest
 import pytest_asyncio
 import sqlalchemy as sa
 
+from mcp_server.logs import LogSlice
 from mcp_server.model import Artifact, BuildStatus, Plan, Stage, StageSpec, StageStatus, Verdict
 from mcp_server.store import builds
+from mcp_server.web import heavy
 from tests.support.moved_clock import MovedClock
 from tests.support.web_service import Service, web_service
 
@@ -103,6 +106,37 @@ async def test_a_range_that_is_none_is_not_there(service: Service) -> None:
         assert (answer.status_code, answer.text if status < 300 else "a") == (status, "a"), asked
         if status == 416:
             assert answer.headers["content-range"] == "bytes */1" and answer.json()["title"] == "no such range"
+
+
+async def test_what_takes_seconds_is_done_a_few_at_a_time(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ours. Searches by patterns that never end would be as many processes as somebody asks for."""
+    begun, most, go = 0, 0, asyncio.Event()
+    enough = asyncio.Event()
+
+    async def slow(*_: object, **__: object) -> LogSlice:
+        nonlocal begun, most
+        begun += 1
+        most = max(most, begun)
+        if begun == heavy.AT_ONCE:
+            enough.set()
+        await go.wait()
+        begun -= 1
+        return LogSlice("build", "found")
+
+    monkeypatch.setattr(service.orchestrator, "log", slow)
+    path = "/api/builds/1/log/build?grep=x"
+    asked = [asyncio.ensure_future(service.ask("GET", path)) for _ in range(12)]
+    clock = service.orchestrator.clock
+    assert isinstance(clock, MovedClock)
+    async with asyncio.timeout(10):
+        await enough.wait()
+        assert (await service.ask("GET", "/api/builds")).status_code == 200  # who asks for little is served
+        clock.advance(heavy.WAIT_S + 1)
+        late, waiting = await asyncio.wait(asked, timeout=0.5)
+        go.set()
+        statuses = sorted([(await answer).status_code for answer in asked])
+    assert most == heavy.AT_ONCE and len(late) + len(waiting) == 12
+    assert statuses == [200] * heavy.AT_ONCE + [503] * (12 - heavy.AT_ONCE)
 
 
 async def test_filters_are_values_and_never_sql(service: Service) -> None:

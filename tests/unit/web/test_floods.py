@@ -32,6 +32,7 @@ class Client:
         self.got: list[dict[str, Any]] = []
         self.takes = asyncio.Event()
         self.takes.set()
+        self.blocked = asyncio.Event()
         self.more = asyncio.Event()
         self.said.put_nowait({"type": "websocket.connect"})
         headers = [(b"host", b"localhost")]
@@ -40,6 +41,8 @@ class Client:
         self.served = asyncio.ensure_future(service.app(whole, self.said.get, self._send))
 
     async def _send(self, message: Any) -> None:
+        if not self.takes.is_set():
+            self.blocked.set()
         await self.takes.wait()  # as a full buffer of the network holds a server up
         self.got.append(message)
         self.more.set()
@@ -109,6 +112,8 @@ async def test_a_hundred_deaf_clients_do_not_keep_the_service_from_its_end(servi
     for client in clients:
         client.takes.clear()
     await tell(service, 3)
+    async with asyncio.timeout(25):
+        await asyncio.gather(*(client.blocked.wait() for client in clients))  # all are being written to
     service.routes.state.feed.end()
     async with asyncio.timeout(25):
         await asyncio.gather(*(client.served for client in clients))

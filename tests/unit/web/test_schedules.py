@@ -88,11 +88,18 @@ async def test_each_time_is_built_once_whoever_serves_and_whatever_the_clock_doe
     assert await world.at(1) == [one]
     assert await world.at(3.5) == [one]  # the same three o'clock
     assert await world.at(24 * 4 + 9, other.schedules) == [one, (2, "schedule", "main")]
-    assert await world.at(24 * 5 + 9) == [one, (2, "schedule", "main")]  # it waits still, and will build what is there
-    await world.end(2, begin_only=True)
-    assert len(await world.at(24 * 6 + 9)) == 3  # while one runs, the branch may have moved
-    assert len(await world.at(2)) == 3  # days back: that clock was wrong before
-    assert len(await world.at(3.5)) == 3  # that three o'clock was built
+    assert len(await world.at(24 * 5 + 9)) == 2  # it waits still, and will build what is there
+    await world.end(2)
+    assert len(await world.at(24 * 5 - 1)) == 2  # set back by hours, before a time that another build stood for
+    assert len(await world.at(24 * 5 + 4)) == 2
+    assert len(await world.at(24 * 6 + 4)) == 3
+    assert len(await world.at(24 * 7 + 4)) == 3
+    await world.end(3, begin_only=True)
+    assert len(await world.at(24 * 8 + 9)) == 4  # while one runs, the branch may have moved
+    await world.end(4)
+    assert len(await world.at(2)) == 4  # days back: that clock was wrong before
+    assert len(await world.at(3.5)) == 4  # that three o'clock was built
+    assert len(await world.at(27.5)) == 5  # and this one never was
     await other.aclose()
 
 
@@ -141,6 +148,14 @@ async def test_what_cannot_be_built_is_told_and_not_tried_again_for_that_time(wo
     world.write(CONFIG.replace("0 3 * * *", "*/30 * * * *"))
     assert await world.at(4.7) == []  # nothing is made up for that nobody had asked for then
     assert len(await world.at(5.1)) == 1
+
+
+def test_what_is_written_for_an_hour_that_comes_twice_comes_once() -> None:
+    """Ours. Also for who looks in its second: 02:10 has come again, and 02:30 was."""
+    schedule = Schedule(project="p", cron="30 2 * * *", timezone="Europe/Berlin")
+    second = datetime(2026, 10, 25, 1, 10, tzinfo=UTC)
+    assert following(schedule, second) == datetime(2026, 10, 26, 1, 30, tzinfo=UTC)
+    assert following(schedule, second - timedelta(hours=1)) == datetime(2026, 10, 25, 0, 30, tzinfo=UTC)
 
 
 RULES = ["30 2 * * *", "0 3 * * *", "*/20 * * * *", "15 */2 * * *", "0 0 1 * *", "5 4 * * SUN", "0 12 29 2 *"]

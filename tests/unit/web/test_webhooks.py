@@ -281,11 +281,14 @@ async def test_a_push_supersedes_the_builds_of_earlier_ones_to_its_branch(servic
     orchestrator = service.orchestrator
     [project] = await orchestrator.projects.list(limit=5)
     mine = (await orchestrator.projects.build(WorkflowAsk(project.id), commit="a" * 40, branch="main")).build.id
+    ask = WorkflowAsk(project.id, qemu=False)  # ordered over REST by who says that it is a push
+    theirs = (await orchestrator.projects.build(ask, commit="a" * 40, branch="main", triggered_by="push")).build.id
     for number, (commit, branch) in enumerate([("a", "main"), ("a", "release/1"), ("b", "release/1"), ("c", "main")]):
         await send(service, a_push(commit * 40, ref=f"refs/heads/{branch}"), f"d-{number}")
-    both, other, newest = mine + 1, mine + 2, mine + 3
+    both, other, newest = theirs + 1, theirs + 2, theirs + 3
     assert await opened(service) == {
         mine: ("a", (), None),
+        theirs: ("a", (), None),
         both: ("a", ("main",), "superseded"),
         other: ("b", ("release/1",), None),
         newest: ("c", ("main",), None),

@@ -1,0 +1,51 @@
+"""The statements of builds and stages that are run all the time: making one of Core takes longer than running it."""
+
+from functools import cache
+
+import sqlalchemy as sa
+
+from mcp_server.model import BuildStatus
+from mcp_server.store.prepared import Prepared
+from mcp_server.store.tables import BUILDS, PROJECTS, STAGES
+
+BUILD = sa.select(BUILDS).where(BUILDS.c.id == sa.bindparam("of_id"))
+BUILD_OF_PLAN = sa.select(*(column for column in BUILDS.c if column is not BUILDS.c.plan)).where(BUILD.whereclause)
+SAME_OPEN = (
+    sa.select(BUILDS)
+    .where(
+        BUILDS.c.args_key == sa.bindparam("of_args"),
+        BUILDS.c.retry_of.is_not_distinct_from(sa.bindparam("of_retry")),
+        BUILDS.c.status.in_((BuildStatus.PENDING, BuildStatus.RUNNING)),
+        BUILDS.c.cancel_requested.is_(False),
+    )
+    .order_by(BUILDS.c.id)
+)
+SAME = SAME_OPEN.where(BUILDS.c.status == BuildStatus.PENDING)
+PROJECT_AT = sa.select(PROJECTS).where(PROJECTS.c.path == sa.bindparam("of_path"))
+PROJECT = sa.select(PROJECTS).where(PROJECTS.c.id == sa.bindparam("of_id"))
+PATH = Prepared(sa.select(PROJECTS.c.path).join(BUILDS).where(BUILDS.c.id == sa.bindparam("of_id")))
+_began = sa.func.coalesce(STAGES.c.started_at, STAGES.c.ended_at)  # what was skipped has only an end
+STAGES_OF = (
+    sa.select(STAGES)
+    .where(STAGES.c.build == sa.bindparam("of_build"))
+    .order_by(STAGES.c.round, _began.is_(None), _began, STAGES.c.stage, STAGES.c.attempt)
+)
+_IS_STAGE = [STAGES.c[name] == sa.bindparam(f"of_{name}") for name in ("build", "stage", "round", "attempt")]
+STAGE_STATUS = Prepared(sa.select(STAGES.c.status).where(*_IS_STAGE))
+INSERT_STAGE = Prepared(sa.insert(STAGES), STAGES.c)
+UPDATE_STAGE = Prepared(sa.update(STAGES).where(*_IS_STAGE), STAGES.c)
+UPDATE_PROGRESS = Prepared(sa.update(STAGES).where(*_IS_STAGE), [STAGES.c.progress])
+
+
+@cache
+def inserting(columns: tuple[str, ...]) -> Prepared:
+    """A new build, of which these columns are given."""
+    return Prepared(sa.insert(BUILDS), [BUILDS.c[name] for name in columns])
+
+
+@cache
+def changing(only_from: tuple[BuildStatus, ...], columns: tuple[str, ...]) -> Prepared:
+    """Some columns of the build `of_id`, where it is in one of these states."""
+    allowed = sa.or_(*(BUILDS.c.status == sa.literal_column(f"'{status}'") for status in only_from))
+    statement = sa.update(BUILDS).where(BUILDS.c.id == sa.bindparam("of_id"), allowed)
+    return Prepared(statement, [BUILDS.c[name] for name in columns])

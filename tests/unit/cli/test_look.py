@@ -155,6 +155,9 @@ def test_a_log_slice_as_json(cli: Cli, fake: FakeOrchestrator) -> None:
         "next_offset": None,
         "note": "",
         "end_offset": None,
+        "start_offset": None,
+        "matches": None,
+        "lines": None,
     }
 
 

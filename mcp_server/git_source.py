@@ -87,7 +87,7 @@ async def check_public(host: str, port: int | None, named: Collection[str]) -> N
         raise _refused(f"{host} is not known to the resolver") from None
     for address in {str(where[0]) for *_, where in found}:
         if not is_public(address):
-            raise _refused(f"{host} is {address}, no public address; security.project_hosts in config.yaml allows")
+            raise _refused(f"{host} is {address}, no public address; security.project_hosts in config.yaml allows it")
 
 
 def name_of(source: str) -> str:

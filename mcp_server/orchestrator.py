@@ -199,11 +199,14 @@ class Orchestrator(Facets):
     async def retry(self, reference: int | str, *, failed_only: bool = True, agreed: bool = False) -> Started:
         """A new build of the same plan, linked by `retry_of`; `failed_only` leaves out the stages that passed.
 
-        Conflict: only failed and cancelled builds can be retried. NotAgreed: as `start_plan`.
+        Conflict: only failed and cancelled builds can be retried, of a project that was not removed. NotAgreed: as
+        `start_plan`.
         """
         await self.refresh()
         view = await self.get(reference)
         build = view.build
+        if view.project.reason == builds.REMOVED:
+            raise Conflict(f"project {view.project.name} of build {build.id} was removed: import it, then build it")
         return await self.start_plan(
             view.project.path,
             self.orders.again(build, view.stages, failed_only=failed_only),

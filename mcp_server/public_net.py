@@ -78,7 +78,7 @@ def dial(host: str, port: int, named: Collection[str]) -> socket.socket:
         for address in addresses:
             if not is_public(address):
                 raise NotPublicError(
-                    f"{host} is {address}, no public address; security.project_hosts in config.yaml allows"
+                    f"{host} is {address}, no public address; security.project_hosts in config.yaml allows it"
                 )
     for address in addresses[:-1]:
         with suppress(OSError):

@@ -104,7 +104,8 @@ def _failed(view: "BuildView", limit: int) -> str:
     if stage.job_id is None:
         told = _not_begun(view, stage)
         return clip(told[0], limit - size(others) - size(told[1])) + others + told[1]
-    alone = build.name == "workflow" and build.plan.fix is None
+    of_folder = not any("checkout" in spec.params for spec in build.plan.stages)  # of a commit nothing can be mended
+    alone = build.name == "workflow" and build.plan.fix is None and of_folder
     hint = report_story.NOBODY_MENDS if alone else "do not rebuild to read the log"
     more = f'more: build_log({build.id}, "{stage.stage}") · {hint}'
     head = _failed_head(view, stage)

@@ -302,8 +302,9 @@ def _mendable(view: BuildView, project: str) -> None:
     if not project.startswith("/"):
         raise Conflict(f"the sources of build {build.id} are in {project}, and agents work on this machine")
     if any("checkout" in stage.params for stage in build.plan.stages):
+        what = build.commit_sha[:12] or "a branch"
         raise Conflict(
-            f"build {build.id} was of {build.commit_sha[:12]}, not of its project's folder: build that first"
+            f"build {build.id} was of {what}, not of its project's folder: build the folder, then mend that build"
         )
     for row in view.stages:
         if row.round == build.round and row.status is StageStatus.FAILED and row.kind in DELIVERS:

@@ -16,9 +16,9 @@ WAIT_S = 3600
 
 Action = Annotated[str, typer.Argument(metavar="ACTION", help="list, import, sync or rm.")]
 Which = Annotated[str | None, typer.Argument(metavar="PROJECT", help="A Git URL or folder to import, else a project.")]
-Named = Annotated[str | None, typer.Option("--name", help="What an imported one is to be called.")]
-Target = Annotated[str | None, typer.Option(help="The chip that it is built for.")]
-Branch = Annotated[str | None, typer.Option(help="The branch to clone; without: the default one.")]
+Named = Annotated[str | None, typer.Option("--name", metavar="NAME", help="What an imported one is to be called.")]
+Target = Annotated[str | None, typer.Option(metavar="CHIP", help="The chip that it is built for.")]
+Branch = Annotated[str | None, typer.Option(metavar="BRANCH", help="The branch to clone; without: the default one.")]
 Delete = Annotated[bool, typer.Option("--delete", help="With rm: delete the folder, too, if it was cloned here.")]
 
 
@@ -33,7 +33,7 @@ def projects(
 ) -> int:
     """List projects, or import, sync or remove one.
 
-    A folder is registered as it is and never written to. A Git URL is cloned below the home's projects/, with the
+    A folder is registered as it is; nothing is written there. A Git URL is cloned below the home's projects/, with the
     credentials that your own git has. Exits 1 if cloning or syncing failed.
     """
     from mcp_server.cli.session import with_orchestrator  # noqa: PLC0415  # only what --help does without

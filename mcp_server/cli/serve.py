@@ -10,8 +10,10 @@ from mcp_server.errors import EnvironmentMissing
 if TYPE_CHECKING:
     from mcp_server.orchestrator import Orchestrator
 
-Host = Annotated[str, typer.Option(help="The address to listen at; others than this machine's want a token.")]
-Port = Annotated[int, typer.Option(min=0, max=65_535, help="0: any free one.")]
+Host = Annotated[
+    str, typer.Option(metavar="ADDRESS", help="The address to listen at; others than this machine's want a token.")
+]
+Port = Annotated[int, typer.Option(metavar="PORT", min=0, max=65_535, help="0: any free one.")]
 
 
 def serve(host: Host = "127.0.0.1", port: Port = 8000) -> int:

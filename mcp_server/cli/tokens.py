@@ -13,8 +13,10 @@ if TYPE_CHECKING:
 
 Action = Annotated[str, typer.Argument(metavar="ACTION", help="create, list or rm.")]
 Name = Annotated[str | None, typer.Argument(metavar="NAME", help="Whose it is, e.g. chat-bot.")]
-Scope = Annotated[str, typer.Option(help="read, build, flash or admin; each includes those before it.")]
-Days = Annotated[int | None, typer.Option(help="It expires after so many days; without: never.")]
+Scope = Annotated[
+    str, typer.Option(metavar="SCOPE", help="read, build, flash or admin; each includes those before it.")
+]
+Days = Annotated[int | None, typer.Option(metavar="N", help="It expires after so many days; without: never.")]
 
 
 def tokens(action: Action, name: Name = None, scope: Scope = "build", days: Days = None, json: Json = False) -> int:

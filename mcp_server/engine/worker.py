@@ -18,6 +18,7 @@ from mcp_server.config import Config, load_config
 from mcp_server.engine.dispatch.base import Dispatch
 from mcp_server.engine.dispatch.local import Local
 from mcp_server.engine.housekeeping import keep_house
+from mcp_server.engine.installed import Installed
 from mcp_server.engine.services import Services
 from mcp_server.engine.signals import Signal, announce, make_wake, open_fifo
 from mcp_server.engine.start import LOCK, newer, poke
@@ -37,10 +38,11 @@ IDLE_S = 900  # then the worker leaves
 
 
 class Worker:
-    """Serves one home until it is idle for long, asked to leave, or replaced by a newer version."""
+    """Serves one home until it is idle for long, asked to leave, replaced by a newer version, or installed anew."""
 
     def __init__(self, config: Config, store: Store, clock: Clock) -> None:
         self.config, self.store, self.clock = config, store, clock
+        self.installed = Installed()
         self.replaced = False
         self.told_to_leave = False
         self.leaving = False
@@ -93,6 +95,9 @@ class Worker:
             if any(newer(version, __version__) for version in wake.take_lines()):
                 log.info("a newer version asks: leaving, jobs run on")
                 self.replaced = self.leaving = True
+            if await asyncio.to_thread(self.installed.replaced, self.clock.monotonic()):
+                log.info("its program was installed anew: leaving, jobs run on")
+                self.leaving = True
 
     async def _rows(self, newest: int | None) -> Sequence[OpenBuild] | None:
         """Open builds: all, or what is to be known by who has seen those up to `newest`. None: the store is away."""

@@ -128,7 +128,9 @@ async def check_target(url: str, allowed_hosts: Collection[str] = ()) -> Target:
     if not known:
         for address in found:
             if not is_public(address):
-                raise _refused(f"{host} is {address}, no public address; security.callback_hosts in config.yaml allows")
+                raise _refused(
+                    f"{host} is {address}, no public address; security.callback_hosts in config.yaml allows it"
+                )
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     return Target(Place(tls, host, port, found), path, shown(url))
 

@@ -33,13 +33,14 @@ FIGURES = (
 LOOKED_BACK = 10  # builds, for one that tells of coverage
 MOST_CASES = 5000  # results of tests that are looked at for those that fail and are slow, of the newest builds
 
+BUILT = sa.and_(BUILDS.c.status.in_(OVER), BUILDS.c.priority >= 0)  # an import or a sync builds nothing
 _POINT = ("id", "name", "status", "reason", "target", "branch", "commit_sha", "created_at", "duration")
 
 
 def build_trends(c: sa.Connection, limit: int, project_id: str | None = None) -> Trends:
     """The last `limit` builds of a project that are over, or of all."""
     ours = sa.true() if project_id is None else BUILDS.c.project_id == project_id
-    query = sa.select(*(BUILDS.c[name] for name in _POINT)).where(ours, BUILDS.c.status.in_(OVER))
+    query = sa.select(*(BUILDS.c[name] for name in _POINT)).where(ours, BUILT)
     rows = c.execute(query.order_by(BUILDS.c.id.desc()).limit(limit)).mappings().all()
     stages = figures_of(c, [int(row["id"]) for row in rows])
     points = tuple(TrendPoint(**row, **figures(stages.get(int(row["id"]), {}))) for row in reversed(rows))
@@ -100,7 +101,7 @@ def newest_sizes(c: sa.Connection, project_id: str) -> tuple[int, Weight] | None
 
 def newest_points(c: sa.Connection, most: int) -> list[tuple[Project, TrendPoint]]:
     """The last build that is over of each project, of the `most` projects that were built last, by name."""
-    last = sa.select(sa.func.max(BUILDS.c.id)).where(BUILDS.c.status.in_(OVER)).group_by(BUILDS.c.project_id)
+    last = sa.select(sa.func.max(BUILDS.c.id)).where(BUILT).group_by(BUILDS.c.project_id)
     numbers = [int(number) for number in c.scalars(last.order_by(sa.func.max(BUILDS.c.id).desc()).limit(most))]
     query = sa.select(BUILDS.c.project_id, *(BUILDS.c[name] for name in _POINT)).where(BUILDS.c.id.in_(numbers))
     rows = c.execute(query).mappings().all()

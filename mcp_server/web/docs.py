@@ -23,10 +23,10 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 0 auto; p
 code, pre { font: 14px/1.45 ui-monospace, monospace } pre { background: var(--soft); padding: .6rem; overflow-x: auto }
 article { border-top: 1px solid var(--line); padding: .6rem 0 } h3 { margin: .4rem 0; overflow-wrap: anywhere }
 h3 b { color: var(--mark); display: inline-block; min-width: 4.5rem }
-table { border-collapse: collapse; width: 100% } nav a { margin-right: 1rem }
+table { border-collapse: collapse; width: 100% } nav { display: flex; flex-wrap: wrap; gap: 0 1rem }
 td, th { text-align: left; vertical-align: top; padding: .15rem .6rem .15rem 0 }
 td { border-top: 1px solid var(--line) }
-@media (max-width: 40rem) { td, th { display: block } }
+@media (max-width: 40rem) { th { display: none } td { display: block } td + td { border: 0 } }
 """
 
 

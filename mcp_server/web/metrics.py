@@ -34,17 +34,23 @@ async def metrics(service: Service, request: Request) -> PlainTextResponse:
     """
     lines = list(_of_builds(await service.stats()))
     lines += _of_projects(await service.figures.newest(MOST_PROJECTS))
-    for view in await service.look_at_hosts(check=False):
-        host = _quoted(view.name)
-        lines += [f"build_orchestrator_host_slots{{host={host}}} {view.slots}"]
-        lines += [f"build_orchestrator_host_slots_held{{host={host}}} {len(view.held)}"]
+    hosts = [(_quoted(view.name), view) for view in await service.look_at_hosts(check=False)]
+    lines += _told("host_slots", "Jobs that it runs at once.")
+    lines += [f"build_orchestrator_host_slots{{host={host}}} {view.slots}" for host, view in hosts]
+    lines += _told("host_slots_held", "Slots that a build holds.")
+    lines += [f"build_orchestrator_host_slots_held{{host={host}}} {len(view.held)}" for host, view in hosts]
+    lines += _told("last_event_id", "The newest event's id.", kind="counter")
     lines.append(f"build_orchestrator_last_event_id {feed_of(request).last}")
     return PlainTextResponse("\n".join(lines) + "\n", media_type=TEXT)
 
 
+def _told(name: str, said: str, kind: str = "gauge") -> Iterator[str]:
+    yield f"# HELP build_orchestrator_{name} {said}"
+    yield f"# TYPE build_orchestrator_{name} {kind}"
+
+
 def _of_builds(stats: Stats) -> Iterator[str]:
-    yield "# HELP build_orchestrator_builds Builds by status."
-    yield "# TYPE build_orchestrator_builds gauge"
+    yield from _told("builds", "Builds by status.")
     counts = {
         "success": stats.successful,
         "failed": stats.failed,
@@ -54,8 +60,7 @@ def _of_builds(stats: Stats) -> Iterator[str]:
     }
     for status, count in counts.items():
         yield f'build_orchestrator_builds{{status="{status}"}} {count}'
-    yield "# HELP build_orchestrator_build_duration_seconds Of builds that succeeded."
-    yield "# TYPE build_orchestrator_build_duration_seconds gauge"
+    yield from _told("build_duration_seconds", "Of builds that succeeded.")
     quantiles = {"0.5": stats.p50_duration, "0.9": stats.p90_duration}
     for quantile, seconds in quantiles.items():
         if seconds is not None:
@@ -67,8 +72,7 @@ def _of_projects(newest: Sequence[tuple[Project, TrendPoint]]) -> Iterator[str]:
     for name, said, value in LAST:
         found = [(project, number) for project, point in newest if (number := value(point)) is not None]
         if found:
-            yield f"# HELP build_orchestrator_last_build_{name} {said}"
-            yield f"# TYPE build_orchestrator_last_build_{name} gauge"
+            yield from _told(f"last_build_{name}", said)
         for project, number in found:
             labels = f"project={_quoted(project.name)},project_id={_quoted(project.id)}"
             yield f"build_orchestrator_last_build_{name}{{{labels}}} {number:.10g}"

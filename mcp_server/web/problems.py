@@ -80,6 +80,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 """What each route may answer beside its own, for the OpenAPI description."""
 
+NO_SUCH_ADDRESS = "there is nothing at this address: /api/docs has those there are"
 FULL = (errno.ENOSPC, errno.EDQUOT)
 _SENTENCE_CHARS = 1000
 
@@ -139,13 +140,14 @@ async def _unusable(_: Request, error: Exception) -> JSONResponse:
 
 def _mistake(one: Mapping[str, Any]) -> dict[str, str]:
     place = [str(part) for part in one.get("loc", ()) if part not in ("body", "query", "path")]
-    said = one_line(str(one.get("msg", "")), 300).removeprefix("Value error, ")
+    said = one_line(str(one.get("msg", "")), 300).removeprefix("Value error, ").replace("valid tuple", "valid list")
     return {"argument": ".".join(place)[:100] or "body", "detail": said}
 
 
 async def _http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
-    answer = problem(error.status_code, one_line(str(error.detail), 300))
+    said = NO_SUCH_ADDRESS if error.status_code == 404 and error.detail == "Not Found" else str(error.detail)
+    answer = problem(error.status_code, one_line(said, 300))
     answer.headers.update(error.headers or {})
     if error.status_code == 405 and (methods := request.app.state.methods_of(request.url.path)):
         answer.headers["Allow"] = ", ".join(sorted(methods))

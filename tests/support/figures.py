@@ -27,11 +27,13 @@ def ran(**results: str) -> dict[str, Any]:
     return {"total": len(cases), **counts, "skipped": 0, "cases": cases}
 
 
-def add(c: sa.Connection, *attempts: dict[str, Any], path: str = "/src/valve", status: str = "success") -> int:
+def add(
+    c: sa.Connection, *attempts: dict[str, Any], path: str = "/src/valve", status: str = "success", priority: int = 10
+) -> int:
     """A build with attempts at its stages, whose details these are; its number."""
     project = builds.ensure_project(c, path, path.rpartition("/")[2], NOW)
     key = f"{path}{c.scalar(sa.text('select count(*) from builds'))}"
-    build, _ = builds.insert_build(c, project, PLAN, name="full", args_key=key, now=NOW)
+    build, _ = builds.insert_build(c, project, PLAN, name="full", args_key=key, now=NOW, priority=priority)
     builds.set_running(c, build.id, NOW)
     seen: dict[str, int] = {}
     for details in attempts:

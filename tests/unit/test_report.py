@@ -42,6 +42,14 @@ def test_a_failed_build_is_told_with_place_source_hint_and_the_way_to_the_log() 
     assert report.size(text) <= 700
 
 
+@pytest.mark.parametrize(("params", "hint"), [({}, "nobody mends here"), ({"checkout": "/copy"}, "do not rebuild")])
+def test_only_a_build_of_the_projects_folder_is_said_to_be_mendable(params: dict[str, str], hint: str) -> None:
+    """Ours. Of a commit in a checkout `fix` is refused, so that no report may name it."""
+    plan = Plan(stages=(StageSpec(name="build", kind="idf.build", params=params),))
+
+    assert f"· {hint}" in report.build_report(failed_view(name="workflow", plan=plan)).splitlines()[-1]
+
+
 def test_a_flood_of_errors_stays_within_the_limit_and_says_how_to_see_the_rest() -> None:
     """interfaces: 700 bytes, then build_get."""
     errors = tuple(

@@ -106,6 +106,8 @@ async def test_a_repository_is_cloned_synced_and_removed(
     removed = await service.ask("DELETE", "/api/projects/lamp", json={"delete": True})
     said = f"project lamp is removed: its folder {clone} is deleted, the records of its builds stay"
     assert (removed.json(), clone.exists()) == ({"removed": said}, False)
+    again = await service.ask("POST", f"/api/builds/{apart.json()['build_id']}/retry")
+    assert (again.status_code, "lamp" in again.text, "was removed" in again.text) == (409, True, True)
     listed = (await service.ask("GET", "/api/projects")).json()["projects"]
     assert [one["name"] for one in listed] == ["no"]
     assert (await service.ask("GET", f"/api/builds/{answer['build_id']}")).json()["status"] == "success"

@@ -278,10 +278,11 @@ async def test_mistakes_are_one_sentence_that_names_the_argument(service: Servic
         ("GET", "/api/builds?limit=0", None, 422, "limit: "),
         ("GET", "/api/builds?status=done", None, 422, "status: "),
         ("GET", "/api/builds/x", None, 422, "build: 'x' is neither"),
-        ("GET", "/api/nothing", None, 404, "Not Found"),
+        ("GET", "/api/nothing", None, 404, "there is nothing at this address: /api/docs"),
         ("DELETE", "/api/builds", None, 405, "Method Not Allowed"),
         ("POST", "/api/projects/p/build", {"flush": True}, 422, "flush: "),
         ("POST", "/api/projects/p/builds", {}, 422, "prompt: "),
+        ("POST", "/api/projects/p/builds", {"prompt": "x", "expect": "y"}, 422, "expect: Input should be a valid list"),
         ("POST", "/api/projects/p/builds", {"prompt": " "}, 404, "project 'p' is not known"),
     ):
         answer = await service.ask(method, path, json=body)

@@ -90,6 +90,7 @@ class Schedule(YamlModel):
     qemu: bool = True
     agent: Text | None = None
     max_rounds: Annotated[int, Field(ge=1, le=MAX_ROUNDS)] = 3
+    expect: tuple[Text, ...] = ()
     priority: Annotated[int, Field(ge=0, le=100)] = 10
     supersede: bool = False
 

@@ -291,7 +291,7 @@ def _is_firmware(folder: Path) -> bool:
 
 def _check_own(ask: WorkflowAsk) -> None:
     """BadInput: what is asked for is the workflow's, and the project is built by a pipeline of its own."""
-    for name, asked in (("flash", ask.flash), ("agent", ask.agent is not None)):
+    for name, asked in (("flash", ask.flash), ("agent", ask.agent is not None), ("expect", bool(ask.expect))):
         if asked:
             raise BadInput(name, "is for ESP-IDF projects: any other is built as its own pipeline says")
 

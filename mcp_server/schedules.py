@@ -122,7 +122,13 @@ class Schedules:
         if branch is None and orchestrator.projects.is_clone(project):
             branch = project.branch or await asyncio.to_thread(_head, project)
         ask = WorkflowAsk(
-            project.id, schedule.target, schedule.flash, schedule.qemu, schedule.agent, schedule.max_rounds
+            project.id,
+            schedule.target,
+            schedule.flash,
+            schedule.qemu,
+            schedule.agent,
+            schedule.max_rounds,
+            expect=schedule.expect,
         )
         started = await orchestrator.projects.build(
             ask, branch=branch, triggered_by=TRIGGER, key=key, priority=schedule.priority

@@ -17,6 +17,7 @@ SAME_OPEN = (
         BUILDS.c.retry_of.is_not_distinct_from(sa.bindparam("of_retry")),
         BUILDS.c.status.in_((BuildStatus.PENDING, BuildStatus.RUNNING)),
         BUILDS.c.cancel_requested.is_(False),
+        BUILDS.c.priority <= sa.bindparam("of_priority"),  # who is in a hurry does not wait where others do
     )
     .order_by(BUILDS.c.id)
 )

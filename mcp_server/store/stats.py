@@ -35,7 +35,8 @@ def build_stats(c: sa.Connection, now: datetime, project_id: str | None = None) 
     It takes a tenth of a second on ten thousand builds, so it is kept until a build was made, began, ended or is gone,
     each of which changes the counts or the newest number, or the day is another.
     """
-    ours = sa.true() if project_id is None else BUILDS.c.project_id == project_id
+    built = BUILDS.c.priority >= 0  # an import or a sync builds nothing
+    ours = built if project_id is None else sa.and_(built, BUILDS.c.project_id == project_id)
     counted = c.execute(sa.select(BUILDS.c.status, sa.func.count()).where(ours).group_by(BUILDS.c.status))
     counts = {str(status): int(number) for status, number in counted}
     newest = c.scalar(sa.select(sa.func.max(BUILDS.c.id)).where(ours))

@@ -98,7 +98,7 @@ async def trigger_build(service: Service, project: Name, ask: Trigger | None = N
     """
     ask = ask or Trigger()
     started = await service.projects.build(
-        WorkflowAsk(project, ask.target, ask.flash, ask.qemu, ask.agent, ask.max_rounds),
+        WorkflowAsk(project, ask.target, ask.flash, ask.qemu, ask.agent, ask.max_rounds, expect=tuple(ask.expect)),
         commit=ask.commit_sha,
         branch=ask.branch,
         triggered_by=ask.trigger,

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -179,6 +179,9 @@ class Trigger(Body):
     qemu: bool = True
     agent: str | None = Field(default=None, max_length=200)
     max_rounds: int = 3
+    expect: list[Annotated[str, Field(min_length=1, max_length=1000)]] = Field(
+        default=[], max_length=32, description="Regular expressions; firmware that has printed them all has passed."
+    )
     priority: int = Field(default=10, ge=0, le=100, description="0 goes first.")
 
 

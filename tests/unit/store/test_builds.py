@@ -44,6 +44,15 @@ async def test_the_same_arguments_join_the_pending_build_and_only_the_pending_on
     assert len({first.id, other.id, later.id}) == 3
 
 
+async def test_who_is_in_a_hurry_does_not_join_what_goes_later(store: Store) -> None:
+    """Ours. The other way round it is joined: nobody is worse off."""
+    usual, urgent, _ = await store.write(lambda c: (insert(c), insert(c, priority=3), insert(c, "other")))
+    assert usual[0].id != urgent[0].id
+    for priority in (10, 3):
+        again, joined = await store.write(lambda c: insert(c, priority=priority))
+        assert joined and again.priority <= priority
+
+
 async def test_a_build_marked_for_cancelling_is_not_joined(store: Store) -> None:
     """Ours. Who asks for a build again wants it built."""
     first, _ = await store.write(insert)

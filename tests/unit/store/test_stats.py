@@ -23,12 +23,14 @@ def add(
     seconds: float = 10,
     path: str = "/src/valve",
     days_ago: int = 0,
+    priority: int = 10,
     **stage: Any,
 ) -> int:
     """One build that is over, with one stage of it; its number."""
     project = builds.ensure_project(c, path, path.rpartition("/")[2], NOW)
     at = NOW - timedelta(days=days_ago)
-    build, _ = builds.insert_build(c, project, PLAN, name="full", args_key=f"{time.monotonic_ns()}", now=at)
+    key = f"{time.monotonic_ns()}"
+    build, _ = builds.insert_build(c, project, PLAN, name="full", args_key=key, now=at, priority=priority)
     if status == "pending":
         return build.id
     builds.set_running(c, build.id, at)
@@ -69,6 +71,7 @@ async def test_counts_and_rate_of_a_project_leave_out_other_projects(store: Stor
         for status in ("success", "success", "failed", "cancelled", "running", "pending"):
             add(c, status)
         add(c, "success", path="/src/other")
+        add(c, "success", 0.1, priority=-1)  # a sync, say: it builds nothing
         return builds.find_projects(c, "valve")[0].id
 
     project = await store.write(fill)

@@ -196,3 +196,9 @@ export function resource(name) {
   const shown = rest.length > 1 && kindOf !== 'group' ? `${rest.slice(1).join(':')}${rest[0] === 'local' ? '' : ` on ${rest[0]}`}` : rest.join(':');
   return `${RESOURCES[kindOf]} ${shown}`;
 }
+
+// Of those that are over: what waits or runs has not failed.
+export function successRate(stats) {
+  const over = stats.total_builds - stats.pending - stats.running;
+  return over ? `${Math.round((100 * stats.successful) / over)} %` : '–';
+}

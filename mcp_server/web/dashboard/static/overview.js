@@ -1,7 +1,7 @@
 // All builds: totals, what runs, what waits, and history by pages.
 
 import { get, live, throttled } from './api.js';
-import { badge, buildLink, count, duration, el, keyed, may, news, progress, projectName, row, table, when, word } from './dom.js';
+import { badge, buildLink, count, duration, el, keyed, may, news, progress, projectName, row, successRate, table, when, word } from './dom.js';
 import { startForm } from './start.js';
 import { waits } from './waits.js';
 
@@ -17,7 +17,7 @@ function totals(stats, projects, more) {
     ['Projects', more ? `${projects.length}+` : projects.length, '#/projects'],
     ['Active', count(stats.running + stats.pending), '#/queue'],
     ['Builds', count(stats.total_builds), null],
-    ['Success rate', stats.total_builds ? `${Math.round(stats.success_rate)} %` : '–', '#/stats'],
+    ['Success rate', successRate(stats), '#/stats'],
   ];
   return figures.map(([name, value, href]) => el('div', null, el('dt', null, href ? el('a', { href }, name) : name), el('dd', null, String(value))));
 }

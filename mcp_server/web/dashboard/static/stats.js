@@ -2,7 +2,7 @@
 
 import { get } from './api.js';
 import { bar, days, line } from './charts.js';
-import { buildLink, count, duration, el, plural, projectName, row, size, table, sentence, word } from './dom.js';
+import { buildLink, count, duration, el, plural, projectName, row, size, successRate, table, sentence, word } from './dom.js';
 
 const CAUSES = ['Times', 'What', 'Where', 'Last'];
 const STAGES = ['Stage', 'Median', 'Runs'];
@@ -52,8 +52,7 @@ export async function statsView(place, session, wanted) {
     location.hash = event.target.value ? `#/stats/${encodeURIComponent(event.target.value)}` : '#/stats';
   } }, el('option', { value: '' }, 'all projects'),
   ...known.projects.map((one) => el('option', { value: one.id, selected: one.id === project || one.name === project }, projectName(one, known.projects))));
-  const rate = stats.total_builds ? `${Math.round(stats.success_rate)} %` : '–';
-  const figures = [['Success rate', rate], ['Builds', count(stats.total_builds)], ['Failed', count(stats.failed)], ['Cancelled', count(stats.cancelled)],
+  const figures = [['Success rate', successRate(stats)], ['Builds', count(stats.total_builds)], ['Failed', count(stats.failed)], ['Cancelled', count(stats.cancelled)],
     ['Median duration', duration(stats.p50_duration)], ['90 % within', duration(stats.p90_duration)]];
   const causes = stats.failures.map((one) => row(CAUSES, [`${count(one.count)}×`, el('span', null, el('span', { class: 'badge' }, word(one.kind)), ' ', sentence(one.message)), one.place ? word(one.place, { class: 'path' }) : '–', buildLink(one.last_build)]));
   const slowest = Math.max(0, ...stats.slowest.map((one) => one.median_s));

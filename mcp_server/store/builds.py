@@ -106,10 +106,8 @@ def insert_build(
         if known.args_key != args_key:
             raise Conflict(f"idempotency_key: build {known.id} was ordered by this key, and was another order")
         return known, True
-    same, wanted = (
-        {"of_args": args_key, "of_retry": retry_of, "of_priority": priority},
-        sql.SAME_OPEN if plan.branches else sql.SAME,
-    )
+    wanted = sql.SAME_OPEN if plan.branches else sql.SAME
+    same = {"of_args": args_key, "of_retry": retry_of, "of_priority": priority}
     if idempotency_key is None and (row := c.execute(wanted, same).mappings().first()) is not None:
         known = _build(row)
         if more := [name for name in plan.branches if name not in known.plan.branches]:

@@ -1,6 +1,7 @@
 """Builds and stages as rows: one pending build for the same arguments, end states that are never left."""
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import sqlalchemy as sa
 
@@ -49,7 +50,7 @@ async def test_who_is_in_a_hurry_does_not_join_what_goes_later(store: Store) -> 
     usual, urgent, _ = await store.write(lambda c: (insert(c), insert(c, priority=3), insert(c, "other")))
     assert usual[0].id != urgent[0].id
     for priority in (10, 3):
-        again, joined = await store.write(lambda c: insert(c, priority=priority))
+        again, joined = await store.write(partial(insert, priority=priority))
         assert joined and again.priority <= priority
 
 

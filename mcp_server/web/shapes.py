@@ -219,9 +219,15 @@ class SyncAsk(Body):
 
 
 class RemoveAsk(Body):
-    """`delete`: the folder that was cloned is taken away, too."""
+    """`delete`: the folder that was cloned is taken away, too.
+
+    `unpushed`: also where it holds commits or changes that are nowhere else, or git cannot read it any more.
+    """
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"delete": True, "unpushed": False}]})
 
     delete: bool = False
+    unpushed: bool = False
 
 
 class Removed(BaseModel):

@@ -12,7 +12,7 @@ from mcp_server.orchestrator import Orchestrator
 from mcp_server.store import builds, projects
 from tests.support.browser import CHROMIUM, browser
 from tests.support.git_tree import begun
-from tests.support.shown import no_worker, served
+from tests.support.shown import AXE, axe_script, no_worker, served
 
 pytestmark = [pytest.mark.skipif(CHROMIUM is None, reason="no Chromium"), pytest.mark.timeout(120)]
 PROMPT = "\n".join(["Dim the lamp <img src=x onerror=window.hit=1>", *(f"step {number}" for number in range(2, 10))])
@@ -62,6 +62,9 @@ async def test_the_page_shows_the_prompt_and_asks_before_commits_are_lost(home: 
             said = "[...document.querySelectorAll('.prompt p')].map((one) => one.textContent).join('\\n')"
             assert await page.ask(said) == PROMPT
             assert await page.ask("[document.querySelectorAll('main img').length, window.hit ?? 0]") == [0, 0]
+
+            if AXE:
+                assert await page.ask(axe_script()) == []
 
             await page.go(f"{address}/#/projects")
             for last in ("No, leave it", "Delete all the same"):

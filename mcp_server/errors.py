@@ -5,6 +5,7 @@ OrchestratorError                 one sentence for people, fields and `reason` f
 │   └── PipelineError             a pipeline file: every mistake, with line and column
 ├── NotFound                      a build, project or file that is not there
 ├── Conflict                      the state of a build forbids the operation
+│   └── Unpushed                  a clone holds what is nowhere else, and is not deleted unasked
 ├── Forbidden                     who asks may not do this
 ├── NotAgreed                     a person must say yes first; carries the question
 ├── OverBudget                    what a build may spend on agents is spent
@@ -84,6 +85,12 @@ class Conflict(OrchestratorError):
     """The state of things forbids the operation, e.g. the retry of a build that succeeded."""
 
     reason = "conflict"
+
+
+class Unpushed(Conflict):
+    """A clone that is to be deleted holds what is nowhere else, or nobody can tell. The sentence names it."""
+
+    reason = "unpushed"
 
 
 class OverBudget(OrchestratorError):

@@ -1,7 +1,7 @@
 """The projects that are known here: imported, synced, removed, and how long their builds take.
 
-May import: model, config, errors, git_source, idf, orders, project_file, project_plans, references, scopes, store,
-views, workflows. Never: engine, a front.
+May import: model, config, errors, git_source, idf, only_here, orders, project_file, project_plans, references, scopes,
+store, views, workflows. Never: engine, a front.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from mcp_server import git_source, project_plans, references, scopes
+from mcp_server import git_source, only_here, project_plans, references, scopes
 from mcp_server.errors import BadInput, Conflict
 from mcp_server.idf.project import is_project
 from mcp_server.model import Expansion, Plan, Project, Pushed
@@ -263,15 +263,20 @@ class Projects:
         ours = Path(project.path).parent == self._orchestrator.config.projects_dir
         return ours and project.source is not None and git_source.is_url(project.source)
 
-    async def remove(self, project: str, *, delete: bool = False) -> str:
+    async def remove(self, project: str, *, delete: bool = False, unpushed: bool = False) -> str:
         """Forget a project, one sentence about what is gone and what stays; `delete` takes away a clone's folder, too.
 
-        Conflict: a build of it is open, or the folder to delete is its user's.
+        `unpushed`: also where it holds commits or changes that are nowhere else, or git cannot read it any more.
+        Conflict: a build of it is open, or the folder to delete is its user's. Unpushed: it would lose something.
         """
         found = await self._orchestrator.find_project(project)
         if delete and not self.is_clone(found):
             raise Conflict(f"{found.path} was not cloned here: its folder is not deleted")
         store = await self._orchestrator.store()
+        if delete and not unpushed:
+            # A build that is open may commit while git looks; one that begins later is not over by then.
+            await store.read(lambda c: projects.check_no_open_build(c, found.id))
+            await only_here.check_nothing_lost(Path(found.path), self._orchestrator.environment)
         gone = await store.write(lambda c: projects.remove_project(c, found.id))
         said = [f"its folder {found.path} stays"]
         if delete:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 CREATE = "create_and_build"
 DELIVERS = ("git.commit", "git.push", "git.deliver", "ci.wait")  # kinds of what comes after all was built and tested
+AGENTS = "agent."  # how the kinds of stages begin in which an agent works
 RESOLVE_S = 0.05  # whoever orders a build waits no longer for a name
 
 
@@ -160,7 +161,7 @@ class Workflows:
         _rounds(max_rounds)
         _mendable(view, view.project.path)
         begin = begin_of(view.build, view.stages)
-        developer = await self.developer(agent, budget=dict(budget or {}), prompt=_wish(view.build.plan))
+        developer = await self.developer(agent, budget=dict(budget or {}), prompt=wish_of(view.build.plan))
         plan = workflow_plans.mended(view.build.plan, view.project.path, developer, max_rounds, begin)
         order = Order(view.project.path, plan, "fix", view.project.name, view.build.target, retry_of=view.build.id)
         return await orchestrator.start(order, triggered_by, agreed=agreed)
@@ -288,9 +289,10 @@ def _rounds(count: int) -> None:
         raise BadInput("max_rounds", f"{count} is not between 1 and {MAX_ROUNDS}")
 
 
-def _wish(plan: Plan) -> str:
-    """What the project was to become, where an agent was told so."""
-    said = (stage.params.get("prompt") for stage in (*plan.stages, *([plan.fix] if plan.fix else [])))
+def wish_of(plan: Plan) -> str:
+    """What the project was to become, where an agent was told so; "" where none was."""
+    working = (one for one in (*plan.stages, *([plan.fix] if plan.fix else [])) if one.kind.startswith(AGENTS))
+    said = (stage.params.get("prompt") for stage in working)
     return next((str(prompt) for prompt in said if prompt), "")
 
 

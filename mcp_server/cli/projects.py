@@ -20,6 +20,9 @@ Named = Annotated[str | None, typer.Option("--name", metavar="NAME", help="What 
 Target = Annotated[str | None, typer.Option(metavar="CHIP", help="The chip that it is built for.")]
 Branch = Annotated[str | None, typer.Option(metavar="BRANCH", help="The branch to clone; without: the default one.")]
 Delete = Annotated[bool, typer.Option("--delete", help="With rm: delete the folder, too, if it was cloned here.")]
+Unpushed = Annotated[
+    bool, typer.Option("--unpushed", help="With --delete: also what was neither pushed nor committed there.")
+]
 
 
 def projects(
@@ -29,6 +32,7 @@ def projects(
     target: Target = None,
     branch: Branch = None,
     delete: Delete = False,
+    unpushed: Unpushed = False,
     json: Json = False,
 ) -> int:
     """List projects, or import, sync or remove one.
@@ -50,7 +54,7 @@ def projects(
         if action == "list":
             return await _list(orchestrator, json=json)
         if action == "rm":
-            said = await orchestrator.projects.remove(project or "", delete=delete)
+            said = await orchestrator.projects.remove(project or "", delete=delete, unpushed=unpushed)
             screen.print_json({"removed": said}) if json else screen.out().say(said)
             return 0
         if action == "import":

@@ -65,15 +65,20 @@ def set_project(c: sa.Connection, project_id: str, **values: Any) -> None:
     c.execute(sa.update(PROJECTS).where(PROJECTS.c.id == project_id).values(values))
 
 
+def check_no_open_build(c: sa.Connection, project_id: str) -> None:
+    """Conflict: a build of the project is open."""
+    open_ = sa.and_(BUILDS.c.project_id == project_id, BUILDS.c.status.in_(("pending", "running")))
+    if (number := c.scalar(sa.select(BUILDS.c.id).where(open_))) is not None:
+        raise Conflict(f"build {number} of it is not over: wait for it, or cancel it")
+
+
 def remove_project(c: sa.Connection, project_id: str) -> bool:
     """Forget a project; True where its row is gone, False where builds keep it, as `error` with the reason removed.
 
     Conflict: a build of it is open.
     """
-    of_it = sa.select(BUILDS.c.id).where(BUILDS.c.project_id == project_id)
-    if (number := c.scalar(of_it.where(BUILDS.c.status.in_(("pending", "running"))))) is not None:
-        raise Conflict(f"build {number} of it is not over: wait for it, or cancel it")
-    if c.scalar(of_it.limit(1)) is None:
+    check_no_open_build(c, project_id)
+    if c.scalar(sa.select(BUILDS.c.id).where(BUILDS.c.project_id == project_id).limit(1)) is None:
         c.execute(sa.delete(PROJECTS).where(PROJECTS.c.id == project_id))
         return True
     set_project(c, project_id, status="error", reason=REMOVED, source=None)

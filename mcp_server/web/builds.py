@@ -15,13 +15,24 @@ from mcp_server.artifact_files import artifact_file
 from mcp_server.errors import NotFound
 from mcp_server.logs import LogSlice
 from mcp_server.model import BuildStatus
+from mcp_server.text import clip
 from mcp_server.views import BuildView
 from mcp_server.web.context import Service
 from mcp_server.web.feed import encode
 from mcp_server.web.file_answers import sent_file
 from mcp_server.web.heavy import heavy_of
-from mcp_server.web.shapes import LAST, MOST_ROWS, BuildPage, BuildRow, BuildWhole, RetryAsk, Triggered
+from mcp_server.web.shapes import (
+    LAST,
+    MOST_PROMPT_BYTES,
+    MOST_ROWS,
+    BuildPage,
+    BuildRow,
+    BuildWhole,
+    RetryAsk,
+    Triggered,
+)
 from mcp_server.web.trend_shapes import compile_of, coverage_of
+from mcp_server.workflows import wish_of
 
 router = APIRouter(prefix="/api/builds", tags=["builds"])
 
@@ -158,6 +169,7 @@ def whole(view: BuildView) -> BuildWhole:
     return BuildWhole(
         **BuildRow.of(view.build, view.project, view.queue).model_dump(),
         build_output=view.build.build_output,
+        prompt=clip(wish_of(view.build.plan), MOST_PROMPT_BYTES) or None,
         verdict=report.build_report(view),
         decided_by=f"{decided.stage}:{decided.round}.{decided.attempt}" if decided else None,
         graph=[

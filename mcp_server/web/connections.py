@@ -5,9 +5,13 @@ would keep everybody else out.
 """
 
 import asyncio
+from typing import TYPE_CHECKING
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+if TYPE_CHECKING:
+    from uvicorn._types import ASGISendEvent
 
 MOST_CONNECTIONS = 1000
 MOST_OF_ONE = 500  # of one address, which may be a proxy's
@@ -59,9 +63,15 @@ def _address(connection: object) -> str | None:
 
 
 class Curt(WebSocketsSansIOProtocol):
-    """uvicorn's own, which answers every ping, and keeps the answers for who takes none."""
+    """uvicorn's own, which answers every ping for who takes no answers, and logs a refused handshake as a fault."""
 
     _pings, _since = 0, 0.0
+
+    async def send(self, message: "ASGISendEvent") -> None:
+        """Send it; a handshake that was refused with an answer is complete, and nothing to be logged as an error."""
+        await super().send(message)
+        if self.close_sent:
+            self.handshake_complete = True
 
     def handle_ping(self) -> None:
         """Answer it; who sends too many is let go."""

@@ -6,7 +6,7 @@ import logging
 
 from mcp_server.errors import OrchestratorError
 from mcp_server.web.guard import App, Message, Receive, Send
-from mcp_server.web.problems import FULL, of_fault, problem
+from mcp_server.web.problems import FULL, of_fault, problem, takes_answer
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class Faults:
             if scope["type"] not in ("http", "websocket"):
                 raise  # of the lifespan: whoever serves is told
             _tell(scope, error)
-            if scope["type"] == "websocket":
+            if scope["type"] == "websocket" and (begun or not takes_answer(scope)):
                 with contextlib.suppress(Exception):  # it may be closed already
                     await send({"type": "websocket.close", "code": INTERNAL, "reason": "internal error"})
             elif not begun:

@@ -16,7 +16,7 @@ from mcp_server.clock import Clock
 from mcp_server.scopes import CALLER, Caller, Scope
 from mcp_server.tokens import Tokens
 from mcp_server.web.dashboard.files import FILES
-from mcp_server.web.problems import problem
+from mcp_server.web.problems import problem, takes_answer
 from mcp_server.web.sessions import COOKIE, LOGIN, LOGOUT, Sessions, cookie_of, own_page
 
 Message = MutableMapping[str, Any]
@@ -193,9 +193,10 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
 
 async def _refuse(scope: Message, receive: Receive, send: Send, refusal: Any) -> None:
     if scope["type"] == "websocket":
-        await receive()  # its `connect`; a close before an accept is a 403 to the client
-        await send({"type": "websocket.close", "code": 1008, "reason": "forbidden"})
-        return
+        await receive()  # its `connect`
+        if not takes_answer(scope):
+            await send({"type": "websocket.close", "code": 1008, "reason": "forbidden"})
+            return
     await refusal(scope, receive, send)
 
 

@@ -1,13 +1,14 @@
 """Every error as RFC 9457 problem+json: one sentence in `detail`, the same as on the other fronts."""
 
 import errno
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
+from fastapi import FastAPI, Request, WebSocket
+from fastapi.exceptions import RequestValidationError, WebSocketRequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
 
 from mcp_server.errors import (
     BadInput,
@@ -96,8 +97,21 @@ def register(app: FastAPI) -> None:
     """Whatever goes wrong in a route becomes a problem; nothing of ours inside is ever shown."""
     app.add_exception_handler(OrchestratorError, _ours)
     app.add_exception_handler(RequestValidationError, _unusable)
+    app.add_exception_handler(WebSocketRequestValidationError, _unusable_handshake)  # pyright: ignore[reportArgumentType]
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(Exception, _internal)
+    nowhere = app.router.default
+
+    async def default(scope: Scope, receive: Receive, send: Send) -> None:
+        refused = scope["type"] == "websocket" and takes_answer(scope)
+        await (problem(404, NO_SUCH_ADDRESS) if refused else nowhere)(scope, receive, send)
+
+    app.router.default = default
+
+
+def takes_answer(scope: Mapping[str, Any]) -> bool:
+    """Whether a WebSocket's handshake can be refused with an answer; else a close is all, 403 without a word."""
+    return "websocket.http.response" in (scope.get("extensions") or {})
 
 
 def of_error(error: OrchestratorError) -> JSONResponse:
@@ -133,7 +147,19 @@ async def _ours(_: Request, error: Exception) -> JSONResponse:
 
 async def _unusable(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    mistakes = [_mistake(one) for one in error.errors()]
+    return _of_mistakes(error.errors())
+
+
+async def _unusable_handshake(socket: WebSocket, error: Exception) -> None:
+    assert isinstance(error, WebSocketRequestValidationError)
+    if takes_answer(socket.scope):
+        await socket.send_denial_response(_of_mistakes(error.errors()))
+    else:
+        await socket.close(1008)
+
+
+def _of_mistakes(errors: Sequence[Mapping[str, Any]]) -> JSONResponse:
+    mistakes = [_mistake(one) for one in errors]
     first = mistakes[0] if mistakes else {"argument": "body", "detail": "cannot be used"}
     return problem(422, f"{first['argument']}: {first['detail']}", "bad_input", argument=first["argument"])
 

@@ -51,9 +51,14 @@ async def sync_project(service: Service, project: Name, ask: SyncAsk | None = No
 
 @router.delete("/{project}")
 async def remove_project(service: Service, project: Name, ask: RemoveAsk | None = None) -> Removed:
-    """Forget a project. The records of its builds stay; its folder does, too, unless `delete` takes a clone away."""
+    """Forget a project. The records of its builds stay; its folder does, too, unless `delete` takes a clone away.
+
+    409 with the type `urn:build-orchestrator:unpushed`: the clone holds commits that no remote-tracking branch has, or
+    changes that are not committed, which `detail` names; nothing is removed then, unless `unpushed` is true.
+    """
     scopes.need("admin")
-    return Removed(removed=await service.projects.remove(project, delete=ask is not None and ask.delete))
+    ask = ask or RemoveAsk()
+    return Removed(removed=await service.projects.remove(project, delete=ask.delete, unpushed=ask.unpushed))
 
 
 @router.get("/{project}")

@@ -13,6 +13,7 @@ from mcp_server.model import Build, BuildStatus, Project
 from mcp_server.web.trend_shapes import StageCompile, StageCoverage
 
 MOST_ROWS = 200
+MOST_PROMPT_BYTES = 16_384  # of what a build's answer has of a prompt, which may have 256 KiB
 LAST = 2**53 - 1  # the largest number that every JSON reader keeps exact, and that a database takes
 
 
@@ -154,6 +155,10 @@ class BuildWhole(BuildRow):
     """
 
     build_output: str | None
+    prompt: str | None = Field(
+        description="What the agent that works in this build was asked for, at most 16 KiB of it; null where none was.",
+        examples=["Create a coming soon page with a dark theme"],
+    )
     verdict: str
     decided_by: str | None
     graph: list[Mapping[str, Any]]
@@ -222,9 +227,15 @@ class SyncAsk(Body):
 
 
 class RemoveAsk(Body):
-    """`delete`: the folder that was cloned is taken away, too."""
+    """`delete`: the folder that was cloned is taken away, too.
+
+    `unpushed`: also where it holds commits or changes that are nowhere else, or git cannot read it any more.
+    """
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"delete": True, "unpushed": False}]})
 
     delete: bool = False
+    unpushed: bool = False
 
 
 class Removed(BaseModel):

@@ -103,7 +103,11 @@ async def test_a_repository_is_cloned_synced_and_removed(
     assert project["status"] == "error" and "no such repository" in project["reason"]
     assert {path.name for path in clone.parent.iterdir()} == {"lamp"}
 
-    removed = await service.ask("DELETE", "/api/projects/lamp", json={"delete": True})
+    kept = await service.ask("DELETE", "/api/projects/lamp", json={"delete": True})
+    told = (kept.status_code, kept.json()["type"], "no remote-tracking branch has: main." in kept.json()["detail"])
+    assert told == (409, "urn:build-orchestrator:unpushed", True), kept.text
+    assert (clone / "main/main.c").is_file() and (await service.ask("GET", "/api/projects/lamp")).status_code == 200
+    removed = await service.ask("DELETE", "/api/projects/lamp", json={"delete": True, "unpushed": True})
     said = f"project lamp is removed: its folder {clone} is deleted, the records of its builds stay"
     assert (removed.json(), clone.exists()) == ({"removed": said}, False)
     again = await service.ask("POST", f"/api/builds/{apart.json()['build_id']}/retry")
@@ -134,7 +138,9 @@ async def test_what_cannot_be_deleted_is_not_said_to_be(service: Service, busy: 
         "now": now,
     }
     await store.write(lambda c: projects.import_project(c, path=str(clone), **more))
-    removed = await service.ask("DELETE", "/api/projects/lamp", json={"delete": True})
+    refused = await service.ask("DELETE", "/api/projects/lamp", json={"delete": True})
+    assert (refused.status_code, "is no Git repository any more" in refused.text) == (409, True)
+    removed = await service.ask("DELETE", "/api/projects/lamp", json={"delete": True, "unpushed": True})
     why = f"its folder {clone} could not be deleted ({busy}: Device or resource busy)"
     assert removed.json()["removed"] == f"project lamp is removed: {why}, it had no builds"
     assert [path.name for path in clone.iterdir()] == ["mnt"]

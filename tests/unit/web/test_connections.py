@@ -1,6 +1,7 @@
 """Connections over a real socket that ask for nothing, and too many of them."""
 
 import asyncio
+import json
 import logging
 import signal
 import socket
@@ -20,6 +21,10 @@ from mcp_server.web.serve import serve
 
 pytestmark = pytest.mark.timeout(30)
 HEAD = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n"
+UPGRADE = (
+    b"GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -92,8 +97,7 @@ async def test_one_address_has_so_many_connections_and_not_all_there_are(
 async def test_who_pings_and_takes_nothing_is_let_go(port: int) -> None:
     """Issue: floods. Each ping is answered, so a thousand a second would be kept for who never reads."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(b"GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n")
-    writer.write(b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n")
+    writer.write(UPGRADE)
     assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101")
     ping = b"\x89\x84\0\0\0\0ping"
     writer.write(ping)
@@ -102,6 +106,21 @@ async def test_who_pings_and_takes_nothing_is_let_go(port: int) -> None:
     with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
         await reader.readexactly(6 * (connections.MOST_PINGS + 2))
     writer.close()
+
+
+async def test_a_handshake_is_refused_with_a_problem_and_logged_as_no_fault(port: int, home: Path) -> None:
+    """Ours. uvicorn calls a handshake that was answered one that nobody answered."""
+    await (made := Orchestrator(load_config())).tokens.create("bot", "read")
+    await made.aclose()
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(UPGRADE)
+    async with asyncio.timeout(10):
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 401 Unauthorized\r\n") and b"application/problem+json" in head
+    assert json.loads(body)["title"] == "no valid token" and b"www-authenticate" in head.lower()
+    writer.close()
+    logged = home / "logs" / "serve.log"
+    assert not logged.exists() or "ERROR" not in logged.read_text()
 
 
 async def test_a_stop_tells_who_waits_and_frees_the_port(

@@ -13,11 +13,12 @@ import pytest
 import pytest_asyncio
 from starlette.routing import Route, WebSocketRoute
 
-from mcp_server.errors import BadInput, Conflict, Forbidden, NotFound
+from mcp_server.errors import BadInput, Conflict, Forbidden, NotFound, StoreError
 from mcp_server.model import Plan, StageSpec
 from mcp_server.scopes import CALLER, SCOPES, Caller
 from mcp_server.web import guard
 from mcp_server.web.app import ROUTERS
+from mcp_server.web.problems import NO_SUCH_ADDRESS
 from tests.support.moved_clock import MovedClock
 from tests.support.web_service import Service, web_service
 
@@ -41,22 +42,35 @@ def every_route(service: Service) -> list[tuple[str, str]]:
     ]
 
 
-async def socket_code(service: Service, token: str | None) -> tuple[str, int | None]:
-    """What /ws says first to who sends this token."""
+async def socket_says(
+    service: Service, token: str | None, path: str = "/ws", *, query: bytes = b"", answers: bool = True
+) -> list[dict[str, Any]]:
+    """What a socket's address says first to who sends this token; `answers`: its server can refuse with a body."""
     said, got = asyncio.Queue[dict[str, Any]](), asyncio.Queue[Any]()
     said.put_nowait({"type": "websocket.connect"})
     headers = [
         (b"host", b"localhost"),
         *([(b"authorization", f"Bearer {token}".encode())] if token is not None else []),
     ]
-    scope = {"type": "websocket", "path": "/ws", "query_string": b"", "headers": headers, "subprotocols": []}
+    scope = {"type": "websocket", "path": path, "query_string": query, "headers": headers, "subprotocols": []}
     whole = {**scope, "client": ("127.0.0.1", 5), "scheme": "ws", "root_path": "", "asgi": {"version": "3.0"}}
+    whole |= {"extensions": {"websocket.http.response": {}}} if answers else {}
     serving = asyncio.ensure_future(service.app(whole, said.get, got.put))
     async with asyncio.timeout(5):
-        first = await got.get()
+        told = [await got.get()]
         said.put_nowait({"type": "websocket.disconnect", "code": 1000})
         await serving
-    return first["type"], first.get("code")
+    while not got.empty():
+        told.append(got.get_nowait())
+    return told
+
+
+async def refusal(service: Service, token: str | None, path: str = "/ws", query: bytes = b"") -> tuple[Any, ...]:
+    """Status, media type, status in the body, sentence of a refused handshake."""
+    start, body = await socket_says(service, token, path, query=query)
+    assert (start["type"], body["type"]) == ("websocket.http.response.start", "websocket.http.response.body")
+    problem = json.loads(body["body"])
+    return start["status"], dict(start["headers"])[b"content-type"].decode(), problem["status"], problem["detail"]
 
 
 async def test_without_a_token_nobody_comes_into_any_route(service: Service) -> None:
@@ -84,8 +98,28 @@ async def test_without_a_token_nobody_comes_into_any_route(service: Service) -> 
     websockets = [route for router in ROUTERS for route in router.routes if isinstance(route, WebSocketRoute)]
     assert [route.path for route in websockets] == ["/ws"]
     for wrong in wrongs:
-        assert await socket_code(service, wrong) == ("websocket.close", 1008), wrong
-    assert await socket_code(service, text) == ("websocket.accept", None)
+        service.guarded._wrong = guard.Buckets(clock, 1, 10_000)
+        assert (await refusal(service, wrong))[:3] == (401, "application/problem+json", 401), wrong
+        [closed] = await socket_says(service, wrong, answers=False)
+        assert (closed["type"], closed["code"]) == ("websocket.close", 1008), wrong
+    assert (await socket_says(service, text))[0]["type"] == "websocket.accept"
+
+
+async def test_a_refused_handshake_is_a_problem_like_any_other_answer(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ours. An address that is none, a number that is none, too many requests, a fault; without a token 401."""
+    _, text = await service.orchestrator.tokens.create("bot", "read")
+    media = "application/problem+json"
+    assert await refusal(service, text, "/wss") == (404, media, 404, NO_SUCH_ADDRESS)
+    assert (await refusal(service, text, query=b"after=x"))[:3] == (422, media, 422)
+    start = (await socket_says(service, None))[0]
+    assert b"Bearer" in dict(start["headers"])[b"www-authenticate"]
+    monkeypatch.setattr(service.guarded, "_rates", guard.Buckets(service.orchestrator.clock, 0.001, 0))
+    start = (await socket_says(service, text))[0]
+    assert (start["status"], b"retry-after" in dict(start["headers"])) == (429, True)
+    monkeypatch.setattr(service.guarded, "_refusal", AsyncMock(side_effect=StoreError("the database was locked")))
+    assert await refusal(service, text) == (503, media, 503, "the database was locked")
 
 
 async def test_a_token_may_do_what_its_scope_says(service: Service) -> None:

@@ -6,8 +6,11 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from mcp_server.model import BuildStatus, Plan, StageSpec
+from mcp_server.store import builds
+from mcp_server.web.shapes import MOST_PROMPT_BYTES
 from mcp_server.web.trend_shapes import POINT
-from tests.support.figures import add, compiled, ran
+from tests.support.figures import NOW, add, compiled, ran
 from tests.support.web_service import web_service
 
 pytestmark = pytest.mark.timeout(30)
@@ -51,6 +54,30 @@ async def test_trends_of_a_project_and_of_each_of_its_builds_are_told(home: Path
     assert whole["coverage"][0]["functions"]["percent"] == 75.0
     assert [answer.status_code for answer in refused] == [422, 404]
     assert refused[1].headers["content-type"].startswith("application/problem+json")
+
+
+async def test_a_build_tells_what_its_agent_was_asked_for(home: Path) -> None:
+    """Ours. The beginning of a long one; what is called a prompt elsewhere is none."""
+    no_agent = StageSpec(name="ask", kind="command", params={"prompt": "password:"})
+    silent = StageSpec(name="fix", kind="agent.fix", params={"prompt": ""})
+
+    def fill(c: sa.Connection) -> list[int]:
+        project = builds.ensure_project(c, "/src/valve", "valve", NOW)
+
+        def add(prompt: str) -> int:
+            work = StageSpec(name="work", kind="agent.work", params={"prompt": prompt})
+            plan = Plan(stages=(no_agent, work), fix=silent)
+            made = builds.insert_build(c, project, plan, name="bot", args_key=prompt[:9], now=NOW)[0].id
+            builds.end_build(c, made, BuildStatus.CANCELLED, "user", NOW)  # so that no worker is wanted
+            return made
+
+        return [add("Open the valve\nslowly <b>"), add("ü" * 100_000), add("")]
+
+    async with web_service() as service:
+        numbers = await (await service.orchestrator.store()).write(fill)
+        told = [(await service.ask("GET", f"/api/builds/{number}")).json()["prompt"] for number in numbers]
+    assert told[0] == "Open the valve\nslowly <b>" and told[2] is None
+    assert told[1].endswith("ü…") and MOST_PROMPT_BYTES - 3 <= len(told[1].encode()) <= MOST_PROMPT_BYTES
 
 
 async def test_what_is_scraped_has_the_last_build_of_each_project(home: Path) -> None:

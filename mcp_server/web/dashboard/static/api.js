@@ -4,6 +4,7 @@ export class Problem extends Error {
   constructor(status, body) {
     super(body.detail ?? `the service answered ${status}`);
     this.status = status;
+    this.type = body.type ?? '';
   }
 }
 

@@ -4,7 +4,7 @@ import { get, live, post, throttled } from './api.js';
 import { badge, buildLink, confirmed, count, duration, el, keepFocus, keyed, may, news, progress, row, table, when, sentence, word } from './dom.js';
 import { MOST_NODES, drawGraph } from './graph.js';
 import { LogView } from './log.js';
-import { compile, coverage, files, tests } from './parts.js';
+import { compile, coverage, files, prompt, tests } from './parts.js';
 import { isTold, story, told } from './story.js';
 import { reference, verdict } from './verdict.js';
 import { waits } from './waits.js';
@@ -53,6 +53,9 @@ function outcome(stage) {
   return said ? sentence(said.length > 300 ? `${said.slice(0, 299)}…` : said) : '';
 }
 
+// A commit says what was made; where an agent is to make it, the newest commit is about something else.
+const headline = (build) => (build.prompt ?? build.commit_message ?? '').trim().split('\n')[0];
+
 const stageRow = (build) => (stage) => row(STAGES, [badge(stage.status), word(stage.stage),
   `${stage.round}${stage.attempt > 1 ? `, attempt ${stage.attempt}` : ''}`, duration(took(stage)), word(stage.host), outcome(stage),
   stage.job_id ? el('a', { href: logLink(build, stage), 'aria-label': `Log of ${stage.stage}, round ${stage.round}, attempt ${stage.attempt}` }, 'log') : '–']);
@@ -86,7 +89,7 @@ export async function buildView(place, session, id, wantedLog) {
   };
   const drawTop = () => top.replaceChildren( // only where its status is another one: a button keeps its focus
     el('div', { class: 'head' }, el('h1', null, `Build ${build.id}`), badge(build.status), buttons(build, session)),
-    ...(build.commit_message ? [el('p', { class: 'message' }, word(build.commit_message.split('\n')[0]))] : []), figures,
+    ...(headline(build) ? [el('p', { class: 'message' }, word(headline(build)))] : []), figures,
     ...(isOpen(build.status) ? [] : [verdict(build)]));
   const drawFigures = () => {
     const wait = isOpen(build.status) && !build.stages.some((one) => one.status === 'running') ? waits(build) : [];
@@ -109,7 +112,7 @@ export async function buildView(place, session, id, wantedLog) {
   drawFigures();
   drawBody();
   drawRest();
-  place.append(top, graph, el('h2', null, 'Stages'), stages, none, logPlace, rest, el('h2', null, 'What happened'), events);
+  place.append(top, ...prompt(build), graph, el('h2', null, 'Stages'), stages, none, logPlace, rest, el('h2', null, 'What happened'), events);
   showLog().then(() => { if (wanted) logPlace.scrollIntoView(); });
   const roles = build.graph.some((one) => one.role);
   story(id, roles).then((lines) => events.replaceChildren(...lines)).catch(() => {});

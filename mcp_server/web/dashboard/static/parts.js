@@ -55,4 +55,17 @@ export function coverage(build) {
   });
 }
 
+const [SEEN_LINES, SEEN_LETTERS] = [6, 900];
+// What the agent was asked for: its first lines, the others behind a fold.
+export function prompt(build) {
+  if (!build.prompt) return [];
+  const lines = build.prompt.split('\n');
+  let seen = lines.slice(0, SEEN_LINES).join('\n');
+  if (seen.length > SEEN_LETTERS) seen = seen.slice(0, SEEN_LETTERS).replace(/[\ud800-\udbff]$/, '');
+  const rest = build.prompt.slice(seen.length).replace(/^\n/, '');
+  const more = lines.length > SEEN_LINES ? `${plural(lines.length - SEEN_LINES, 'more line')}` : 'The rest';
+  return [el('h2', null, 'What the agent was asked for'), el('div', { class: 'prompt', tabindex: 0, role: 'region', 'aria-label': 'What the agent was asked for' }, el('p', null, sentence(seen)),
+    rest ? el('details', { class: 'fold' }, el('summary', null, more), el('p', null, sentence(rest))) : '')];
+}
+
 const fold = (title, ...children) => el('details', { class: 'fold', open: true }, el('summary', null, title), ...children);

@@ -13,6 +13,19 @@ async function act(event, work) {
   button.disabled = false;
 }
 
+// What is gone then; null where its clone holds what is nowhere else, and that is to be kept.
+async function removed(project, wipe) {
+  const path = `/api/projects/${encodeURIComponent(project.id)}`;
+  try {
+    return (await del(path, { delete: wipe })).removed;
+  } catch (error) {
+    if (error.type !== 'urn:build-orchestrator:unpushed') throw error;
+    const why = [el('p', { class: 'problem' }, sentence(error.message))];
+    if (!await confirmed(`Delete the clone of ${project.name} all the same?`, 'This would be lost for good:', 'Delete all the same', why)) return null;
+    return (await del(path, { delete: true, unpushed: true })).removed;
+  }
+}
+
 function remove(project, done) {
   return async (event) => {
     const clone = isUrl(project.source);
@@ -21,7 +34,9 @@ function remove(project, done) {
     const text = `The project is forgotten. The records and logs of its builds stay; ${clone ? 'so does its clone, unless you choose otherwise' : `its folder ${project.path} is left as it is`}.`;
     if (!await confirmed(`Remove ${project.name}?`, text, 'Remove', more)) return;
     await act(event, async () => {
-      news((await del(`/api/projects/${encodeURIComponent(project.id)}`, { delete: wipe.checked })).removed);
+      const said = await removed(project, wipe.checked);
+      if (said === null) return;
+      news(said);
       await done();
     });
   };

@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # views are only read here; the orchestrator brings a databas
     from mcp_server.views import BuildView
 
 TABLE_BYTES = 4000
+MOST_NAMED = 200  # attempts of a build up to which the one that others were not run for is looked for
 AGENT_STOPS = ("no_progress", "budget", "outside", "no_change", "agent")
 ENDED_HOW = {
     "timeout": "timed out",
@@ -113,6 +114,27 @@ def stage_that_failed(view: "BuildView") -> Stage | None:
     failed = [row for name, row in rows.items() if row.status is StageStatus.FAILED and name not in allowed]
     order = {spec.name: place for place, spec in enumerate(view.build.plan.stages)}
     return min(failed, key=lambda row: order.get(row.stage, len(order)), default=None if rows else failed_fix(view))
+
+
+def not_run(view: "BuildView", row: Stage) -> str:
+    """`not run: host-build failed`, the nearest stage before it that did; "" where it was not skipped for that."""
+    if row.status is not StageStatus.SKIPPED or row.reason != "dependency":
+        return ""
+    near, seen = [row.stage] if len(view.stages) <= MOST_NAMED else [], set[str]()
+    specs = {spec.name: spec for spec in view.build.plan.stages} if near else {}
+    # As it was then: an attempt that came later changes no word of it.
+    over = [one for one in view.stages if one.round == row.round and not one.status.is_open] if near else []
+    last = {one.stage: one for one in over if not (one.ended_at and row.ended_at and one.ended_at > row.ended_at)}
+    for name in near:  # grows: those before it, then those before them
+        for need in specs[name].depends_on if name in specs and name not in seen else ():
+            before = last.get(need)
+            if before and before.status is StageStatus.CANCELLED:
+                return f"not run: {one_line(need, 60)} was cancelled"
+            if before and before.status is StageStatus.FAILED and not specs[need].allow_failure:
+                return f"not run: {one_line(need, 60)} failed"
+            near.append(need)
+        seen.add(name)
+    return "not run: an earlier stage failed"
 
 
 def failed_fix(view: "BuildView") -> Stage | None:

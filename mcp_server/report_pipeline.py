@@ -20,8 +20,8 @@ _FIRST = {"failed": 0, "cancelled": 1, "running": 2, "waiting": 3, "success": 4,
 
 
 def stages_line(view: "BuildView", limit: int = LINE_BYTES) -> str:
-    """`yocto-image success 45 min · host-build failed exit 1 · test skipped (dependency)`; counts where too long."""
-    words = [_word(spec, row) for spec, row in states(view)]
+    """`image success 45 min · host-build failed exit 1 · test not run: host-build failed`; counts where too long."""
+    words = [_word(view, spec, row) for spec, row in states(view)]
     whole = " · ".join(words)
     if size(whole) <= limit:
         return whole
@@ -108,7 +108,7 @@ def _attempt_line(view: "BuildView", row: Stage) -> str:
     skipped = row.status is StageStatus.SKIPPED
     took = parts.seconds_of(row)
     words = [
-        f"{row.stage} {row.status}" + (f" ({_why_skipped(spec, row)})" if skipped else ""),
+        f"{row.stage} {row.status}" + (f" ({_why_skipped(view, spec, row)})" if skipped else ""),
         f"round {row.round}" if view.build.plan.max_rounds > 1 else "",
         parts.passed_late(row) or (f"attempt {row.attempt}" if row.attempt > 1 else ""),
         duration(took) if took is not None else "",
@@ -148,18 +148,18 @@ def _coming_line(spec: StageSpec) -> str:
     return one_line(f"{spec.name} not begun{after}{place}", 200)
 
 
-def _why_skipped(spec: StageSpec | None, row: Stage) -> str:
+def _why_skipped(view: "BuildView", spec: StageSpec | None, row: Stage) -> str:
     if row.reason == "when" and spec and spec.skip:
         return one_line(spec.skip, 120)
-    return row.reason or "skipped"
+    return parts.not_run(view, row) or row.reason or "skipped"
 
 
-def _word(spec: StageSpec, row: Stage | None) -> str:
+def _word(view: "BuildView", spec: StageSpec, row: Stage | None) -> str:
     name = one_line(spec.name, 60)
     if row is None:
         return f"{name} not begun"
     if row.status is StageStatus.SKIPPED:
-        return f"{name} skipped ({_why_skipped(spec, row)})"
+        return f"{name} {parts.not_run(view, row) or f'skipped ({_why_skipped(view, spec, row)})'}"
     if row.status is StageStatus.FAILED:
         how = (f"exit {row.exit_code}" if row.exit_code else "") if row.reason in (None, "exit") else row.reason
         return f"{name} failed {how}".strip() + (" (allowed)" if spec.allow_failure else "")

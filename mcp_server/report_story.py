@@ -160,7 +160,7 @@ def _row(view: "BuildView", row: Stage) -> str:
     role = f"{spec.role} " if spec and spec.role else ""
     took, denied = parts.seconds_of(row), _number(_detail(row, "denied"))
     skipped = row.status is StageStatus.SKIPPED
-    reason = (spec.skip if spec and spec.skip else row.reason) if skipped else row.reason
+    reason = (spec.skip if spec and spec.skip else parts.not_run(view, row) or row.reason) if skipped else row.reason
     told = reason not in (None, "exit", "", "cancelled")
     commit = str(_detail(row, "commit_sha") or "")
     words = [

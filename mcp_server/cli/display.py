@@ -97,7 +97,7 @@ class Lines:
         elif not row.status.is_open:
             took = frame.stage_s(row, row.ended_at) if row.ended_at else None
             words = [str(row.status), *([f"after {duration(took)}"] if took is not None else [])]
-            evidence = frame.evidence(row) if _goes_on(view, row) else ""
+            evidence = frame.evidence(view, row) if _goes_on(view, row) else ""
             line = f"{label}: {' '.join(words)}" + (f"; {evidence}" if evidence else "")
             # Failed stages may be tried once more at the end, and what waits for them is skipped a second time.
             self._once(line if row.status is StageStatus.SKIPPED else (*key, "over"), line)

@@ -13,7 +13,7 @@ from mcp_server.cli.words import one_line
 from mcp_server.config_rules import LOCAL
 from mcp_server.model import BuildStatus, Stage, StageSpec, StageStatus
 from mcp_server.report import eta_s
-from mcp_server.report_parts import SINGLE, counted, errors_and_warnings, passed_late, queue_words
+from mcp_server.report_parts import SINGLE, counted, errors_and_warnings, not_run, passed_late, queue_words
 
 if TYPE_CHECKING:
     from mcp_server.views import BuildView
@@ -152,7 +152,9 @@ def _stage_lines(view: "BuildView", now: datetime, style: Style, inner: int) -> 
         took = stage_s(row, now) if row and row.status is not StageStatus.SKIPPED else None
         right = f" {short(took)}" if took is not None else ""
         over = row is None and not view.build.status.is_open  # it waits for nothing any more
-        message = Text("" if over else f"  {_message(spec, row, choice, style)}", "dim") if style.roomy else Text()
+        message = (
+            Text("" if over else f"  {_message(view, spec, row, choice, style)}", "dim") if style.roomy else Text()
+        )
         message.truncate(max(inner - line.cell_len - len(right), 0), overflow="ellipsis", pad=True)
         lines.append(Text.assemble(line, message, right))
     if choice.hidden:
@@ -189,16 +191,16 @@ def _state(row: Stage | None, style: Style, *, over: bool) -> Text:
     return Text(f"{text:<{wide + 7}}", COLOURS.get(status, ""))
 
 
-def _message(spec: StageSpec, row: Stage | None, choice: Choice, style: Style) -> str:
+def _message(view: "BuildView", spec: StageSpec, row: Stage | None, choice: Choice, style: Style) -> str:
     if row is None or (row.status is StageStatus.WAITING and row.progress is None):
         after = [name for name in spec.depends_on if name not in choice.passed]
         return one_line(f"after {', '.join(after)}", 200) if after else ""
     if row.status is StageStatus.SKIPPED:
-        return one_line(spec.skip or row.reason or "", 200)
+        return one_line(spec.skip or not_run(view, row) or row.reason or "", 200)
     if not row.status.is_open:
         found = row.verdict.diagnosis if row.verdict else None
         counts = f"E{found.error_count} W{found.warning_count}" if found and any(counted(row)) else ""
-        words = (passed_late(row), counts if counts and style.width < WIDE else evidence(row))
+        words = (passed_late(row), counts if counts and style.width < WIDE else evidence(view, row))
         return " · ".join(word for word in words if word)
     progress = row.progress
     if progress is None or row.unreachable_since is not None:
@@ -211,10 +213,10 @@ def _message(spec: StageSpec, row: Stage | None, choice: Choice, style: Style) -
     return f"{seen} · {said}" if seen and said else seen or said
 
 
-def evidence(row: Stage) -> str:
+def evidence(view: "BuildView", row: Stage) -> str:
     """What an attempt came to, in a few words: its counts, else the first line of its verdict."""
     if row.verdict is None:
-        ended = f"exit code {row.exit_code}" if row.exit_code else row.reason or ""
+        ended = f"exit code {row.exit_code}" if row.exit_code else not_run(view, row) or row.reason or ""
         return "" if row.status is StageStatus.SUCCESS else ended
     found = row.verdict.diagnosis
     if found and (found.error_count or found.warning_count):

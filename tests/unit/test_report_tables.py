@@ -4,13 +4,15 @@ from datetime import timedelta
 
 import pytest
 
-from mcp_server import report, report_tables
+from mcp_server import report, report_parts, report_pipeline, report_tables
 from mcp_server.idf.doctor import Check
 from mcp_server.logs import LogSlice
 from mcp_server.model import (
     Artifact,
     BuildStatus,
     Event,
+    Plan,
+    StageSpec,
     StageStatus,
 )
 from mcp_server.views import BuildView
@@ -172,3 +174,30 @@ def test_a_board_that_is_not_there_stops_no_build() -> None:
 def test_durations_read_as_people_say_them(seconds: float, text: str) -> None:
     """Ours."""
     assert report.duration(timedelta(seconds=seconds).total_seconds()) == text
+
+
+def test_a_stage_that_was_not_run_names_the_one_that_failed() -> None:
+    """Ours. The word `dependency` told nobody anything; what a stage waits for may have been skipped for the same."""
+    specs = (
+        StageSpec(name="lint", kind="command", allow_failure=True),
+        StageSpec(name="build", kind="command"),
+        StageSpec(name="flash", kind="command", depends_on=("lint", "build")),
+        StageSpec(name="boot", kind="command", depends_on=("flash",)),
+    )
+    ends = [
+        a_stage(StageStatus.FAILED, "lint", reason="exit"),
+        a_stage(StageStatus.FAILED, "build", reason="exit"),
+        a_stage(StageStatus.SKIPPED, "flash", reason="dependency", started_at=None),
+        a_stage(StageStatus.SKIPPED, "boot", reason="dependency", started_at=None),
+    ]
+    later = a_stage(StageStatus.SUCCESS, "build", attempt=2, ended_at=NOON + timedelta(hours=1))
+    view = a_view(a_build(status=BuildStatus.FAILED, plan=Plan(stages=specs)), *ends)
+    line = report_pipeline.stages_line(view)
+
+    assert "flash not run: build failed · boot not run: build failed" in line
+    assert "boot skipped (not run: build failed)" in report_tables.stage_table(view)
+    assert report_parts.not_run(a_view(view.build, *ends, later), ends[3]) == "not run: build failed"
+    ends[1] = ends[1].model_copy(update={"status": StageStatus.CANCELLED})
+    assert report_parts.not_run(a_view(view.build, *ends), ends[3]) == "not run: build was cancelled"
+    assert report_parts.not_run(a_view(view.build, ends[3]), ends[3]) == "not run: an earlier stage failed"
+    assert report_parts.not_run(view, ends[0]) == ""

@@ -34,19 +34,9 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "component",
-        (
-            "'git ",
-            "git repository",
-            "could not read from remote",
-            "Could not read from remote",
-            "unable to access",
-            "Host key verification",
-            "Authentication failed",
-        ),
-        r"^(?:ERROR: |error: )?(?P<message>(?:'git .* failed with exit code.*|fatal: (?:repository"
-        r"|unable to access|Could not read|could not read|Authentication|couldn't find).*"
-        r"|.*of the git repository.*|Host key verification failed.*))$",
-        "fatal: unable to access 'https://github.com/x/y.git/': Could not resolve host: github.com",
+        ("'git ", "git repository"),
+        r"^(?:ERROR: |error: )?(?P<message>'git .* failed with exit code.*|(?!fatal: ).*of the git repository.*)$",
+        "ERROR: 'git clone https://lamps.example/a.git' failed with exit code 128",
     ),
     Rule(
         "component",

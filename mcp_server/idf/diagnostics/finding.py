@@ -134,7 +134,7 @@ class FollowBlock:
     def take(self, line: str, raw: bytes) -> bool:
         if len(self._more) >= 8 or not self._rule.follow_regex.search(line):
             return False
-        self._more.append(line.strip()[:300])
+        self._more.append(line.strip().removeprefix("remote: ")[:300])
         return True
 
     def close(self) -> None:

@@ -12,7 +12,7 @@ _MODULE_HINT = re.compile(
 _BUG = re.compile(r"^BUG: \w+\.py: ")
 _NEXT = re.compile(
     r"^(?:HINT|\S.{0,80}? failed with exit code|CMake |FAILED: |-- |\[\d|ninja|Executing |Running |ERROR"
-    r"|Traceback|NOTE|\S+:\d+:)"
+    r"|Traceback|NOTE|fatal: |error: |\S+:\d+:)"
 )
 YELLOW, RESET = b"\x1b[0;33m", b"\x1b[0m"
 
@@ -47,9 +47,9 @@ class HintBlock:
             return False
         if self._coloured:
             self._done = RESET in raw
-        elif not line or _NEXT.match(line):
+        elif not line or (_NEXT.match(line) and not line.startswith("hint:")):
             return False
-        self._parts.append(line.strip()[:600])
+        self._parts.append(line.removeprefix("hint:").strip()[:600])  # git begins each line of one with it
         return True
 
     def close(self) -> None:

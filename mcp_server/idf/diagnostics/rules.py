@@ -15,6 +15,7 @@ from mcp_server.idf.diagnostics import (
     component,
     environment,
     flash,
+    git,
     image,
     kconfig,
     linker,
@@ -26,6 +27,7 @@ from mcp_server.idf.diagnostics import (
 from mcp_server.idf.diagnostics.finding import Finding, Rule
 
 _TABLES = (
+    git,
     environment,
     image,
     flash,
@@ -108,7 +110,10 @@ _HOT = [
     "Log_data",
     "onnection_re",
     "onnection_ti",
-    "publickey",
+    "fatal:_",
+    "remote:_",
+    "requested_strict",
+    "identification",
     "skipping inlined",
 ]
 

@@ -32,12 +32,11 @@ RULES: tuple[Rule, ...] = (
             "Connection reset",
             "etwork is unreachable",
             "No route to host",
-            "publickey",
         ),
         r"^(?P<message>(?:ssh: |curl: |wget: |rsync: |E: |ERROR: |fatal: |\S+@\S+: ).{0,400}(?:ould not resolve"
         r"|emporary failure in name resolution|Connection (?:refused|timed out|reset)|etwork is unreachable"
-        r"|No route to host|publickey).*)$",
-        "ssh: connect to host 192.168.7.20 port 22: Connection refused",
+        r"|No route to host).*)$",
+        "curl: (6) Could not resolve host: lamps.example",
         rank=Rank.ERROR,
     ),
 )

@@ -75,7 +75,7 @@ async def test_lines_in_a_pipe_name_the_attempt_and_never_repeat_themselves() ->
     lines = Lines(Screen(file))
     first, second = stage("build", "failed", exit_code=1), stage("build", "running", attempt=2)
     skipped = stage("after", "skipped", reason="dependency")
-    tried = build(plan=Plan(stages=(spec("build"), spec("after")), on_failure=Ending(retry=1)))
+    tried = build(plan=Plan(stages=(spec("build"), spec("after", "command", "build")), on_failure=Ending(retry=1)))
     await lines.update(view(tried, first, skipped))
     await lines.update(view(tried, first, skipped, second))
     await lines.update(view(tried, first, skipped, second, skipped.model_copy(update={"attempt": 2})))
@@ -83,7 +83,7 @@ async def test_lines_in_a_pipe_name_the_attempt_and_never_repeat_themselves() ->
 
     assert file.getvalue().splitlines() == [
         "stage build: failed after 12 s; exit code 1",
-        "stage after: skipped; dependency",
+        "stage after: skipped; not run: build failed",
         "stage build, attempt 2: running on local",
         "stage build, attempt 2: success after 12 s",
     ]

@@ -36,7 +36,9 @@ async def test_a_failed_pipeline_tells_the_stage_that_decided_and_then_each(clie
         "build 42 failed in stage host-build · ccu2-full-build · 38 s · on ccu2-builder · 2 errors, 36 warnings"
     )
     assert "main/app_main.c:41:5 error" in text
-    assert lines[-2] == ("yocto-image success 38 s · host-build failed exit 1 · integration-test skipped (dependency)")
+    assert lines[-2] == (
+        "yocto-image success 38 s · host-build failed exit 1 · integration-test not run: host-build failed"
+    )
     assert lines[-1] == 'more: build_log(42, "host-build") · do not rebuild to read the log'
     assert len(text.encode()) <= 700
 
@@ -87,7 +89,7 @@ async def test_the_stages_of_a_pipeline_show_host_attempt_and_why_one_was_skippe
         "yocto-image success · 38 s · on yocto-builder",
         "host-build failed · 38 s · exit code 1 · on ccu2-builder · main/app_main.c:41:5 error: implicit declaration"
         " of function 'gpio_set_levl'; did you mean 'gpio_set_level'?",
-        "integration-test skipped (dependency)",
+        "integration-test skipped (not run: host-build failed)",
     ]
 
 

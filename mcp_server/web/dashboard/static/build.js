@@ -2,7 +2,7 @@
 
 import { get, live, post, throttled } from './api.js';
 import { badge, buildLink, confirmed, count, duration, el, keepFocus, keyed, may, news, progress, row, table, when, sentence, word } from './dom.js';
-import { MOST_NODES, drawGraph } from './graph.js';
+import { MOST_NODES, drawGraph, notRun } from './graph.js';
 import { LogView } from './log.js';
 import { compile, coverage, files, prompt, tests } from './parts.js';
 import { isTold, story, told } from './story.js';
@@ -45,11 +45,11 @@ function facts(build) {
     build.retry_of ? pair('Again of', buildLink(build.retry_of)) : '');
 }
 
-function outcome(stage) {
+function outcome(build, stage) {
   const step = stage.progress;
   if (stage.status === 'running' && step?.total) return el('span', null, progress(step.done, step.total, `progress of ${stage.stage}`), word(`${count(step.done)} of ${count(step.total)} ${step.message}`));
   const first = stage.verdict?.diagnosis?.errors?.[0];
-  const said = first ? `${first.file ? `${first.file}:${first.line ?? ''} ` : ''}${first.message}` : stage.verdict?.summary || (stage.reason === 'exit' ? '' : stage.reason) || '';
+  const said = first ? `${first.file ? `${first.file}:${first.line ?? ''} ` : ''}${first.message}` : stage.verdict?.summary || notRun(build.graph, build.stages, stage) || (stage.reason === 'exit' ? '' : stage.reason) || '';
   return said ? sentence(said.length > 300 ? `${said.slice(0, 299)}…` : said) : '';
 }
 
@@ -57,7 +57,7 @@ function outcome(stage) {
 const headline = (build) => (build.prompt ?? build.commit_message ?? '').trim().split('\n')[0];
 
 const stageRow = (build) => (stage) => row(STAGES, [badge(stage.status), word(stage.stage),
-  `${stage.round}${stage.attempt > 1 ? `, attempt ${stage.attempt}` : ''}`, duration(took(stage)), word(stage.host), outcome(stage),
+  `${stage.round}${stage.attempt > 1 ? `, attempt ${stage.attempt}` : ''}`, duration(took(stage)), word(stage.host), outcome(build, stage),
   stage.job_id ? el('a', { href: logLink(build, stage), 'aria-label': `Log of ${stage.stage}, round ${stage.round}, attempt ${stage.attempt}` }, 'log') : '–']);
 
 function which(build, wanted) {

@@ -25,6 +25,19 @@ function depths(graph) {
 
 const short = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
 
+// Why a stage was skipped, in words. Of several that did not pass before it, one may have been allowed to: none is named.
+export function notRun(graph, stages, row) {
+  if (row.status !== 'skipped' || row.reason !== 'dependency') return '';
+  const known = new Map(graph.map((one) => [one.stage, one.depends_on]));
+  const over = stages.filter((one) => one.round === row.round && !(one.ended_at && row.ended_at && new Date(one.ended_at) > new Date(row.ended_at)));
+  const last = new Map(over.map((one) => [one.stage, one.status]));
+  const near = new Set(graph.length > MOST_NODES ? [] : known.get(row.stage));
+  for (const need of near) for (const before of known.get(need) ?? []) near.add(before); // grows meanwhile
+  const bad = [...near].filter((need) => ['failed', 'cancelled'].includes(last.get(need)));
+  if (bad.length !== 1) return 'not run: an earlier stage failed';
+  return `not run: ${bad[0]} ${last.get(bad[0]) === 'failed' ? 'failed' : 'was cancelled'}`;
+}
+
 // The newest round's: what has not begun again in it is to come, whatever it was before.
 export function drawGraph(graph, stages, round, open) {
   const newest = new Map();

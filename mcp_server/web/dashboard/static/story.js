@@ -3,7 +3,8 @@
 import { get } from './api.js';
 import { clock, el, sentence } from './dom.js';
 
-const why = (e) => (e.reason && e.reason !== 'exit' ? ` (${e.reason})` : '');
+const WORDS = { dependency: 'not run: an earlier stage failed' };
+const why = (e) => (e.reason && e.reason !== 'exit' ? ` (${WORDS[e.reason] ?? e.reason})` : '');
 
 const TELL = {
   'build.status': (e) => `the build is ${e.status}${why(e)}`,

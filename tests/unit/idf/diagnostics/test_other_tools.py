@@ -65,8 +65,8 @@ TOLD: dict[str, tuple[str, int, bool, tuple[str, ...]]] = {
     "sh-missing-command": ("tool", 1, True, ("nosuchlamptool: not found",)),
     "sh-permission": ("permission", 1, True, ("./x.sh: Permission denied",)),
     "ccache-error": ("ccache", 1, True, ("Failed to create directory /proc/nosuch/tmp",)),
-    "git-unknown-host": ("component", 1, False, ("Could not resolve host: nosuchhost.invalid",)),
-    "git-ssh": ("network", 2, False, ("ssh: connect to host 127.0.0.1 port 1: Connection refused",)),
+    "git-unknown-host": ("network", 1, False, ("Could not resolve host: nosuchhost.invalid",)),
+    "git-ssh": ("network", 1, False, ("ssh: connect to host 127.0.0.1 port 1: Connection refused",)),
     "bitbake-compile-error": (
         "compile",
         1,

@@ -19,7 +19,7 @@ from statistics import median
 
 from mcp_server.config import Server
 from mcp_server.engine.build_run import BuildRun
-from mcp_server.engine.worker import calm_collector
+from mcp_server.loading import calm_collector
 from mcp_server.model import BuildStatus, Plan, Stage, StageSpec
 from mcp_server.pipelines.graph import ranks
 from tests.support.simulation import Outcome, simulation

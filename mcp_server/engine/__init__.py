@@ -2,8 +2,8 @@
 
 `signals` and `start` are all that a front needs of it.
 
-May import: model, config, clock, errors, store, hosts, idf, coverage, agents, demo, pipelines, notify, templates,
-secret_store, text, bot_result, build_spec, orders, plans, workflow_plans, device_plans, moved, project_plans,
-project_file, check_up, turns.
+May import: model, config, clock, errors, loading, store, hosts, idf, coverage, agents, demo, pipelines, notify,
+templates, secret_store, text, bot_result, build_spec, orders, plans, workflow_plans, device_plans, moved,
+project_plans, project_file, check_up, turns.
 Never: orchestrator, a front.
 """

@@ -4,7 +4,6 @@ import argparse
 import asyncio
 import contextlib
 import fcntl
-import gc
 import logging
 import os
 import signal
@@ -25,6 +24,7 @@ from mcp_server.engine.start import LOCK, newer, poke
 from mcp_server.engine.transfer import clear_staging
 from mcp_server.errors import OrchestratorError, StoreError
 from mcp_server.hosts.registry import Hosts
+from mcp_server.loading import calm_collector
 from mcp_server.store import builds, leases, queue
 from mcp_server.store.builds import OpenBuild
 from mcp_server.store.callbacks import next_time
@@ -116,12 +116,6 @@ class Worker:
 
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             asyncio.get_running_loop().add_signal_handler(number, leave)
-
-
-def calm_collector() -> None:
-    """Look for garbage less often, and not among what is loaded: that stopped all builds for 50 ms now and then."""
-    gc.freeze()
-    gc.set_threshold(10_000)
 
 
 def take_lock(home: Path, handed_down: int | None) -> int | None:

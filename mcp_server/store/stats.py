@@ -36,10 +36,11 @@ def build_stats(c: sa.Connection, now: datetime, project_id: str | None = None) 
     each of which changes the counts or the newest number, or the day is another.
     """
     built = BUILDS.c.priority >= 0  # an import or a sync builds nothing
-    ours = built if project_id is None else sa.and_(built, BUILDS.c.project_id == project_id)
+    of_project = sa.true() if project_id is None else BUILDS.c.project_id == project_id
+    ours = sa.and_(built, of_project)
     counted = c.execute(sa.select(BUILDS.c.status, sa.func.count()).where(ours).group_by(BUILDS.c.status))
     counts = {str(status): int(number) for status, number in counted}
-    newest = c.scalar(sa.select(sa.func.max(BUILDS.c.id)).where(ours))
+    newest = c.scalar(sa.select(sa.func.max(BUILDS.c.id)).where(of_project))
     state = counts, newest, now.date()
     with _MAKING:
         kept = _KEPT.setdefault(c.engine, OrderedDict())

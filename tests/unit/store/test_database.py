@@ -62,6 +62,7 @@ def test_a_database_of_schema_1_keeps_its_records(home: Path) -> None:
         connection.execute("DROP TABLE schedules")
         connection.execute("DROP INDEX ix_builds_to_cancel")
         connection.execute("DROP INDEX ix_builds_served")
+        connection.execute("DROP INDEX ix_builds_counts")
         for column in ("source", "reason", "synced_at"):
             connection.execute(f"ALTER TABLE projects DROP COLUMN {column}")
         connection.execute("UPDATE meta SET value = '1' WHERE key = 'schema'")

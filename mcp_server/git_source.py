@@ -10,7 +10,7 @@ from collections.abc import Collection
 from urllib.parse import urlsplit
 
 from mcp_server.errors import BadInput
-from mcp_server.public_net import is_named, is_public
+from mcp_server.public_net import is_named, is_public, not_public
 
 RESOLVE_S = 10
 MAX_URL = 2048
@@ -87,7 +87,7 @@ async def check_public(host: str, port: int | None, named: Collection[str]) -> N
         raise _refused(f"{host} is not known to the resolver") from None
     for address in {str(where[0]) for *_, where in found}:
         if not is_public(address):
-            raise _refused(f"{host} is {address}, no public address; security.project_hosts in config.yaml allows it")
+            raise _refused(f"{not_public(host, address)}; security.project_hosts in config.yaml allows it")
 
 
 def name_of(source: str) -> str:

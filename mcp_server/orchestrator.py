@@ -386,5 +386,5 @@ class Orchestrator(Facets):
         number = references.build_number(reference)
         found = await (await self.store()).read(lambda c: builds.find_build(c, number))
         if found is None:
-            raise NotFound(f"there is no build {number}: build_list shows those there are")
+            raise NotFound(f"there is no build {number}")
         return found

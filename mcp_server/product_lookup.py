@@ -76,7 +76,7 @@ async def built(
 def _of_build(c: builds.sa.Connection, number: int | str) -> tuple[Project, Build, list[Stage]]:
     build = builds.find_build(c, number)
     if build is None:
-        raise NotFound(f"there is no build {number}: build_list shows those there are")
+        raise NotFound(f"there is no build {number}")
     asked, left = build, MOST_RETRIES
     while not _builds(build):
         if build.retry_of is None or not left:

@@ -58,6 +58,11 @@ def is_public(address: str) -> bool:
     return ip.is_global and not (ip.is_multicast or ip.is_reserved or ip.is_private or ip.is_unspecified)
 
 
+def not_public(host: str, address: str) -> str:
+    """`localhost is 127.0.0.1, no public address`; of an address only that it is none."""
+    return f"{host} is no public address" if host == address else f"{host} is {address}, no public address"
+
+
 def is_named(host: str, port: int | None, named: Collection[str]) -> bool:
     """Whether config.yaml allows a host, or a port of it."""
     allowed = {entry.lower().rstrip(".") for entry in named}
@@ -77,9 +82,7 @@ def dial(host: str, port: int, named: Collection[str]) -> socket.socket:
     if not is_named(host, port, named):
         for address in addresses:
             if not is_public(address):
-                raise NotPublicError(
-                    f"{host} is {address}, no public address; security.project_hosts in config.yaml allows it"
-                )
+                raise NotPublicError(f"{not_public(host, address)}; security.project_hosts in config.yaml allows it")
     for address in addresses[:-1]:
         with suppress(OSError):
             return _connected(address, port)
@@ -114,7 +117,7 @@ def join(one: socket.socket, other: socket.socket) -> None:
 
 
 class Proxy:
-    """An HTTP proxy on loopback for the programs of one command; `refuse` is told what was not public."""
+    """An HTTP proxy on loopback for the programs of one command; `refuse` is told what was not public or not there."""
 
     def __init__(self, named: Collection[str], refuse: Callable[[str], None]) -> None:
         self._named, self._refuse = named, refuse
@@ -143,7 +146,8 @@ class Proxy:
                 self._refuse(str(error))
                 client.sendall(b"HTTP/1.1 403 not public\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
                 return
-            except (OSError, UnicodeError):
+            except (OSError, UnicodeError) as error:
+                self._refuse(f"{host}: {error}")  # git knows no more than the 502
                 client.sendall(b"HTTP/1.1 502 not there\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
                 return
             with server:

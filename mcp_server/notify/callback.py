@@ -23,7 +23,7 @@ from standardwebhooks import Webhook
 from mcp_server import __version__
 from mcp_server.errors import BadInput, EnvironmentMissing
 from mcp_server.notify.http import Place, Request, Unanswered, exchange
-from mcp_server.public_net import is_public
+from mcp_server.public_net import is_public, not_public
 from mcp_server.secret_store import read_secret, set_secret
 
 ARGUMENT = "callback_url"
@@ -128,9 +128,7 @@ async def check_target(url: str, allowed_hosts: Collection[str] = ()) -> Target:
     if not known:
         for address in found:
             if not is_public(address):
-                raise _refused(
-                    f"{host} is {address}, no public address; security.callback_hosts in config.yaml allows it"
-                )
+                raise _refused(f"{not_public(host, address)}; security.callback_hosts in config.yaml allows it")
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     return Target(Place(tls, host, port, found), path, shown(url))
 

@@ -242,7 +242,7 @@ async def test_what_was_never_built_is_not_found(store: Store, folder: Path, his
     error = await refusal(store, folder)
     assert isinstance(error, NotFound)
     assert str(error) == f"no build of {folder} is recorded: idf_build first"
-    assert str(await refusal(store, folder, 99)) == "there is no build 99: build_list shows those there are"
+    assert str(await refusal(store, folder, 99)) == "there is no build 99"
     assert isinstance(await refusal(store, folder, "yesterday's"), BadInput)
 
 

@@ -26,7 +26,7 @@ RULES: tuple[Rule, ...] = (
             "Failed to connect to",
             "detection of the serial port",
         ),
-        r"^(?:ERROR: |Error: )?(?P<message>.*(?:[Nn]o serial ports? found|Could not connect to"
+        r"^(?!curl: |wget: )(?:ERROR: |Error: )?(?P<message>.*(?:[Nn]o serial ports? found|Could not connect to"
         r"|Failed to connect to|detection of the serial port).*)$",
         "No serial ports found. Connect a device, or use '-p PORT' option to set a specific port.",
     ),

@@ -57,6 +57,14 @@ _REACH = (
     ),
     Rule(
         "network",
+        ("[Errno ", ": timed out"),
+        _FATAL + r"(?P<message>\S+: (?:\[Errno -?\d+\] .*|timed out))$",  # of what dials for it, public_net.py
+        "fatal: nosuchhost.invalid: [Errno -2] Name or service not known",
+        rank=Rank.ROOT,
+        hint=_NETWORK,
+    ),
+    Rule(
+        "network",
         ("exchange_identification: ",),
         r"^(?P<message>(?:kex|ssh)_exchange_identification: .*)$",
         "kex_exchange_identification: Connection closed by remote host",

@@ -32,11 +32,12 @@ RULES: tuple[Rule, ...] = (
             "Connection reset",
             "etwork is unreachable",
             "No route to host",
+            "ouldn't connect to server",
         ),
         r"^(?P<message>(?:ssh: |curl: |wget: |rsync: |E: |ERROR: |fatal: |\S+@\S+: ).{0,400}(?:ould not resolve"
         r"|emporary failure in name resolution|Connection (?:refused|timed out|reset)|etwork is unreachable"
-        r"|No route to host).*)$",
-        "curl: (6) Could not resolve host: lamps.example",
+        r"|No route to host|ouldn't connect to server).*)$",
+        "curl: (7) Failed to connect to 192.168.7.20 port 80 after 0 ms: Couldn't connect to server",
         rank=Rank.ERROR,
     ),
 )

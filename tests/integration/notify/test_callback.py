@@ -87,7 +87,7 @@ def test_a_secret_that_cannot_sign_is_named_without_its_text(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("url", "why"),
     [
-        ("https://127.0.0.1/x", "no public address"),
+        ("https://127.0.0.1/x", r"127\.0\.0\.1 is no public address; security\.callback_hosts"),
         ("https://169.254.169.254/latest/meta-data", "no public address"),
         ("https://2130706433/", "no public address|not known"),
         ("https://0x7f.1/", "no public address|not known"),

@@ -205,7 +205,7 @@ async def test_models_see_and_import_projects(service: Service, origin: UserTree
         ("http://git.example/a", "https://"),
         ("https://git.example/a\nb", "printable ASCII"),
         ("https://git.example", "should be like"),
-        ("https://127.0.0.1/a/b", "no public address"),
+        ("https://127.0.0.1/a/b", " 127.0.0.1 is no public address; security.project_hosts"),
         ("https://127.0.0.1./a/b", "no public address"),
         ("https://LOCALHOST./a/b", "no public address"),
         ("https://2130706433/a/b", "no public address"),

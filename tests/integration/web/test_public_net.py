@@ -104,5 +104,5 @@ async def test_what_is_named_is_reached_and_the_commands_end_is_told(tmp_path: P
         done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=30, check=False)
     assert (done.returncode, done.stderr) == (
         7,
-        "fatal: ::1 is ::1, no public address; security.project_hosts in config.yaml allows it\n",
+        "fatal: ::1 is no public address; security.project_hosts in config.yaml allows it\n",
     )

@@ -194,7 +194,7 @@ class FakeOrchestrator:
         for one in reversed(self.views):
             if number in (one.build.id, one.build.task_id):
                 return one
-        raise NotFound(f"there is no build {number}: build_list shows those there are")
+        raise NotFound(f"there is no build {number}")
 
     async def aclose(self) -> None:
         pass

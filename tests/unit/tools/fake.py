@@ -331,7 +331,7 @@ class Fake(Happenings):
         for view in reversed(self.views):
             if number in (view.build.id, view.build.task_id):
                 return view
-        raise NotFound(f"there is no build {number}: build_list shows those there are")
+        raise NotFound(f"there is no build {number}")
 
     async def wait(self, reference: int | str, timeout_s: float, on_update: OnUpdate | None = None) -> BuildView:
         view = await self.get(reference)

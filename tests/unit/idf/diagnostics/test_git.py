@@ -27,9 +27,10 @@ TOLD: dict[str, tuple[str, str]] = {
     "http-denied": ("git error: HTTP Basic: Access denied. The provided password or token is incorrect or", "the URL"),
     "branch-missing": ("git error: Remote branch nosuch not found in upstream origin", "push it there"),
     "file-refused": ("git error: transport 'file' not allowed", "only https, http, ssh and git://"),
-    "not-public": ("git error: 127.0.0.1 is 127.0.0.1, no public address; security.project_hosts", ""),
-    "not-public-ssh": ("git error: 127.0.0.1 is 127.0.0.1, no public address; security.project_hosts", ""),
-    "not-public-git": ("git error: 127.0.0.1 is 127.0.0.1, no public address; security.project_hosts", ""),
+    "not-public": ("git error: 127.0.0.1 is no public address; security.project_hosts", ""),
+    "not-public-ssh": ("git error: 127.0.0.1 is no public address; security.project_hosts", ""),
+    "not-public-git": ("git error: 127.0.0.1 is no public address; security.project_hosts", ""),
+    "public-no-host": ("network error: nosuchhost.invalid: [Errno -2] Name or service not known", "network"),
     "sync-dirty": (
         "git error: Your local changes to the following files would be overwritten by merge: a.txt",
         "stash",

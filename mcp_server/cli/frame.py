@@ -196,7 +196,8 @@ def _message(view: "BuildView", spec: StageSpec, row: Stage | None, choice: Choi
         after = [name for name in spec.depends_on if name not in choice.passed]
         return one_line(f"after {', '.join(after)}", 200) if after else ""
     if row.status is StageStatus.SKIPPED:
-        return one_line(spec.skip or not_run(view, row) or row.reason or "", 200)
+        why = not_run(view, row).removeprefix("not run: ")  # the word beside it says that
+        return one_line(spec.skip or why or row.reason or "", 200)
     if not row.status.is_open:
         found = row.verdict.diagnosis if row.verdict else None
         counts = f"E{found.error_count} W{found.warning_count}" if found and any(counted(row)) else ""

@@ -40,9 +40,8 @@ IDLE_S = 900  # then the worker leaves
 class Worker:
     """Serves one home until it is idle for long, asked to leave, replaced by a newer version, or installed anew."""
 
-    def __init__(self, config: Config, store: Store, clock: Clock) -> None:
-        self.config, self.store, self.clock = config, store, clock
-        self.installed = Installed()
+    def __init__(self, config: Config, store: Store, clock: Clock, installed: Installed | None = None) -> None:
+        self.config, self.store, self.clock, self._installed = config, store, clock, installed
         self.replaced = False
         self.told_to_leave = False
         self.leaving = False
@@ -95,7 +94,7 @@ class Worker:
             if any(newer(version, __version__) for version in wake.take_lines()):
                 log.info("a newer version asks: leaving, jobs run on")
                 self.replaced = self.leaving = True
-            if await asyncio.to_thread(self.installed.replaced, self.clock.monotonic()):
+            if self._installed and await asyncio.to_thread(self._installed.replaced, self.clock.monotonic()):
                 log.info("its program was installed anew: leaving, jobs run on")
                 self.leaving = True
 
@@ -134,7 +133,7 @@ def take_lock(home: Path, handed_down: int | None) -> int | None:
 
 def run(handed_down: int | None = None) -> int:
     """The whole life of a worker process; its exit code."""
-    config = load_config()
+    config, installed = load_config(), Installed()
     logging.getLogger().setLevel(config.log_level)
     config.make_home()
     lock = take_lock(config.home, handed_down)
@@ -145,7 +144,7 @@ def run(handed_down: int | None = None) -> int:
     try:
         store.migrate()
         clear_staging(config.artifacts_dir)
-        worker = Worker(config, store, SystemClock())
+        worker = Worker(config, store, SystemClock(), installed)
         calm_collector()
         asyncio.run(worker.serve())
     finally:

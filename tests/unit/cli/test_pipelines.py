@@ -158,7 +158,7 @@ def test_a_silent_host_and_an_end_are_told_in_their_lines() -> None:
 
     assert f"[unreachable since {NOW.astimezone():%H:%M}]" in lines[1]
     assert "[failed]" in lines[2] and "E2 W1" in lines[2]
-    assert "[skipped]" in lines[3] and "not run: host-" in lines[3]
+    assert "[skipped]" in lines[3] and "host-build fa" in lines[3]
 
 
 @pytest.mark.parametrize("height", [3, 10, 19])

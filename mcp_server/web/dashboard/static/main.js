@@ -40,10 +40,13 @@ async function show() {
   const place = el('div', null);
   main.setAttribute('aria-busy', 'true');
   try {
+    const before = live.last;
     const over = await found[2](place, session, ...found[0].slice(1));
     if (turn !== shown) { over?.(); return; }
     end = over;
     main.replaceChildren(place);
+    // What happened while a view was asked for came before it listened, and nothing else may come for long.
+    if (live.last !== before) live.tell({ type: 'live.again', build: null });
   } catch (error) {
     if (turn !== shown || error.status === 401) return;
     main.replaceChildren(el('h1', null, 'This cannot be shown'), el('p', { class: 'problem' }, error.message));

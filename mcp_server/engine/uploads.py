@@ -28,8 +28,7 @@ class Uploads:
         self._services = services
         self._wake = asyncio.Event()
         self._one_at_a_time = asyncio.Lock()  # a clean-up takes no content away that is just being used again
-        self.trouble = ""
-        """Why the last attempt failed; "" where it did not."""
+        self._unfit: set[int] = set()  # builds that cannot be brought as they are; they stay here
 
     def wake(self) -> None:
         """A build was archived."""
@@ -42,9 +41,9 @@ class Uploads:
             self._wake.clear()
             try:
                 await self.bring()
-                failures, self.trouble = 0, ""
+                failures = 0
             except (OrchestratorError, OSError) as error:
-                failures, self.trouble = failures + 1, str(error)
+                failures += 1
                 log.warning("results are not brought to the store: %s", error)
             except Exception:  # a fault of ours costs this round
                 failures += 1
@@ -59,14 +58,18 @@ class Uploads:
         if objects is None:
             return 0
         for build in await asyncio.to_thread(self._missing):
+            if build in self._unfit:
+                continue
             async with self._one_at_a_time:
                 try:
                     sent = await objects.keep(build, self._root / "builds" / str(build))
-                    log.info("build %d is stored, %d bytes sent", build, sent)
-                    brought += 1
                 except NotFound as error:  # whoever took a file of it away: the others are brought all the same
                     log.warning("build %d is not stored: %s", build, error)
+                    self._unfit.add(build)
+                    continue
                 await asyncio.to_thread(self._note, build)
+            log.info("build %d is stored, %d bytes sent", build, sent)
+            brought += 1
         return brought
 
     async def clean(self, spare: Collection[int]) -> int:

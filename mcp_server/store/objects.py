@@ -217,7 +217,8 @@ class _Said:
             return
         text = str(error)
         code, status = _CODE.search(text), _STATUS.search(text)
-        if isinstance(error, FileNotFoundError) and (code is None or code[1] == "NoSuchKey"):
+        read = self._doing != "write"  # what is written is never missing: that is another fault
+        if isinstance(error, FileNotFoundError) and read and (code is None or code[1] == "NoSuchKey"):
             raise NotFound(f"it is not in {self._url}") from None
         said = f"{code[1]}: {code[2] or ''}".strip(": ") if code else status[1].strip() if status else ""
         if not said:

@@ -119,6 +119,29 @@ async def test_a_store_that_is_away_costs_no_build_and_gets_everything_when_it_i
     await services.aclose()
 
 
+async def test_a_build_of_which_a_file_is_gone_stays_here_and_holds_up_no_other(
+    orchestrator: Orchestrator, tmp_path: Path, home: Path, s3: S3
+) -> None:
+    """Ours. It is nowhere else, so `keep_here` does not take away what is left of it."""
+    working = (home / "config.yaml").read_text()
+    (home / "config.yaml").write_text(working.replace(s3.endpoint, "http://127.0.0.1:9"))
+    broken, whole = await packed(orchestrator, tmp_path), await packed(orchestrator, tmp_path)
+    builds = orchestrator.config.artifacts_dir / "builds"
+    (builds / str(broken.build.id) / "make" / "a.bin").unlink()
+    (home / "config.yaml").write_text(working)
+    await orchestrator.refresh()
+    clock = Later()
+    clock.seconds = 2 * 3600
+    services = Services(orchestrator.config, await orchestrator.store(), clock, Hosts(orchestrator.config, {}), {})
+    assert await services.uploads.bring() == 1
+    assert list(services.uploads.waiting()) == [broken.build.id]
+
+    await clean(services)
+    assert (builds / str(broken.build.id) / "manifest.json").exists()
+    assert not (builds / str(whole.build.id)).exists()
+    await services.aclose()
+
+
 async def test_what_is_old_goes_first_here_then_there_and_never_what_is_nowhere_else(
     orchestrator: Orchestrator, tmp_path: Path, home: Path
 ) -> None:

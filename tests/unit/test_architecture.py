@@ -20,6 +20,7 @@ GROUND = {  # what everything stands on; it stands on nothing but itself
 }
 DATA = ("_data", "demo/idf")  # the second is a simulated ESP-IDF, run as one and never imported
 KNOW_ROWS = (
+    "backup",
     "figures",
     "orchestrator",
     "kept",

@@ -23,6 +23,7 @@ from mcp_server.yaml_document import YamlError, read
 from mcp_server.yaml_model import YamlModel, check
 
 MAX_SHOWN = 10  # mistakes; more than that are mended from the top anyway
+LOG_FORMATS = ("text", "json")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 _PRIVATE = frozenset({"notifications", "agents", "artifacts", "env", "token", "url", "password"})
@@ -262,6 +263,7 @@ class Settings(YamlModel):
     ci: Ci = Field(default_factory=Ci)
     webhooks: Webhooks = Field(default_factory=Webhooks)
     env_pass: tuple[Variable, ...] = ()
+    log_format: Literal["text", "json"] = "text"
 
 
 class Config(Settings):
@@ -325,6 +327,9 @@ def load_config(environ: Mapping[str, str] | None = None) -> Config:
     level = (environ.get("BUILD_ORCHESTRATOR_LOG") or "INFO").upper()
     if level not in LOG_LEVELS:
         mistakes.append(f"BUILD_ORCHESTRATOR_LOG is '{level.lower()[:40]}'; it takes debug, info, warning or error")
+    form = environ.get("BUILD_ORCHESTRATOR_LOG_FORMAT") or settings.log_format
+    if form not in LOG_FORMATS:
+        mistakes.append(f"BUILD_ORCHESTRATOR_LOG_FORMAT is '{form[:40]}'; it takes text or json")
     database_url = environ.get("BUILD_ORCHESTRATOR_DATABASE_URL") or f"sqlite:///{home / 'orchestrator.db'}"
     if "://" not in database_url:
         mistakes.append("BUILD_ORCHESTRATOR_DATABASE_URL should be a URL, e.g. postgresql+psycopg://user@host/name")
@@ -333,7 +338,7 @@ def load_config(environ: Mapping[str, str] | None = None) -> Config:
     token = environ.get("BUILD_ORCHESTRATOR_TOKEN")
     return Config.model_construct(
         _fields_set=None,
-        **dict(settings),
+        **{**dict(settings), "log_format": form},
         home=home,
         database_url=database_url,
         token=SecretStr(token) if token else None,

@@ -106,9 +106,7 @@ def _show_restored(done: "Restored", *, json: bool) -> None:
         return
     lines = [f"restored: {plural(done.tables['builds'], 'build')} as of {done.taken_at:%Y-%m-%d %H:%M} UTC"]
     if done.ended:
-        lines.append(
-            f"{plural(done.ended, 'build')} that {'was' if done.ended == 1 else 'were'} open: over now, as failed (lost)"
-        )
+        lines.append(f"open then, and over now as failed (lost): {plural(done.ended, 'build')}")
     if done.results is not None:
         lines.append(f"{plural(done.results, 'file')} of results")
     if done.secrets is not None:

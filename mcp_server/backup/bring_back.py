@@ -130,6 +130,8 @@ class _Restore:
             given: Mapping[str, int] = {}
             kept: list[str] = []
             if store.schema_version():
+                if store.look(rows.working):
+                    raise Conflict("workers serve the database: end them all first with TERM, their jobs run on")
                 count, given = store.look(rows.count_builds), store.look(rows.highest_numbers)
                 self._refuse(count, "the database")
                 if count:
@@ -162,15 +164,17 @@ class _Restore:
             column = {"builds": "artifacts_path", "projects": "path"}.get(table)
             if column is not None and (path := row[column]) is not None:
                 row[column] = _moved(path, homes)
+            if table == "builds":
+                row["worker"] = None  # it is another one's turn
             return row
 
         def statements(c: rows.sa.Connection) -> None:
             if c.dialect.name == "postgresql":
                 rows.empty(c)
-            rows.read_tables(c, lambda name: found.lines(f"store/{name}.jsonl"), change)
+            rows.read_tables(c, found.tables(), change)
             rows.set_highest(c, above(highest))
-            identity.put_meta(c, facts["meta"] if self.resume else renamed(facts["meta"]))
-            identity.put_meta(c, {"schema": str(SCHEMA_VERSION)})
+            meta = facts["meta"] if self.resume else {**facts["meta"], **renamed(facts["meta"])}
+            identity.put_meta(c, {**meta, "schema": str(SCHEMA_VERSION)})
             if not self.resume:
                 done.ended = settle(c, done.taken_at, now)
 

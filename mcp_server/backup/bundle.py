@@ -122,13 +122,15 @@ class Bundle:
     path: Path
     facts: dict[str, Any]
 
-    def lines(self, name: str) -> Iterator[bytes]:
-        """A member's lines; none where there is no such member. Goes through the file from its beginning."""
+    def tables(self) -> Iterator[tuple[str, Iterator[bytes]]]:
+        """The name and the lines of each table, in the order in which they were written."""
         with _reading(self.path) as tar:
             for member in tar:
-                if member.name == name and (content := tar.extractfile(member)) is not None:
-                    yield from content
-                    return
+                name = member.name.removeprefix("store/").removesuffix(".jsonl")
+                if member.name != name and (content := tar.extractfile(member)) is not None:
+                    yield name, iter(content)
+                elif member.name.startswith("artifacts/"):
+                    return  # they come last, and may be large
 
     def extract(self, prefix: str, folder: Path) -> int:
         """Write members below `prefix` into `folder`, which is made, 0700 and 0600; how many."""

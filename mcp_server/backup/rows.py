@@ -1,22 +1,24 @@
 """Every row of the store as lines of JSON, and back: by the tables' own words, so SQLite and Postgres read the same."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
 from mcp_server.errors import StoreError
-from mcp_server.store.tables import META, UtcTime, metadata
+from mcp_server.store.tables import META, WORKERS, UtcTime, metadata
 
 Row = dict[str, Any]
 
+GONE_S = 15.0  # without a beat: longer than a worker that lives is silent
 CHUNK = 500  # rows in memory at a time
 PASSING = frozenset({"workers"})
-"""Tables that say who is alive now: true of no other time."""
+PASSING_FACTS = frozenset({"leader"})
+"""Tables, and keys of `meta`, that say who is alive now: true of no other time."""
 
 _CONTENT = [table for table in metadata.sorted_tables if table.name not in PASSING and table is not META]
 
@@ -30,24 +32,18 @@ class Snapshot:
     meta: dict[str, str] = field(default_factory=dict[str, str])
 
 
-def write_tables(engine: sa.Engine, folder: Path) -> Snapshot:
-    """Write `folder`/TABLE.jsonl for each table, all as of one moment; writers go on meanwhile. Blocks."""
-    made = Snapshot()
-    with engine.connect() as connection:
-        c = connection
-        if engine.dialect.name == "postgresql":  # one statement sees what the one before it saw, as in SQLite
-            c = connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
-        with c.begin():
-            made.meta = {row.key: row.value for row in c.execute(sa.select(META))}
-            for table in _CONTENT:
-                made.tables[table.name] = _write(c, table, folder / f"{table.name}.jsonl")
-            made.highest = {table.name: _highest(c, table) for table in _numbered()}
+def write_tables(c: sa.Connection, folder: Path) -> Snapshot:
+    """Write `folder`/TABLE.jsonl for each table, all as of the moment that this transaction reads. Blocks."""
+    made = Snapshot(meta={row.key: row.value for row in c.execute(sa.select(META)) if row.key not in PASSING_FACTS})
+    for table in _CONTENT:
+        made.tables[table.name] = _write(c, table, folder / f"{table.name}.jsonl")
+    made.highest = {table.name: _highest(c, table) for table in _numbered()}
     return made
 
 
 def _write(c: sa.Connection, table: sa.Table, path: Path) -> int:
     query, count = sa.select(table).order_by(*table.primary_key.columns), 0
-    with path.open("x", encoding="utf-8") as file:
+    with path.open("w", encoding="utf-8") as file:
         found = c.execution_options(yield_per=CHUNK).execute(query)
         for rows in found.partitions():
             for row in rows:
@@ -101,6 +97,16 @@ def _sequence(c: sa.Connection, table: sa.Table) -> str | None:
     return c.scalar(query, {"table": table.name, "column": key.name})
 
 
+def working(c: sa.Connection) -> int:
+    """Workers of a shared store that were there a moment ago, by its own clock."""
+    if c.dialect.name != "postgresql" or not sa.inspect(c).has_table(WORKERS.name):
+        return 0
+    clock = sa.type_coerce(sa.func.timezone("UTC", sa.func.clock_timestamp()), UtcTime)
+    now = c.execute(sa.select(clock)).scalar_one()
+    alive = WORKERS.c.seen_at > now - timedelta(seconds=GONE_S)
+    return int(c.scalar(sa.select(sa.func.count()).select_from(WORKERS).where(alive)) or 0)
+
+
 def empty(c: sa.Connection) -> None:
     """Take every row of ours away, on Postgres, whose tables are not a file that can be put aside."""
     names = ", ".join(f'"{table.name}"' for table in metadata.sorted_tables if table is not META)
@@ -108,16 +114,19 @@ def empty(c: sa.Connection) -> None:
 
 
 def read_tables(
-    c: sa.Connection, lines_of: Callable[[str], Iterator[bytes]], change: Callable[[str, Row], Row]
+    c: sa.Connection, tables: Iterable[tuple[str, Iterable[bytes]]], change: Callable[[str, Row], Row]
 ) -> None:
-    """Insert what `write_tables` wrote. `change` may alter a row of a table. StoreError: a row does not fit.
+    """Insert what `write_tables` wrote, in its order. `change` may alter a row. StoreError: a row does not fit.
 
     Of a column that the file does not know, the default is taken: it was made by an older version.
     """
-    for table in _CONTENT:
+    known = {table.name: table for table in _CONTENT}
+    for name, lines in tables:
+        if (table := known.get(name)) is None:
+            raise StoreError(f"the backup has a table {name[:60]!r}, which this version does not know")
         rows: list[Row] = []
-        for line in lines_of(table.name):
-            rows.append(change(table.name, _row(table, line)))
+        for line in lines:
+            rows.append(change(name, _row(table, line)))
             if len(rows) == CHUNK:
                 c.execute(sa.insert(table), rows)
                 rows = []
@@ -139,7 +148,9 @@ def _value(column: "sa.Column[Any]", given: Mapping[str, Any]) -> Any:
     value = given.get(column.name)
     if value is None:
         default: Any = column.server_default
-        return str(default.arg) if default is not None and not column.nullable else None
+        if default is None or column.nullable:
+            return None
+        return int(default.arg) if isinstance(column.type, sa.Integer) else str(default.arg)
     return datetime.fromisoformat(value) if isinstance(column.type, UtcTime) else value
 
 

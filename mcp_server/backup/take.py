@@ -8,13 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import exc
-
 from mcp_server import __version__
 from mcp_server.backup import bundle, rows
 from mcp_server.clock import Clock
 from mcp_server.config import Config
-from mcp_server.errors import BadInput, StoreError
+from mcp_server.errors import BadInput
 from mcp_server.store.database import Store
 from mcp_server.store.tables import SCHEMA_VERSION
 
@@ -46,10 +44,7 @@ def take_now(config: Config, store: Store, clock: Clock, path: Path, artifacts: 
     results = secret_files = None
     began = clock.now()
     with bundle.writing(path) as made, tempfile.TemporaryDirectory(prefix=".backup-", dir=path.parent) as folder:
-        try:
-            snapshot = rows.write_tables(store.engine, Path(folder))
-        except exc.DBAPIError as error:
-            raise StoreError(f"the database cannot be read: {str(error.orig).splitlines()[0][:200]}") from None
+        snapshot = store.look(lambda c: rows.write_tables(c, Path(folder)))
         for name in snapshot.tables:
             made.add(f"store/{name}.jsonl", Path(folder, f"{name}.jsonl"))
         has_config = made.add("config.yaml", config.file)

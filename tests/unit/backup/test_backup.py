@@ -10,13 +10,14 @@ import sqlite3
 import tarfile
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
-from mcp_server.backup import bundle
+from mcp_server.backup import bundle, rows
 from mcp_server.backup.bring_back import Restored, restore
 from mcp_server.backup.rows import CHUNK
 from mcp_server.backup.take import Taken, take
@@ -26,15 +27,16 @@ from mcp_server.errors import BadInput, Conflict, OrchestratorError
 from mcp_server.model import BuildStatus, Lease, Plan, Progress, Stage, StageSpec, StageStatus, Token, Verdict
 from mcp_server.store import builds, callbacks, events, identity, leases, projects, schedules, tokens
 from mcp_server.store.database import Store
-from mcp_server.store.tables import SCHEMA_VERSION, metadata
+from mcp_server.store.tables import SCHEMA_VERSION, WORKERS, metadata
 
 NOW = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
 PLAN = Plan(stages=(StageSpec(name="build", kind="command", params={"argv": ["printf", "é\u2028"]}),))
 MANY = CHUNK + 3
 
 
-def at(folder: Path) -> Config:
-    return load_config({"BUILD_ORCHESTRATOR_HOME": str(folder), "HOME": str(folder)})
+def at(folder: Path, url: str = "") -> Config:
+    environment = {"BUILD_ORCHESTRATOR_HOME": str(folder), "HOME": str(folder)}
+    return load_config({**environment, "BUILD_ORCHESTRATOR_DATABASE_URL": url})
 
 
 def opened(config: Config) -> Store:
@@ -138,11 +140,11 @@ async def test_a_copy_starts_nothing_tells_nobody_and_gives_no_number_again(tmp_
     done = await brought(second, file)
     before, store = opened(at(first)), opened(at(second))
     old, new = await before.uuid(), await store.uuid()
-    rows = {number: store.look(lambda c, n=number: builds.get_build(c, n)) for number in (1, 2, 3)}
+    found = {number: store.look(lambda c, n=number: builds.get_build(c, n)) for number in (1, 2, 3)}
 
     assert old != new and store.look(identity.before) == [old]
-    assert [row.status for row in rows.values()] == ["success", "failed", "failed"]
-    assert rows[3].reason == "lost" and "restored from a backup of 2026-" in (rows[3].build_output or "")
+    assert [row.status for row in found.values()] == ["success", "failed", "failed"]
+    assert found[3].reason == "lost" and "restored from a backup of 2026-" in (found[3].build_output or "")
     [stage] = store.look(lambda c: builds.stages_of(c, 2))
     assert (stage.status, stage.reason, stage.job_id) == ("failed", "lost", "0-2-build-1-1")
     assert (done.ended, done.tokens) == (2, 1)
@@ -153,7 +155,7 @@ async def test_a_copy_starts_nothing_tells_nobody_and_gives_no_number_again(tmp_
     last = before.look(events.last_id)
     first_new = store.look(lambda c: events.events_after(c, last))[0].id
     assert first_new > 9_999_999
-    project = rows[1].project_id
+    project = found[1].project_id
     made = await store.write(
         lambda c: builds.insert_build(c, builds.get_project(c, project), PLAN, name="n", args_key="z", now=NOW)
     )
@@ -249,18 +251,23 @@ async def test_what_is_no_whole_backup_changes_nothing(tmp_path: Path, harm: Cal
     assert "\n" not in str(refused.value) and not (home / "orchestrator.db").exists()
 
 
-async def test_rows_that_do_not_fit_leave_the_home_as_it_was(tmp_path: Path) -> None:
-    """Ours. The hashes are right, and the database refuses: an event of a build that is not there, say."""
-    file, home = tmp_path / "b.tar.gz", tmp_path / "b"
-    await taken(tmp_path / "a", file)
+def spoil(file: Path, folder: Path) -> None:
+    """A backup whose hashes are right, with a stage of a build that is not in it."""
     with tarfile.open(file) as tar:
         members = [(member.name, (tar.extractfile(member) or io.BytesIO()).read()) for member in tar]
     file.unlink()
     with bundle.writing(file) as made:
         for name, data in members[:-1]:
-            (tmp_path / "one").write_bytes(data.replace(b'"build":2', b'"build":77'))
-            made.add(name, tmp_path / "one")
+            (folder / "one").write_bytes(data.replace(b'"build":2', b'"build":77'))
+            made.add(name, folder / "one")
         made.finish({key: value for key, value in json.loads(members[-1][1]).items() if key != "members"})
+
+
+async def test_rows_that_do_not_fit_leave_the_home_as_it_was(tmp_path: Path) -> None:
+    """Ours. The hashes are right, and the database refuses: an event of a build that is not there, say."""
+    file, home = tmp_path / "b.tar.gz", tmp_path / "b"
+    await taken(tmp_path / "a", file)
+    spoil(file, tmp_path)
 
     with pytest.raises(OrchestratorError) as refused:
         await brought(home, file)
@@ -318,7 +325,61 @@ async def test_a_backup_is_of_one_moment_while_others_write(tmp_path: Path) -> N
     assert await writing > 3
     for one in made:
         found = bundle.checked(one.path)
-        told = [json.loads(line) for line in found.lines("store/events.jsonl")]
-        begun = {event["build"] for event in told if event["data"].get("status") == "pending"}
-        assert begun == {json.loads(line)["id"] for line in found.lines("store/builds.jsonl")}
+        tables = {name: [json.loads(line) for line in lines] for name, lines in found.tables()}
+        begun = {event["build"] for event in tables["events"] if event["data"].get("status") == "pending"}
+        assert begun == {row["id"] for row in tables["builds"]}
     await asyncio.gather(store.aclose(), writer.aclose())
+
+
+async def test_a_home_grows_into_a_shared_database_and_back_with_every_row(tmp_path: Path, postgres_url: str) -> None:
+    """Issue. From one machine to a team: the same rows, and numbers that go on."""
+    first, team, last = at(tmp_path / "a"), at(tmp_path / "b", postgres_url), at(tmp_path / "c")
+    await taken(first.home, tmp_path / "1.tar.gz")
+    before = opened(first)
+
+    await restore(team, SystemClock(), tmp_path / "1.tar.gz", resume=True)
+    shared = opened(team)
+    moved = ("builds", "projects")
+    assert content(shared, *moved) == content(before, *moved)
+    assert [row.id for row in shared.look(builds.open_builds)] == [2, 3]
+    project = shared.look(lambda c: builds.get_build(c, 1)).project_id
+    insert = partial(builds.insert_build, plan=PLAN, name="n", args_key="z", now=NOW)
+    made, _ = await shared.write(lambda c: insert(c, builds.get_project(c, project)))
+    assert made.id == 1001
+    await take(team, shared, SystemClock(), tmp_path / "2.tar.gz")
+    await restore(last, SystemClock(), tmp_path / "2.tar.gz", resume=True)
+    after = opened(last)
+    assert content(after, *moved) == content(shared, *moved)
+    assert after.look(lambda c: builds.get_build(c, 1001)).plan == PLAN
+
+    with pytest.raises(Conflict, match="the database has 4 builds already"):
+        await restore(team, SystemClock(), tmp_path / "1.tar.gz")
+    beat = {"machine": "m", "name": "w", "home": "/h", "pid": 1, "version": "1", "state": "serving"}
+    now = datetime.now(UTC)
+    await shared.write(lambda c: c.execute(sa.insert(WORKERS).values(id="w", **beat, started_at=now, seen_at=now)))
+    with pytest.raises(Conflict, match="workers serve the database"):
+        await restore(team, SystemClock(), tmp_path / "1.tar.gz", force=True)
+    await shared.write(lambda c: c.execute(sa.delete(WORKERS)))
+    done = await restore(team, SystemClock(), tmp_path / "1.tar.gz", force=True)
+    [kept] = done.aside
+    assert bundle.checked(Path(kept)).facts["tables"]["builds"] == 4
+    assert (done.ended, shared.look(rows.count_builds)) == (2, 3)
+    again, _ = await shared.write(lambda c: insert(c, builds.get_project(c, project)))
+    assert again.id == 2001  # not 1001 a second time
+    await asyncio.gather(before.aclose(), shared.aclose(), after.aclose())
+
+
+async def test_a_shared_database_that_refuses_a_row_keeps_what_it_had(tmp_path: Path, postgres_url: str) -> None:
+    """Issue. All of it or nothing."""
+    team, file = at(tmp_path / "b", postgres_url), tmp_path / "1.tar.gz"
+    await taken(tmp_path / "a", file)
+    await restore(team, SystemClock(), file)
+    shared = opened(team)
+    before = content(shared)
+    spoil(file, tmp_path)
+
+    with pytest.raises(OrchestratorError, match="refused"):
+        await restore(team, SystemClock(), file, force=True)
+
+    assert content(shared) == before
+    await shared.aclose()

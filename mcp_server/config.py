@@ -16,6 +16,7 @@ from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from mcp_server.config_rules import LOCAL, across
 from mcp_server.config_schedules import Schedule
+from mcp_server.config_store import StoreKeeping
 from mcp_server.durations import Duration
 from mcp_server.errors import ConfigError
 from mcp_server.home import make_home
@@ -258,6 +259,7 @@ class Settings(YamlModel):
     agents: Agents = Field(default_factory=Agents)
     artifacts: Artifacts = Field(default_factory=Artifacts)
     queue: Queue = Field(default_factory=Queue)
+    store: StoreKeeping = Field(default_factory=StoreKeeping)
     schedules: Mapping[str, Schedule] = Field(default_factory=dict[str, Schedule])
     security: Security = Field(default_factory=Security)
     ci: Ci = Field(default_factory=Ci)

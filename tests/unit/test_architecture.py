@@ -14,7 +14,15 @@ GROUND = {  # what everything stands on; it stands on nothing but itself
     "errors": {"errors"},
     "model": {"model"},
     "config": {
-        *("config", "config_agents", "config_file", "config_rules", "config_schedules", "config_store"),
+        *(
+            "config",
+            "config_agents",
+            "config_environment",
+            "config_file",
+            "config_rules",
+            "config_schedules",
+            "config_store",
+        ),
         *("durations", "home", "yaml_document", "yaml_model"),
     },
 }

@@ -173,7 +173,7 @@ class _Restore:
                 rows.empty(c)
             rows.read_tables(c, found.tables(), change)
             rows.set_highest(c, above(highest))
-            meta = facts["meta"] if self.resume else {**facts["meta"], **renamed(facts["meta"])}
+            meta = facts["meta"] if self.resume else renamed(facts["meta"])
             identity.put_meta(c, {**meta, "schema": str(SCHEMA_VERSION)})
             if not self.resume:
                 done.ended = settle(c, done.taken_at, now)

@@ -43,6 +43,7 @@ def settle(c: sa.Connection, taken_at: datetime, now: datetime) -> int:
 
 
 def renamed(meta: Mapping[str, str]) -> dict[str, str]:
-    """The store's own facts: a new uuid, and the old one for finding its results in a bucket."""
+    """The store's own facts with a new uuid, and the old one for finding its results in a bucket."""
     old = [meta["uuid"], *meta.get(identity.BEFORE, "").split()]
-    return {"uuid": uuid.uuid4().hex[:8], identity.BEFORE: " ".join(old[:20])}
+    own = {"uuid": uuid.uuid4().hex[:8], identity.BEFORE: " ".join(old[:20])}
+    return {**{key: value for key, value in meta.items() if key != identity.TRACED}, **own}

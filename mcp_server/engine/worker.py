@@ -59,6 +59,7 @@ class Worker:
             await services.store.write(lambda c: leases.release_ended(c, now))
             house = [asyncio.create_task(keep_house(services)), asyncio.create_task(services.callbacks.run())]
             house.append(asyncio.create_task(services.uploads.run()))
+            house.append(asyncio.create_task(services.traces.run()))
             dispatch = Local(services, await services.store.read(queue.served))
             await self._serve(dispatch, wake, services)
         finally:

@@ -85,6 +85,15 @@ def newest_events(c: sa.Connection, build_id: int, limit: int) -> list[Event]:
     return [*_gone(c, 0, build_id), *found]
 
 
+def ended_builds(c: sa.Connection, after: int, limit: int) -> tuple[list[int], int]:
+    """Builds that were over by events above `after`, in their order, and up to which event that was looked."""
+    newest = last_id(c)
+    over = sa.select(EVENTS.c.id, EVENTS.c.build).where(EVENTS.c.id > after, EVENTS.c.type == "workflow.completed")
+    rows = c.execute(over.order_by(EVENTS.c.id).limit(limit)).all()
+    numbers = [int(row.build) for row in rows if row.build is not None]
+    return list(dict.fromkeys(numbers)), rows[-1].id if len(rows) == limit else max(newest, after)
+
+
 def forget(c: sa.Connection, before: datetime, most: int = 1000) -> int:
     """Drop the oldest events, up to `most` of them: those of before then whose build was over by then; how many.
 

@@ -225,6 +225,7 @@ class BuildRun:
         self.services.leases.offer(await self.services.store.write(statements))
         self.services.begun.discard(self.build_id)
         self.services.callbacks.wake()
+        self.services.traces.wake()
         if self.told:
             build, rows = await self.services.store.read(self._facts)
             self.services.notifier.build_ended(build, rows)

@@ -15,6 +15,7 @@ from mcp_server.engine.fair import Fair
 from mcp_server.engine.leases import Choice, Claim, LeaseLine
 from mcp_server.engine.source import read_commit
 from mcp_server.engine.together import Together
+from mcp_server.engine.traces import Traces
 from mcp_server.engine.uploads import Uploads
 from mcp_server.errors import BadInput, ConfigError, HostUnreachable
 from mcp_server.hosts.base import Host
@@ -56,6 +57,7 @@ class Services:
         )
         self.callbacks = Callbacks(self)
         self.uploads = Uploads(self)
+        self.traces = Traces(self)
         self._later: set[asyncio.Task[None]] = set()
         self._file = ConfigFile(self.config, self.environment)
         self._refreshing = Together(self._refresh)

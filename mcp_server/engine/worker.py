@@ -14,7 +14,7 @@ import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from mcp_server import __version__
+from mcp_server import __version__, process_log
 from mcp_server.clock import Clock, SystemClock
 from mcp_server.config import Config, load_config
 from mcp_server.engine.dispatch.base import Dispatch
@@ -29,6 +29,7 @@ from mcp_server.errors import OrchestratorError, StoreError
 from mcp_server.home import machine_id
 from mcp_server.hosts.registry import Hosts
 from mcp_server.loading import calm_collector
+from mcp_server.log_masking import Masking
 from mcp_server.store import builds, leases, queue
 from mcp_server.store.builds import OpenBuild
 from mcp_server.store.callbacks import next_time
@@ -66,6 +67,7 @@ class Worker:
             await services.store.write(lambda c: leases.release_ended(c, now))
             house = [asyncio.create_task(keep_house(services)), asyncio.create_task(services.callbacks.run())]
             house.append(asyncio.create_task(services.uploads.run()))
+            house.append(asyncio.create_task(services.traces.run()))
             if machine is None:
                 dispatch = Local(services, await services.store.read(queue.served))
                 await self._serve(dispatch, wake, services)
@@ -160,7 +162,12 @@ def take_lock(home: Path, handed_down: int | None) -> int | None:
 def run(handed_down: int | None = None) -> int:
     """The whole life of a worker process; its exit code."""
     config, installed = load_config(), Installed()
-    logging.getLogger().setLevel(config.log_level)
+    process_log.configure_worker(
+        config.logs_dir / "worker.log",
+        config.log_level,
+        json_lines=config.log_format == "json",
+        mask=Masking(config, os.environ).text,
+    )
     config.make_home()
     lock = take_lock(config.home, handed_down)
     if lock is None:

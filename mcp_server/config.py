@@ -195,7 +195,7 @@ class Queue(YamlModel):
     Beside them each host has its own limit for stages: `slots` of servers, `local` included.
     """
 
-    builds: Annotated[int, Field(ge=1, le=1000)] = 200
+    builds: Annotated[int, Field(ge=1, le=10_000)] = 200
     per_project: Annotated[int, Field(ge=1, le=1000)] | None = None
 
 

@@ -243,7 +243,11 @@ class Project(Model):
 
 
 class Build(Model):
-    """One run of a plan. The columns up to `created_at` carry the names of the seeds' table."""
+    """One run of a plan. The columns up to `created_at` carry the names of the seeds' table.
+
+    Where several machines share the work: `machine` is the only one that can do it (None: any), `worker` who has it
+    now, `claim` how often one took it.
+    """
 
     id: int
     project_id: str
@@ -270,6 +274,9 @@ class Build(Model):
     cancel_requested: bool = False
     retry_of: int | None = None
     round: int = 1
+    machine: str | None = None
+    worker: str | None = None
+    claim: int = 0
 
 
 class Stage(Model):

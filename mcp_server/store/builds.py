@@ -128,7 +128,8 @@ def insert_build(
         "retry_of": retry_of,
         "round": 1,
     }
-    build = _build({**values, "plan": plan, "id": sql.inserting(tuple(values)).run(c, values).lastrowid})
+    (number,) = sql.inserting(tuple(values)).run(c, values).fetchone()
+    build = _build({**values, "plan": plan, "id": number})
     append(c, "build.status", build.id, now, {"status": BuildStatus.PENDING, "retry_of": retry_of})
     tell_github(c, build, "pending", "", now)
     return build, False

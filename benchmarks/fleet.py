@@ -24,6 +24,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from statistics import quantiles
 
@@ -180,10 +181,10 @@ async def put_in(world: Fleet, made: Sequence[Order]) -> None:
     tasks: set[asyncio.Task[None]] = set()
     for one in made:
         await world.clock.sleep(one.at - world.clock.monotonic())
-        now = world.clock.now()
 
         def statements(c: sa.Connection, one: Order = one) -> int:
-            project = builds.ensure_project(c, f"far:/p{one.project}", f"p{one.project}", world.clock.now())
+            now = world.clock.now()
+            project = builds.ensure_project(c, f"far:/p{one.project}", f"p{one.project}", now)
             key = f"{one.at} {one.project}"
             row, _ = builds.insert_build(
                 c, project, one.plan, name=one.kind, args_key=key, now=now, priority=one.priority
@@ -215,6 +216,7 @@ async def break_things(world: Fleet, options: argparse.Namespace) -> None:
         await world.clock.sleep(at - world.clock.monotonic())
         if name:
             world.hosts[name].leave()
+            world.aways += 1
             world.clock.call_later(value, world.hosts[name].come_back)
         else:
             world.life.end_after(int(value))
@@ -230,18 +232,21 @@ async def until_over(world: Fleet, count: int) -> None:
             over, since = now, world.clock.monotonic()
 
 
-def queue_times(rows: Sequence[sa.Row[tuple[object, ...]]], made: Sequence[Order], began: float) -> Iterator[float]:
+Row = tuple[int, str, int, datetime | None, datetime | None, str | None]
+"""Build, stage, attempt, its start and end, job."""
+
+
+def queue_times(rows: Sequence[Row], made: Sequence[Order], began: float) -> Iterator[float]:
     """Seconds that each stage waited once it could have run, first attempts only."""
     plans = {one.number: {spec.name: spec for spec in one.plan.stages} for one in made}
     arrived = {one.number: began + one.at for one in made}
     ended: dict[tuple[int, str], float] = {}
     first: dict[tuple[int, str], float] = {}
     for build, stage, attempt, started_at, ended_at, job in rows:
-        key = int(str(build)), str(stage)
         if ended_at is not None:
-            ended[key] = max(ended.get(key, 0.0), ended_at.timestamp())  # type: ignore[attr-defined]
+            ended[build, stage] = max(ended.get((build, stage), 0.0), ended_at.timestamp())
         if attempt == 1 and started_at is not None and job is not None:
-            first[key] = started_at.timestamp()  # type: ignore[attr-defined]
+            first[build, stage] = started_at.timestamp()
     for (build, stage), at in first.items():
         needs = [ended[build, need] for need in plans[build][stage].depends_on if (build, need) in ended]
         yield at - max([arrived[build], *needs])
@@ -255,19 +260,21 @@ async def look(world: Fleet, made: Sequence[Order], began: float) -> tuple[Count
     def statements(c: sa.Connection) -> tuple[Counter[str], list[float], dict[str, int]]:
         ends = Counter(str(status) for status in c.scalars(sa.select(BUILDS.c.status)))
         rows = {str(job): (str(status), str(reason)) for job, status, reason in c.execute(said)}
-        ledger = world.ledger
+        passed = {job for job, (status, _) in rows.items() if status == "success"}
+        lost = {job for job, (_, reason) in rows.items() if reason == "lost"}
         opened = sa.select(sa.func.count()).where(STAGES.c.status.in_(("waiting", "running")))
+        ledger = world.ledger
         wrong = {
             "started twice": sum(count > 1 for count in ledger.starts.values()),
             "jobs without a row": len(ledger.starts.keys() - rows.keys()),
-            "ends without a job": sum(status == "success" and job not in ledger.starts for job, (status, _) in rows.items()),
-            "said to be lost, and not": sum(reason == "lost" and job not in ledger.lost for job, (_, reason) in rows.items()),
+            "passed without a job": len(passed - ledger.starts.keys()),
+            "said to be lost, and not": len(lost - ledger.lost),
             "jobs left running": ledger.running,
             "above a host's slots": ledger.at_once_broken,
             "rows left open": int(c.scalar(opened) or 0) + ends["pending"] + ends["running"],
             "leases left": int(c.scalar(sa.select(sa.func.count()).select_from(LEASES)) or 0),
-        }  # fmt: skip
-        return ends, list(queue_times(c.execute(sa.select(*columns)).all(), made, began)), wrong
+        }
+        return ends, list(queue_times([(*row,) for row in c.execute(sa.select(*columns))], made, began)), wrong
 
     return await world.store.read(statements)
 
@@ -293,13 +300,19 @@ async def run(options: argparse.Namespace, home: Path) -> Found:
         cpu = time.process_time() - cpu
         ends, queued, wrong = await look(world, made, began)
         last = await world.store.read(lambda c: c.scalar(sa.select(sa.func.max(BUILDS.c.completed_at))))
-        took = last.timestamp() - began
+        took = (last.timestamp() if last else began) - began
         starts, ledger = sum(world.ledger.starts.values()), world.ledger
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
     size = sum(one.stat().st_size for one in home.glob("orchestrator.db*")) / 1e6
-    print(f"seed {options.seed}: {len(made)} builds, {starts} jobs of {options.stages} stages, {options.hosts} hosts, ")
-    print(f"  {options.hours:g} h, load {options.load}, {world.deaths} deaths of the worker, {len(ledger.lost)} jobs lost")
-    print(f"  most jobs at once {ledger.most_running}; database {size:.0f} MB; now {psutil.Process().memory_info().rss / 1e6:.0f} MB")
+    now = psutil.Process().memory_info().rss / 1e6
+    print(f"seed {options.seed}: {options.hosts} hosts, {options.hours:g} h, load {options.load}; {len(made)} builds")
+    print(
+        f"  of {options.stages} stages or more, {starts} jobs, {len(ledger.lost)} of them lost, {world.aways} times a"
+    )
+    print(
+        f"  host away, {world.deaths} deaths of the worker; most jobs at once {ledger.most_running}, most builds open"
+    )
+    print(f"  {world.most_open}; database {size:.0f} MB; memory at the end {now:.0f} MB")
     ratio = took / bound(made, ledger, options.hosts)
     return Found(ratio, took / 3600, queued, cpu / max(1, starts) * 1000, memory, wrong, ends)
 
@@ -308,8 +321,9 @@ def show(found: Found) -> int:
     cuts = quantiles(found.queued, n=100)
     print(f"  builds: {dict(found.ends)}")
     print(f"makespan {found.hours:.2f} h = {found.ratio:.3f} × the bound (limit {LIMIT})")
-    print(f"stages waited: p50 {cuts[49]:.1f} s, p95 {cuts[94]:.1f} s, p99 {cuts[98]:.1f} s, max {max(found.queued):.0f} s")
-    print(f"processor time: {found.cpu_ms:.2f} ms a stage, simulation included; memory at most {found.memory_mb:.0f} MB")
+    waits = ", ".join(f"p{at} {cuts[at - 1]:.1f} s" for at in (50, 95, 99))
+    print(f"stages waited: {waits}, max {max(found.queued):.0f} s")
+    print(f"processor time: {found.cpu_ms:.2f} ms a job, simulation included; memory at most {found.memory_mb:.0f} MB")
     print("; ".join(f"{name}: {count}" for name, count in found.wrong.items()))
     return int(found.ratio > LIMIT or any(found.wrong.values()))
 

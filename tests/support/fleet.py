@@ -5,7 +5,7 @@ import contextlib
 import json
 import random
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -268,8 +268,7 @@ class Fleet:
         self.config, self.environment = config, environment
         self.clock, self.ledger = IdleClock(), Ledger(seed)
         self.hosts = {
-            name: FleetHost(name, self.clock, self.ledger, server.slots or 1)
-            for name, server in config.servers.items()
+            name: FleetHost(name, self.clock, self.ledger, server.slots or 1) for name, server in config.servers.items()
         }
         self.store = Store(config.database_url, config.home)  # of who orders
         event.listen(self.store.engine, "connect", _without_the_disk)
@@ -277,7 +276,7 @@ class Fleet:
         self.life = Life()
         self.services: Services | None = None
         self.wake = asyncio.Event()
-        self.deaths = 0
+        self.deaths = self.aways = self.most_open = 0
 
     async def order(self, statements: Statements[T]) -> T:
         """What a front does: it writes, then it wakes the worker."""
@@ -323,6 +322,8 @@ class Fleet:
                 rows = await services.store.read(
                     lambda c, n=newest: builds.open_builds(c) if not n else queue.new_builds(c, n)
                 )
+                if not newest:
+                    self.most_open = max(self.most_open, len(rows))
                 newest = max([newest, *(row.id for row in rows)])
                 dispatch.dispatch(rows)
                 with contextlib.suppress(TimeoutError):
@@ -355,7 +356,6 @@ async def fleet(home: Path, servers: Mapping[str, Server], seed: int, at_once: i
         made.store.engine.dispose()
         if not working.cancelled():
             working.result()
-
 
 
 __all__ = ["Fleet", "FleetHost", "Ledger", "fleet"]

@@ -25,6 +25,8 @@ if TYPE_CHECKING:  # views are only read here; the orchestrator brings a databas
 DOCTOR_BYTES = 1500
 BOARDS_BYTES, FINE_BYTES = 500, 400  # of it for boards and ports that are fine, and for what else is
 MOST_EVENTS = 40
+MOST_LINKS, MOST_PATH = 8, 120  # 2 kB of the table at most
+NOT_HERE = "not here"
 _MAIN_PARTS = ("app", "elf", "bootloader", "partition-table")
 
 
@@ -83,17 +85,29 @@ def artifact_changes(view: "BuildView", other: "BuildView") -> str:
     return fit([one_line(line, 300) for line in lines], parts.TABLE_BYTES)
 
 
-def artifact_table(view: "BuildView") -> str:
-    """Path, size, flash offset and hash of every file that was left."""
+def artifact_table(view: "BuildView", kept: str = "", links: Mapping[str, str] | None = None) -> str:
+    """Path, size, flash offset and hash of every file that was left; `kept`: where else; links by path, to some."""
     if not view.artifacts:
         return f"build {view.build.id} left no artifacts: it is {view.build.status}"
-    head = f"build {view.build.id}: {parts.plural(len(view.artifacts), 'file')} in {view.build.artifacts_path or '?'}"
+    place = f" in {view.build.artifacts_path or '?'}" if not kept.startswith(NOT_HERE) else ""
+    head = f"build {view.build.id}: {parts.plural(len(view.artifacts), 'file')}{place}{f' · {kept}' if kept else ''}"
     lines = [
         f"{a.path} · {number_of_bytes(a.size)} · {a.kind}{f' · at {a.offset}' if a.offset else ''} · "
         f"sha256 {a.sha256[:16]}"
         for a in view.artifacts
     ]
-    return fit([one_line(line, 300) for line in (head, *lines)], parts.TABLE_BYTES)
+    if not links:
+        return fit([one_line(line, 300) for line in (head, *lines)], parts.TABLE_BYTES)
+    told = ["links, for an hour and without a token:", *links.values()]
+    room = parts.TABLE_BYTES - sum(len(line.encode()) + 1 for line in told)
+    return "\n".join([fit([one_line(line, 300) for line in (head, *lines)], room), *told])
+
+
+def linked_files(view: "BuildView") -> Sequence[str]:
+    """The paths of those files that whoever is far away wants first: what is flashed, then the others."""
+    kinds = [*_MAIN_PARTS, "file"]
+    found = sorted(view.artifacts, key=lambda a: (not a.offset, kinds.index(a.kind) if a.kind in kinds else 9))
+    return list(dict.fromkeys(a.path for a in found if len(a.path) <= MOST_PATH))[:MOST_LINKS]
 
 
 def size_table(view: "BuildView", other: "BuildView | None" = None) -> str:

@@ -85,6 +85,11 @@ class Store:
             self._uuid = await self.read(lambda c: _meta(c, "uuid"))
         return self._uuid
 
+    async def earlier(self) -> list[str]:
+        """The uuids of databases that this one was restored from, the newest first: what they stored bears these."""
+        told = await self.read(lambda c: c.scalar(sa.select(META.c.value).where(META.c.key == "earlier")))
+        return [uuid for uuid in (told or "").split(",") if uuid]
+
     async def _flush(self) -> None:
         while self._waiting:
             group, self._waiting = self._waiting, []

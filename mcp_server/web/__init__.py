@@ -1,6 +1,6 @@
 """The service: REST, events and the page, over the orchestrator that every front uses.
 
-May import: model, config, clock, errors, loading, logs, build_spec, durations, record, references, report,
+May import: model, config, clock, errors, file_links, loading, logs, build_spec, durations, record, references, report,
 project_file, tokens, orchestrator, workflows, views, orders, text, bot_result, build_statistics, artifact_files,
 report_plan, server, build_trends, expected, following, process_log, scopes.
 Never: store, engine, hosts, cli.

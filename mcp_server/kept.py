@@ -33,7 +33,7 @@ READ_S = 60
 class Keeping:
     """Where the files of a build that is over are: on this machine, in the object store, or still on their way there.
 
-    `store` is None where there is none. Not `here`: only the store itself can say; it may be on another machine.
+    `store` is None where there is none. Neither `here` nor `stored`: they may be on another machine.
     """
 
     here: bool
@@ -47,7 +47,7 @@ class Keeping:
         if self.store is None:
             return ""
         if not self.here:
-            return f"not here, in {self.store} if they are anywhere"
+            return f"not here, in {self.store}{'' if self.stored else ' if they are anywhere'}"
         if self.stored:
             return f"stored in {self.store}"
         return f"not yet in {self.store}{f': {self.why}' if self.why else ', it is on its way'}"

@@ -105,9 +105,10 @@ class Uploads:
         if objects is None:
             return 0
         before = now - timedelta(seconds=self._services.config.artifacts.keep)
-        old = [build for build, since in (await objects.builds()).items() if build not in spare and since < before]
-        removed = [build for build in sorted(old) if await objects.drop(build, before)]
-        await asyncio.to_thread(self._notes.forget)
+        there = await objects.builds()
+        old = [build for build, since in there.items() if build not in spare and since < before]
+        removed = {build for build in sorted(old) if await objects.drop(build, before)}
+        await asyncio.to_thread(self._notes.forget, there.keys() - removed)
         log.info("clean-up: %s in the object store", await objects.tidy(now))
         return len(removed)
 

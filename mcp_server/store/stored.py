@@ -6,7 +6,7 @@
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -37,7 +37,7 @@ class Notes:
         return sorted(int(name) for name in found if name.isdecimal() and self.where(int(name)) != store)
 
     def where(self, build: int) -> str | None:
-        """The store that has this build; None: none has, or it is not archived here any more."""
+        """The store that has this build; None: none is known to have it."""
         return self._read(str(build))
 
     def is_here(self, build: int) -> bool:
@@ -57,10 +57,11 @@ class Notes:
         """Why; None: it can, as far as is known."""
         return self._read(f"{build}.why")
 
-    def forget(self) -> None:
-        """What is noted on builds that are not here any more."""
+    def forget(self, there: Container[int]) -> None:
+        """What is noted on builds that are neither here any more nor among those which are in the store."""
         for note in self._folder.glob("[0-9]*"):
-            if not (self._root / "builds" / note.name.partition(".")[0]).exists():
+            number = note.name.partition(".")[0]
+            if not (number.isdecimal() and int(number) in there) and not (self._root / "builds" / number).exists():
                 note.unlink(missing_ok=True)
 
     def trouble(self) -> Trouble | None:

@@ -1,6 +1,6 @@
 """Builds, stages, files, sizes, events and checks as lists: a line each, bounded in bytes.
 
-May import: expected, idf, logs, model, text and other reports. Never: store, engine, hosts, a front.
+May import: compared, expected, idf, logs, model, text and other reports. Never: store, engine, hosts, a front.
 """
 
 import json
@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from mcp_server import report_parts as parts
+from mcp_server.compared import compared
 from mcp_server.idf.doctor import SERIAL_PORTS
 from mcp_server.model import Build, BuildStatus, Event, Project
 from mcp_server.report_figures import figure_lines
@@ -72,16 +73,16 @@ def event_list(view: "BuildView", events: Sequence[Event]) -> str:
 
 def artifact_changes(view: "BuildView", other: "BuildView") -> str:
     """What one build left against what another did: new, gone and changed files, by their hashes."""
-    now, then = ({one.path: one for one in each.artifacts} for each in (view, other))
-    same = [path for path in now if path in then and now[path].sha256 == then[path].sha256]
-    lines = [f"build {view.build.id} against build {other.build.id}: {parts.plural(len(same), 'file')} unchanged"]
-    for path in sorted({*now, *then}.difference(same)):
-        if path not in then:
-            lines.append(f"{path} new, {now[path].size:,}")
-        elif path not in now:
-            lines.append(f"{path} gone, was {then[path].size:,}")
+    told = compared(view, other)
+    same = parts.plural(told["unchanged"], "file")
+    lines = [f"build {view.build.id} against build {other.build.id}: {same} unchanged"]
+    for file in told["files"]:
+        if file["change"] == "new":
+            lines.append(f"{file['path']} new, {file['size']:,}")
+        elif file["change"] == "gone":
+            lines.append(f"{file['path']} gone, was {file['was']:,}")
         else:
-            lines.append(f"{path} changed, {now[path].size:,} ({now[path].size - then[path].size:+,})")
+            lines.append(f"{file['path']} changed, {file['size']:,} ({file['size'] - file['was']:+,})")
     return fit([one_line(line, 300) for line in lines], parts.TABLE_BYTES)
 
 

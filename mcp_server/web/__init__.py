@@ -1,7 +1,7 @@
 """The service: REST, events and the page, over the orchestrator that every front uses.
 
-May import: model, config, clock, errors, file_links, loading, logs, build_spec, durations, record, references, report,
-project_file, tokens, orchestrator, workflows, views, orders, text, bot_result, build_statistics, artifact_files,
-report_plan, server, build_trends, expected, following, process_log, scopes.
+May import: model, config, clock, errors, compared, file_links, loading, logs, build_spec, durations, record,
+references, report, project_file, tokens, orchestrator, workflows, views, orders, text, bot_result, build_statistics,
+artifact_files, report_plan, server, build_trends, expected, following, process_log, scopes.
 Never: store, engine, hosts, cli.
 """

@@ -10,6 +10,7 @@ from fastapi.responses import FileResponse, Response
 from starlette.requests import Request
 
 from mcp_server import record, report
+from mcp_server.compared import compared
 from mcp_server.file_links import MOST_S
 from mcp_server.logs import LogSlice
 from mcp_server.model import BuildStatus
@@ -26,6 +27,7 @@ from mcp_server.web.shapes import (
     BuildPage,
     BuildRow,
     BuildWhole,
+    Compared,
     RetryAsk,
     Triggered,
 )
@@ -62,6 +64,14 @@ async def list_builds(
 async def get_build(service: Service, build: Number) -> BuildWhole:
     """A build with its stages, what it left and what it came to."""
     return whole(await service.get(build))
+
+
+@router.get("/{build}/compare")
+async def compare_build(
+    service: Service, build: Number, to: Annotated[str, Query(max_length=64, description="The other build.")]
+) -> Compared:
+    """What a build left and weighs against another, from what is recorded: neither's files need be there any more."""
+    return Compared(**compared(await service.get(build), await service.get(to)))
 
 
 @router.post("/{build}/retry", status_code=202)
@@ -176,7 +186,14 @@ def whole(view: BuildView) -> BuildWhole:
         verdict=report.build_report(view),
         decided_by=f"{decided.stage}:{decided.round}.{decided.attempt}" if decided else None,
         graph=[
-            {"stage": one.name, "depends_on": list(one.depends_on), "role": one.role, "once": one.once} for one in specs
+            {
+                "stage": one.name,
+                "depends_on": list(one.depends_on),
+                "role": one.role,
+                "once": one.once,
+                "allow_failure": one.allow_failure,
+            }
+            for one in specs
         ],
         stages=told["stages"],
         artifacts=told["artifacts"],

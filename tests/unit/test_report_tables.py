@@ -218,3 +218,17 @@ def test_a_stage_that_was_not_run_names_the_one_that_failed() -> None:
     assert report_parts.not_run(a_view(view.build, *ends), ends[3]) == "not run: build was cancelled"
     assert report_parts.not_run(a_view(view.build, ends[3]), ends[3]) == "not run: an earlier stage failed"
     assert report_parts.not_run(view, ends[0]) == ""
+
+    names = ["a", "b", "c", "d"]
+    all_before = [*(StageSpec(name=name, kind="command") for name in names)]
+    plan = Plan(stages=(*all_before, StageSpec(name="last", kind="command", depends_on=tuple(names))))
+    skipped = a_stage(StageStatus.SKIPPED, "last", reason="dependency", started_at=None)
+
+    def said(*statuses: StageStatus) -> str:
+        rows = [a_stage(status, name, reason="exit") for name, status in zip(names, statuses, strict=False)]
+        return report_parts.not_run(a_view(a_build(plan=plan), *rows, skipped), skipped)
+
+    assert said(StageStatus.FAILED, StageStatus.FAILED) == "not run: a and b failed"
+    assert said(*[StageStatus.FAILED] * 3) == "not run: a, b and c failed"
+    assert said(*[StageStatus.CANCELLED] * 4) == "not run: a, b and 2 more were cancelled"
+    assert said(StageStatus.FAILED, StageStatus.CANCELLED) == "not run: a failed, b was cancelled"

@@ -24,6 +24,7 @@
 #   log    stdout and stderr     pid   PID START BOOT of the job's own process, which leads the job's session
 #   why    exit, cancelled or timeout: what the end will be put down to     exit   CODE REASON START END SIZE
 #   hole   START END of the log's middle, given up because the log passed CAP; `- -`: it cannot be (cap.sh)
+#   hole.end   the same, where the end of the job gave up more
 # Where /proc is missing (macOS) only the process group is known; that way is cheap, and not tested.
 
 set -u
@@ -215,7 +216,7 @@ join() {
     { read -r other _ _ _ whose <"$d/spec"; } 2>/dev/null || other= whose=
     case $other in
         "$hash") if [ "$whose" = "$token" ]; then tell started; else tell joined; fi ;; # asked again by the same call
-        - | '') if [ -d "$d" ]; then tell joined; else tell 'error its directory vanished'; fi ;; # never to run, or lost
+        - | '') if [ -d "$d" ]; then tell joined; else tell 'error it vanished'; fi ;; # never to run, or lost
         *) tell conflict ;;
     esac
 }
@@ -229,9 +230,9 @@ begin() { # as the supervisor of the one job that was asked for
     supervise
 }
 
-# Most of what a start takes is the birth of its supervisor and of its directory. So once a multiplexer has started a job,
-# a supervisor stands by: born, with its directory, it reads requests from the multiplexer's queue, a pipe. The one that
-# starts a job leaves the queue to a successor; so only one ever reads. The end of the queue says that nobody will ask.
+# Most of what a start takes is the birth of its supervisor and of its directory. So once a multiplexer has started a
+# job, a supervisor stands by: born, with its directory, it reads requests from the multiplexer's queue, a pipe. The one
+# that starts a job leaves the queue to a successor; so only one ever reads. The end of the queue: nobody will ask.
 
 stand_by() {
     born $$
@@ -320,7 +321,7 @@ conclude() { # an exit record means that nothing of a timed out or cancelled job
         [ -z "$left" ] || say "the command has ended; left running in the background: $left" >>"$d/log"
     fi
     measure
-    [ "$size" -le "$cap" ] || punch
+    [ "$size" -le "$cap" ] || punch hole.end
     record "$d" "$code" "$why" "$from" "$now"
     exec 7>&- # the end is known from here on
     kick
@@ -352,11 +353,16 @@ say() { echo "build-orchestrator: $*"; }
 hold() { # the kernel lock of folder $1, on a descriptor that all children inherit, so that a survivor still holds it
     { true <&9; } 2>/dev/null || { say "cannot make or read $1, which the job is to lock"; exit 126; }
     command -v flock >/dev/null 2>&1 || { say "no flock here: $1 is not locked"; return; }
-    flock -n 9 2>/dev/null
-    case $? in
-        0) return ;;
-        1) say "waiting for $1, locked by another job"; flock 9 && return ;;
-    esac
+    set -- "$1" -n
+    while :; do
+        flock ${2-} 9 2>/dev/null
+        case $? in
+            0) return ;;
+            1) say "waiting for $1, locked by another job"; set -- "$1" ;;
+            129 | 1[3-9]? | 2??) ;; # somebody ended flock, which is no leave to go on
+            *) break ;;
+        esac
+    done
     say "$1 cannot be locked" # some network file systems
 }
 

@@ -78,12 +78,18 @@ async def test_a_killed_multiplexer_is_replaced_and_harms_nothing(
 
 
 async def test_killed_at_any_moment_a_start_has_happened_or_not(
-    host: Host, make: Callable[[], Host], sh: Sh, processes: Processes, tmp_path: Path
+    host: Host, make: Callable[[], Host], sh: Sh, processes: Processes, tmp_path: Path, jobs_dir: Path
 ) -> None:
     """Ours: never half, never lost. Afterwards the same start brings the job to its end, once."""
     for number in range(8):
         client = make()
         await client.status("warm-up")
+        if number % 2:  # by the supervisor that stands by
+            others = set(jobs_dir.glob("*/.stand-by.*/ready"))
+            await client.start(sh(f"w{number}", "true"))
+            async with asyncio.timeout(5):
+                while not set(jobs_dir.glob("*/.stand-by.*/ready")) - others:  # noqa: ASYNC110
+                    await asyncio.sleep(0.005)
         job = sh(f"a{number}", f"echo ran >>ran{number}; exit 7")
         starting = asyncio.create_task(client.start(job))
         pids = multiplexers(processes)

@@ -68,9 +68,10 @@ def _from_file(path: Path) -> str:
             raise EnvironmentMissing(f"the secret file {path} is not there")
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
-        text = _without_line_end(content.decode())
     except OSError as error:
         raise EnvironmentMissing(f"the secret file {path} cannot be read: {error.strerror}") from None
+    try:
+        text = _without_line_end(content.decode())
     except ValueError:
         text = ""
     if not text or len(content) > MAX_BYTES or "\0" in text:

@@ -21,7 +21,7 @@ PIPELINE = """
 pipeline:
   name: {name}
   stages:
-    - {{name: one, server: far, command: "echo started >> {marks}/{name}; sleep {seconds}", timeout: 60s}}
+    - {{name: one, server: far, command: "echo started >> {marks}/{name}; {then}", timeout: 60s}}
     - {{name: two, server: far, command: "echo ended >> {marks}/{name}", depends_on: [one]}}
 """
 IN_TIME = 60  # generous: the whole of this is done in seconds on a machine that does nothing else
@@ -50,9 +50,12 @@ async def front(team: Team, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Or
     await orchestrator.aclose()
 
 
-async def order(front: Orchestrator, team: Team, name: str, seconds: float = 0) -> int:
-    """A build of two stages on a far host; its first takes so long, and leaves a mark each time it is started."""
-    text = PIPELINE.format(name=name, marks=team.work, seconds=seconds)
+WAITS = "until [ -e go ]; do sleep 0.05; done"
+
+
+async def order(front: Orchestrator, team: Team, name: str, then: str = "true") -> int:
+    """A build of two stages on a far host; its first leaves a mark each time it is started, `then` does that."""
+    text = PIPELINE.format(name=name, marks=team.work, then=then)
     pipeline = await front.read_pipeline(text=text)
     return (await front.start_pipeline(pipeline, team.work, agreed=True)).build.id
 
@@ -62,12 +65,25 @@ async def ended(front: Orchestrator, *numbers: int) -> list[Build]:
     return [view.build for view in views]
 
 
-async def until(front: Orchestrator, number: int, status: BuildStatus) -> Build:
+async def claimed(front: Orchestrator, number: int, times: int) -> None:
+    """Return once a build was taken so often."""
     async with asyncio.timeout(IN_TIME), front.changes() as changed:
-        while (build := (await front.get(number)).build).status is not status:
+        while (await front.get(number)).build.claim < times:
             with suppress(TimeoutError):
                 await asyncio.wait_for(changed.wait(), 1)
-        return build
+
+
+def go(team: Team) -> None:
+    """Let the jobs that wait end."""
+    (team.work / "go").touch()
+
+
+async def there(team: Team, database: psycopg.Connection, *names: str) -> None:
+    """Start workers, and return once they are known to all; the front would start one of its own else."""
+    team.start(*(int(name.removeprefix("machine")) for name in names))
+    async with asyncio.timeout(IN_TIME):
+        while not set(names) <= set(team.names(database).values()):  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
 
 
 async def started(team: Team, name: str) -> None:
@@ -86,8 +102,8 @@ async def test_builds_spread_over_workers_and_each_is_done_once(
 ) -> None:
     """Issue: `serve` on one machine and `worker` on three. Slots hold over all of them."""
     await front.store()
-    team.start(1, 2, 3)
-    numbers = [await order(front, team, f"build{n}", 0.3) for n in range(16)]
+    await there(team, database, "machine1", "machine2", "machine3")
+    numbers = [await order(front, team, f"build{n}", "sleep 0.3") for n in range(16)]
     builds = await ended(front, *numbers)
 
     assert [build.status for build in builds] == [BuildStatus.SUCCESS] * 16
@@ -106,12 +122,15 @@ async def test_a_dead_workers_build_goes_on_elsewhere_and_its_job_is_found_again
     front: Orchestrator, team: Team, database: psycopg.Connection
 ) -> None:
     """Issue: a dead machine's builds go on elsewhere and its jobs are re-attached, not started twice."""
-    team.start(1)
-    number = await order(front, team, "long", 3)
+    await front.store()
+    await there(team, database, "machine1")
+    number = await order(front, team, "long", WAITS)
     await started(team, "long")
     first = (await front.get(number)).build.worker
     team.start(2)
     team.signal(1, signal.SIGKILL)
+    await claimed(front, number, 2)
+    go(team)
     [build] = await ended(front, number)
 
     assert (build.status, build.claim) == (BuildStatus.SUCCESS, 2)
@@ -123,11 +142,14 @@ async def test_a_worker_that_was_frozen_neither_repeats_nor_spoils_what_others_d
     front: Orchestrator, team: Team, database: psycopg.Connection
 ) -> None:
     """Issue: SIGSTOP. Awake again it finds its claim gone, lets go, and takes other builds."""
-    team.start(1)
-    number = await order(front, team, "long", 2)
+    await front.store()
+    await there(team, database, "machine1")
+    number = await order(front, team, "long", WAITS)
     await started(team, "long")
     team.signal(1, signal.SIGSTOP)
     team.start(2)
+    await claimed(front, number, 2)
+    go(team)
     [build] = await ended(front, number)
     team.signal(1, signal.SIGCONT)
     team.signal(2, signal.SIGTERM)
@@ -148,14 +170,14 @@ async def test_a_worker_that_leaves_hands_its_builds_on_at_once(
 ) -> None:
     """Issue: drain. Nobody waits until it counts as dead."""
     team.lost_after = "1h"
-    team.start(1)
-    number = await order(front, team, "long", 2)
+    await front.store()
+    await there(team, database, "machine1")
+    number = await order(front, team, "long", WAITS)
     await started(team, "long")
-    team.start(2)
-    async with asyncio.timeout(IN_TIME):
-        while len(team.names(database)) < 2:  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
+    await there(team, database, "machine2")
     team.signal(1, signal.SIGTERM)
+    await claimed(front, number, 2)
+    go(team)
     [build] = await ended(front, number)
 
     assert (build.status, build.claim) == (BuildStatus.SUCCESS, 2)
@@ -163,10 +185,13 @@ async def test_a_worker_that_leaves_hands_its_builds_on_at_once(
     assert list(team.names(database).values()) == ["machine2"]
 
 
-async def test_cancelling_reaches_the_worker_that_has_the_build(front: Orchestrator, team: Team) -> None:
+async def test_cancelling_reaches_the_worker_that_has_the_build(
+    front: Orchestrator, team: Team, database: psycopg.Connection
+) -> None:
     """Issue."""
-    team.start(1, 2)
-    number = await order(front, team, "long", 60)
+    await front.store()
+    await there(team, database, "machine1", "machine2")
+    number = await order(front, team, "long", "sleep 60")
     await started(team, "long")
     await front.cancel(number)
     [build] = await ended(front, number)
@@ -195,8 +220,9 @@ async def test_a_cut_from_the_database_costs_no_build(
     front: Orchestrator, team: Team, postgres: Server, database: psycopg.Connection
 ) -> None:
     """Issue: failover with lost connections, in the middle of everything."""
-    team.start(1, 2)
-    numbers = [await order(front, team, f"build{n}", 1) for n in range(6)]
+    await front.store()
+    await there(team, database, "machine1", "machine2")
+    numbers = [await order(front, team, f"build{n}", "sleep 1") for n in range(6)]
     await started(team, "build0")
     with postgres.connect() as admin:
         for _ in range(3):

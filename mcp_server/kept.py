@@ -14,6 +14,7 @@ from mcp_server.errors import ArchiveError, NotFound, OrchestratorError
 from mcp_server.file_links import FileLinks
 from mcp_server.idf.doctor import Check
 from mcp_server.secret_store import Secrets
+from mcp_server.store import identity
 from mcp_server.store.bucket import Access
 from mcp_server.store.objects import Objects
 from mcp_server.store.stored import Notes
@@ -132,4 +133,4 @@ class Kept:
         if access is None:
             return None
         store = await orchestrator.store()
-        return Objects(access, await store.uuid(), await store.earlier())
+        return Objects(access, await store.uuid(), await store.read(identity.before))

@@ -243,7 +243,11 @@ class Project(Model):
 
 
 class Build(Model):
-    """One run of a plan. The columns up to `created_at` carry the names of the seeds' table."""
+    """One run of a plan. The columns up to `created_at` carry the names of the seeds' table.
+
+    Where machines share the work: `place` is where it can be done (None: anywhere; see places), `machine` the one whose
+    own folders it uses since it was taken, `worker` who has it now, `claim` how often one took it.
+    """
 
     id: int
     project_id: str
@@ -270,6 +274,10 @@ class Build(Model):
     cancel_requested: bool = False
     retry_of: int | None = None
     round: int = 1
+    place: str | None = None
+    machine: str | None = None
+    worker: str | None = None
+    claim: int = 0
 
 
 class Stage(Model):

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from tests.support.postgres import Server, running
+
 for _number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
     # `pytest &` and nohup leave these ignored, and every process that a test starts would inherit it.
     if signal.getsignal(_number) is signal.SIG_IGN:
@@ -68,3 +70,25 @@ def home(tmp_path: Path) -> Path:
     path = tmp_path / "home"
     path.mkdir(exist_ok=True)
     return path
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """A PostgreSQL server, started when the first test of this process wants one."""
+    with running() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres: Server) -> Iterator[str]:
+    """What BUILD_ORCHESTRATOR_DATABASE_URL is for a new, empty database."""
+    with postgres.database() as name:
+        yield postgres.url(name)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database_url(request: pytest.FixtureRequest, home: Path) -> str:
+    """A new, empty database of each kind."""
+    if request.param == "postgres":
+        return str(request.getfixturevalue("postgres_url"))
+    return f"sqlite:///{home}/orchestrator.db"

@@ -131,4 +131,4 @@ class Uploads:
     async def _objects(self) -> Objects | None:
         services = self._services
         access = await asyncio.to_thread(Access.of, services.config.artifacts, services.secrets.resolve)
-        return None if access is None else Objects(access, await services.store.uuid(), await services.store.earlier())
+        return None if access is None else Objects(access, await services.store.uuid())

@@ -2,45 +2,70 @@
 
 import asyncio
 import json
-import os
 import sqlite3
-import time
-import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy import event, exc
+from sqlalchemy import exc
 
 from mcp_server.errors import StoreError
-from mcp_server.store.tables import AUDIT_VIEW, META, MIGRATIONS, SCHEMA_VERSION, SQLITE_GUARDS, metadata
+from mcp_server.store import claims, schema
+from mcp_server.store.claims import Claim
+from mcp_server.store.listening import Listener
+from mcp_server.store.postgres import Postgres, as_json, is_lost, usable
+from mcp_server.store.sqlite import Sqlite
+from mcp_server.store.tables import SCHEMA_VERSION
 
 T = TypeVar("T")
 Statements = Callable[[sa.Connection], T]
 
-BUSY_TIMEOUT_MS = 10_000  # another process holds the write lock for a commit, a few ms each
-LOOK_S = 0.001  # between two looks at that lock
+
+class Backend(Protocol):
+    """What differs between kinds of databases."""
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether machines share such a database."""
+        ...
+
+    def attach(self, engine: sa.Engine) -> None: ...
+    def options(self, writes: bool) -> dict[str, Any]: ...
+    def check(self, engine: sa.Engine) -> None: ...
+    def before_commit(self, c: sa.Connection) -> None: ...
+    def sentence(self, error: BaseException) -> str: ...
 
 
 class Store:
     """One database. What is asked of `write` while a commit runs goes into the next; `read` sees committed rows only.
 
     Both run in threads and raise StoreError with one sentence; nothing of a failed group is kept. `committed` is called
-    after each commit, in its thread.
+    after each commit, in its thread. A `write` in the context of a build that was taken raises Taken once somebody else
+    has that build (see claims).
     """
 
     def __init__(self, url: str, home: Path, committed: Callable[[], None] = lambda: None) -> None:
         self.home = home
         self._committed = committed
-        self.engine = make_engine(url)
-        if self.engine.dialect.name != "sqlite" or Path(self.engine.url.database or "").parent != home:
-            # One worker a home takes every open row: a database that two homes share would be worked on twice.
-            raise StoreError(f"BUILD_ORCHESTRATOR_DATABASE_URL: only a SQLite file in {home} can be used so far")
-        self._waiting: list[tuple[Statements[Any], asyncio.Future[Any]]] = []
+        self.engine, self._backend = make_engine(url, home)
+        self._waiting: list[tuple[Statements[Any], asyncio.Future[Any], Claim | None]] = []
         self._flusher: asyncio.Task[None] | None = None
         self._uuid: str | None = None
-        self._file: tuple[int, int] | None = None
+        self._listener: Listener | None = None
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether machines share the database, so that other workers than this home's may be there."""
+        return self._backend.is_shared
+
+    @property
+    def commits(self) -> Listener:
+        """Tells of commits, whoever makes them; only of a shared database."""
+        assert self.is_shared
+        if self._listener is None:
+            self._listener = Listener(self.engine.url)
+        return self._listener
 
     async def read(self, statements: Statements[T]) -> T:
         """Run reading `statements` in one transaction and return their result."""
@@ -49,7 +74,7 @@ class Store:
     async def write(self, statements: Statements[T]) -> T:
         """Run `statements`, commit, return their result. Cancelling the caller does not undo the commit."""
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._waiting.append((statements, done))
+        self._waiting.append((statements, done, claims.current()))
         if self._flusher is None or self._flusher.done():
             self._flusher = asyncio.create_task(self._flush())
         return await done
@@ -58,22 +83,25 @@ class Store:
         """Commit what waits and let the database go."""
         if self._flusher is not None:
             await asyncio.wait({self._flusher})
+        if self._listener is not None:
+            await self._listener.aclose()
         await asyncio.to_thread(self.engine.dispose)
 
     def schema_version(self) -> int:
         """The schema on disk, 0 for an empty database. StoreError: newer than this version, damaged, unreadable."""
-        found = self._run(_schema_version, False)
+        found = self._run(schema.version, False)
         if found > SCHEMA_VERSION:
+            place = "the shared database" if self.is_shared else f"the database in {self.home}"
             raise StoreError(
-                f"the database in {self.home} is of a newer build-orchestrator (schema {found}, this one knows "
-                f"{SCHEMA_VERSION}): install that one, or set BUILD_ORCHESTRATOR_HOME to another folder"
+                f"{place} is of a newer build-orchestrator (schema {found}, this one knows {SCHEMA_VERSION}): install "
+                "that one, or set BUILD_ORCHESTRATOR_HOME to another folder"
             )
         return found
 
     def migrate(self) -> None:
-        """Bring the schema up to date. Only the holder of the worker lock may call this."""
-        if (found := self.schema_version()) < SCHEMA_VERSION:
-            self._run(_create_schema if found == 0 else lambda c: _upgrade(c, found), True)
+        """Bring the schema up to date. On a file only the holder of the worker lock may call this."""
+        if self.schema_version() < SCHEMA_VERSION:
+            self._run(schema.bring_up_to_date, True)
 
     def look(self, statements: Statements[T]) -> T:
         """`read` for code without an event loop: the last and the first steps of a process."""
@@ -82,23 +110,18 @@ class Store:
     async def uuid(self) -> str:
         """Eight hex digits that tell this database's job ids from any other's."""
         if self._uuid is None:
-            self._uuid = await self.read(lambda c: _meta(c, "uuid"))
+            self._uuid = await self.read(lambda c: schema.fact(c, "uuid"))
         return self._uuid
-
-    async def earlier(self) -> list[str]:
-        """The uuids of databases that this one was restored from, the newest first: what they stored bears these."""
-        told = await self.read(lambda c: c.scalar(sa.select(META.c.value).where(META.c.key == "earlier")))
-        return [uuid for uuid in (told or "").split(",") if uuid]
 
     async def _flush(self) -> None:
         while self._waiting:
             group, self._waiting = self._waiting, []
             try:
-                results = await asyncio.to_thread(self._run, lambda c, g=group: [work(c) for work, _ in g], True)
+                results = await asyncio.to_thread(self._run, lambda c, g=group: _all(c, g), True)
                 outcomes: list[tuple[Any, Exception | None]] = [(result, None) for result in results]
             except Exception:  # one of them is to blame: each alone, so that the others are kept
-                outcomes = [await asyncio.to_thread(self._run_alone, work) for work, _ in group]
-            for (_, done), (result, error) in zip(group, outcomes, strict=True):
+                outcomes = [await asyncio.to_thread(self._run_alone, work, claim) for work, _, claim in group]
+            for (_, done, _), (result, error) in zip(group, outcomes, strict=True):
                 if done.done():
                     continue
                 if error is None:
@@ -106,146 +129,79 @@ class Store:
                 else:
                     done.set_exception(error)
 
-    def _run_alone(self, statements: Statements[T]) -> tuple[T | None, Exception | None]:
+    def _run_alone(self, statements: Statements[T], claim: Claim | None) -> tuple[T | None, Exception | None]:
+        def held(c: sa.Connection) -> T:
+            claims.check(c, claim)
+            return statements(c)
+
         try:
-            return self._run(statements, True), None
+            return self._run(held, True), None
         except Exception as error:
             return None, error
 
-    def _check_file(self) -> None:
-        """StoreError: the file is gone, and what is written through connections of before would be nowhere."""
-        path = self.engine.url.database or ""
-        try:
-            facts = os.stat(path)  # noqa: PTH116 - twice as fast, and asked each time
-        except FileNotFoundError:
-            if self._file is None:
-                return  # it is made by the first connection
-            raise StoreError(f"the database {path} was removed while it was in use: put it back") from None
-        except OSError as error:
-            raise StoreError(f"the database {path} cannot be read: {error.strerror}") from None
-        found = (facts.st_dev, facts.st_ino)
-        if self._file not in (None, found):
-            self.engine.dispose()  # another one is in its place
-        self._file = found
-
     def _run(self, statements: Statements[T], writes: bool) -> T:
-        self._check_file()
+        self._backend.check(self.engine)
+        begun = False
+
+        def work(c: sa.Connection) -> T:
+            nonlocal begun
+            begun = True
+            return statements(c)
+
         try:
-            with self.engine.connect().execution_options(writes=writes) as connection, connection.begin():
-                result = statements(connection)
-        except (exc.DBAPIError, sqlite3.Error) as error:
-            raise StoreError(self._sentence(error)) from error
-        if writes:
+            try:
+                result = self._transaction(work, writes)
+            except exc.DBAPIError as error:
+                if not is_lost(error) or (writes and begun):
+                    raise
+                # A link of before that the server has closed since: nothing was done over it.
+                result = self._transaction(work, writes)
+        except self._driver_errors() as error:
+            raise StoreError(self._backend.sentence(getattr(error, "orig", None) or error)) from error
+        if writes and not self.is_shared:
             self._committed()
         return result
 
-    def _sentence(self, error: exc.DBAPIError | sqlite3.Error) -> str:
-        text, place = (
-            str(error.orig if isinstance(error, exc.DBAPIError) else error),
-            self.engine.url.database or str(self.engine.url),
-        )
-        if "disk is full" in text or "disk I/O" in text:
-            return f"no space is left for the database {place}: free some, nothing was changed"
-        if "malformed" in text or "not a database" in text:
-            return f"{place} is damaged or no database: move it away and start again; its jobs stay in {self.home}/jobs"
-        if "readonly" in text or "unable to open" in text:
-            return f"the database {place} cannot be written: make {self.home} writable or set BUILD_ORCHESTRATOR_HOME"
-        if "locked" in text:
-            return f"the database {place} was locked for {BUSY_TIMEOUT_MS // 1000} s by another process: try again"
-        return f"the database {place} refused: {text.splitlines()[0][:200]}"
+    def _transaction(self, statements: Statements[T], writes: bool) -> T:
+        with self.engine.connect().execution_options(**self._backend.options(writes)) as c, c.begin():
+            result = statements(c)
+            if writes:
+                self._backend.before_commit(c)
+            return result
+
+    def _driver_errors(self) -> tuple[type[BaseException], ...]:
+        """Those that come by SQLAlchemy's way, and those of statements that are given to the driver itself."""
+        driver = self.engine.dialect.dbapi
+        return (exc.DBAPIError, sqlite3.Error, *([driver.Error] if driver is not None else []))
 
 
-def make_engine(url: str) -> sa.Engine:
-    """An engine for `url`; on SQLite with WAL, a busy timeout, and a write lock taken at the start of a write."""
+def _all(c: sa.Connection, group: Sequence[tuple[Statements[Any], Any, Claim | None]]) -> list[Any]:
+    checked: set[Claim | None] = {None}
+    results: list[Any] = []
+    for work, _, claim in group:
+        if claim not in checked:
+            claims.check(c, claim)
+            checked.add(claim)
+        results.append(work(c))
+    return results
+
+
+def make_engine(text: str, home: Path) -> tuple[sa.Engine, Backend]:
+    """An engine for a URL, and what is particular to its kind of database. StoreError: it is not usable."""
     try:
-        engine = sa.create_engine(url, json_serializer=_as_json)
-    except (exc.ArgumentError, exc.NoSuchModuleError, ModuleNotFoundError) as error:
+        url = sa.make_url(text)
+        backend: Backend
+        if url.get_backend_name() == "sqlite":
+            backend, engine = Sqlite(url, home), sa.create_engine(url, json_serializer=_as_json)
+        else:
+            url = usable(url)
+            backend, engine = Postgres(url), sa.create_engine(url, json_serializer=as_json, pool_recycle=1800)
+    except (exc.ArgumentError, exc.NoSuchModuleError, ModuleNotFoundError, ValueError) as error:
         raise StoreError(f"BUILD_ORCHESTRATOR_DATABASE_URL is not usable: {type(error).__name__}") from error
-    if engine.dialect.name == "sqlite":
-        event.listen(engine, "connect", _prepare_sqlite)
-        event.listen(engine, "begin", _begin_sqlite)
-    return engine
+    backend.attach(engine)
+    return engine, backend
 
 
 def _as_json(value: Any) -> str:
     """As SQLAlchemy would; most values of a row's JSON columns are None."""
     return "null" if value is None else json.dumps(value)
-
-
-def _prepare_sqlite(connection: sqlite3.Connection, _: object) -> None:
-    connection.isolation_level = None  # the driver's own BEGIN would come too late and be a reader's
-    connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
-    _use_wal(connection)
-    connection.execute("PRAGMA synchronous=FULL")
-    connection.execute("PRAGMA foreign_keys=ON")
-
-
-def _use_wal(connection: sqlite3.Connection) -> None:
-    """WAL, which a file keeps. While others switch a new file to it, SQLite refuses without any busy timeout."""
-    until = time.monotonic() + BUSY_TIMEOUT_MS / 1000
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode=WAL")
-        except sqlite3.OperationalError as error:
-            if "locked" not in str(error) or time.monotonic() > until:
-                raise
-            time.sleep(0.005)
-        else:
-            return
-
-
-def _begin_sqlite(connection: sa.Connection) -> None:
-    # A reader that turns writer inside a transaction fails at once where another one writes; hence the choice here.
-    driver: Any = connection.connection.driver_connection
-    if connection.get_execution_options().get("writes"):
-        _begin_writing(driver)
-    else:
-        driver.execute("BEGIN")
-
-
-def _begin_writing(connection: sqlite3.Connection) -> None:
-    """Take the write lock. SQLite itself looks again after up to 100 ms: too seldom beside one who writes on and on."""
-    until = time.monotonic() + BUSY_TIMEOUT_MS / 1000
-    connection.execute("PRAGMA busy_timeout=0")
-    try:
-        while True:
-            try:
-                connection.execute("BEGIN IMMEDIATE")
-            except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until:
-                    raise
-                time.sleep(LOOK_S)
-            else:
-                return
-    finally:
-        connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
-
-
-def _schema_version(connection: sa.Connection) -> int:
-    if not sa.inspect(connection).has_table("meta"):
-        return 0
-    return int(_meta(connection, "schema"))
-
-
-def _meta(connection: sa.Connection, key: str) -> str:
-    value = connection.scalar(sa.select(META.c.value).where(META.c.key == key))
-    if value is None:
-        raise StoreError(f"the database has no {key}: it is half made; move it away and start again")
-    return value
-
-
-def _upgrade(connection: sa.Connection, found: int) -> None:
-    for version in range(found + 1, SCHEMA_VERSION + 1):
-        for statement in MIGRATIONS[version]:
-            connection.exec_driver_sql(statement)
-    connection.execute(sa.update(META).where(META.c.key == "schema").values(value=str(SCHEMA_VERSION)))
-
-
-def _create_schema(connection: sa.Connection) -> None:
-    metadata.create_all(connection)
-    connection.exec_driver_sql(AUDIT_VIEW)
-    if connection.dialect.name == "sqlite":
-        for guard in SQLITE_GUARDS:
-            connection.exec_driver_sql(guard)
-    values = {"schema": str(SCHEMA_VERSION), "uuid": uuid.uuid4().hex[:8]}
-    connection.execute(sa.insert(META), [{"key": key, "value": value} for key, value in values.items()])

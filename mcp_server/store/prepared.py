@@ -5,6 +5,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
+_Values = list[tuple[str, Callable[[Any], Any] | None]]
+
 
 class Prepared:
     """A statement of Core, as text and in the driver's own values since its first use; `columns` are those it sets.
@@ -14,20 +16,23 @@ class Prepared:
 
     def __init__(self, statement: sa.ClauseElement, columns: Iterable[sa.Column[Any]] = ()) -> None:
         self._statement, self._columns = statement, [column.name for column in columns]
-        self._sql = ""
-        self._values: list[tuple[str, Callable[[Any], Any] | None]] = []
+        self._compiled: dict[str, tuple[str, _Values]] = {}
 
     def run(self, c: sa.Connection, values: Mapping[str, Any]) -> Any:
         """Run it in the transaction of `c`. KeyError: a value is missing."""
-        if not self._sql:
-            self._compile(c.dialect)
-        given = [values[name] if into is None else into(values[name]) for name, into in self._values]
+        name = c.dialect.name
+        if (known := self._compiled.get(name)) is None:
+            known = self._compiled[name] = self._compile(c.dialect)
+        sql, binds = known
         driver: Any = c.connection.dbapi_connection
-        return driver.execute(self._sql, given)
+        if name == "sqlite":
+            return driver.execute(sql, [values[key] if into is None else into(values[key]) for key, into in binds])
+        return driver.execute(sql, {key: values[key] if into is None else into(values[key]) for key, into in binds})
 
-    def _compile(self, dialect: sa.Dialect) -> None:
+    def _compile(self, dialect: sa.Dialect) -> tuple[str, _Values]:
         compiled = self._statement.compile(dialect=dialect, column_keys=self._columns or None)
         assert isinstance(compiled, sa.sql.compiler.SQLCompiler)
-        binds = {name: compiled.binds[name] for name in compiled.positiontup or ()}
-        self._values = [(name, b.type.dialect_impl(dialect).bind_processor(dialect)) for name, b in binds.items()]
-        self._sql = str(compiled)
+        names = compiled.binds if compiled.positiontup is None else compiled.positiontup
+        binds = [(name, compiled.binds[name]) for name in names]
+        values: _Values = [(name, bind.type.dialect_impl(dialect).bind_processor(dialect)) for name, bind in binds]
+        return str(compiled), values

@@ -44,12 +44,25 @@ _FACTS = (
     .join(PROJECTS, PROJECTS.c.id == BUILDS.c.project_id)
     .where(BUILDS.c.status.in_(OPEN), BUILDS.c.cancel_requested.is_(False))
 )
-_OF_PLAN = """
-SELECT b.id, json_extract(b.plan, '$.stages[0].host'), json_extract(b.plan, '$.stages[0].hosts'),
-  (SELECT json_extract(one.value, '$.directory') FROM json_each(b.plan, '$.stages') AS one
-   WHERE json_extract(one.value, '$.directory') IS NOT NULL LIMIT 1)
-FROM builds AS b WHERE b.id > ? AND b.status IN ('pending', 'running')
-"""
+# What SQL has no common words for.
+_OF_PLAN = {
+    "sqlite": sa.text(
+        """
+        SELECT b.id, json_extract(b.plan, '$.stages[0].host'), json_extract(b.plan, '$.stages[0].hosts'),
+          (SELECT json_extract(one.value, '$.directory') FROM json_each(b.plan, '$.stages') AS one
+           WHERE json_extract(one.value, '$.directory') IS NOT NULL LIMIT 1)
+        FROM builds AS b WHERE b.id > :after AND b.status IN ('pending', 'running')
+        """
+    ),
+    "postgresql": sa.text(
+        """
+        SELECT b.id, b.plan #>> '{stages,0,host}', b.plan #>> '{stages,0,hosts}',
+          (SELECT one ->> 'directory' FROM json_array_elements(b.plan -> 'stages') AS one
+           WHERE one ->> 'directory' IS NOT NULL LIMIT 1)
+        FROM builds AS b WHERE b.id > :after AND b.status IN ('pending', 'running')
+        """
+    ),
+}
 _STATE = (
     sa.select(BUILDS.c.status, sa.func.count(), sa.func.sum(BUILDS.c.id))
     .where(BUILDS.c.status.in_(OPEN))
@@ -85,8 +98,8 @@ def queue_rows(c: sa.Connection) -> list[QueueRow]:
     """The queue, in no order. What a build needs is read of its plan once: plans are long."""
     kept = _KEPT.setdefault(c.engine, {})
     newest = max(kept, default=0)
-    for number, host, hosts, directory in c.exec_driver_sql(_OF_PLAN, (newest,)):
-        more = [] if hosts in (None, "[]") else str(hosts).strip("[]").replace('"', "").split(",")
+    for number, host, hosts, directory in c.execute(_OF_PLAN[c.dialect.name], {"after": newest}):
+        more = [] if hosts in (None, "[]") else str(hosts).strip("[]").replace('"', "").replace(" ", "").split(",")
         kept[number] = "|".join([str(host), *more]), directory
     found = [
         QueueRow(*row[:4], BuildStatus(row[4]), *row[5:], *kept.get(row[0], ("local", None)))

@@ -40,8 +40,8 @@ UPDATE_PROGRESS = Prepared(sa.update(STAGES).where(*_IS_STAGE), [STAGES.c.progre
 
 @cache
 def inserting(columns: tuple[str, ...]) -> Prepared:
-    """A new build, of which these columns are given."""
-    return Prepared(sa.insert(BUILDS), [BUILDS.c[name] for name in columns])
+    """A new build, of which these columns are given; gives its number."""
+    return Prepared(sa.insert(BUILDS).returning(BUILDS.c.id), [BUILDS.c[name] for name in columns])
 
 
 @cache

@@ -1,13 +1,16 @@
-"""The tables. Portable SQL, but for SQLite's own words at the end; times are naive UTC on disk and aware in Python."""
+"""The tables, in portable SQL; times are naive UTC on disk and aware in Python."""
 
 from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 
 metadata = sa.MetaData()
+
+# SQLite gives numbers by itself only to a column of this very type; its integers have 64 bits all the same.
+BigInteger = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 
 
 class UtcTime(sa.types.TypeDecorator[datetime]):
@@ -81,10 +84,15 @@ BUILDS = sa.Table(
     sa.Column("cancel_requested", sa.Boolean, nullable=False),
     sa.Column("retry_of", sa.Integer, sa.ForeignKey("builds.id")),
     sa.Column("round", sa.Integer, nullable=False),
+    sa.Column("place", sa.String),
+    sa.Column("machine", sa.String),
+    sa.Column("worker", sa.String),
+    sa.Column("claim", sa.Integer, nullable=False, server_default="0"),
     sqlite_autoincrement=True,  # an id is never given twice
 )
 # A worker asks at each wake who is to be cancelled: with thousands waiting, none of their rows is read for it.
-sa.Index("ix_builds_to_cancel", BUILDS.c.status, sqlite_where=BUILDS.c.cancel_requested.is_(True))
+_to_cancel = BUILDS.c.cancel_requested.is_(True)
+sa.Index("ix_builds_to_cancel", BUILDS.c.status, sqlite_where=_to_cancel, postgresql_where=_to_cancel)
 sa.Index("ix_builds_served", BUILDS.c.project_id, BUILDS.c.started_at)
 # Counting reads no row: a row has a plan, which is long.
 sa.Index("ix_builds_counts", BUILDS.c.project_id, BUILDS.c.status, BUILDS.c.priority)
@@ -114,7 +122,7 @@ STAGES = sa.Table(
 EVENTS = sa.Table(
     "events",
     metadata,
-    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("id", BigInteger, primary_key=True),
     sa.Column("type", sa.String, nullable=False),
     sa.Column("build", sa.Integer, index=True),
     sa.Column("ts", UtcTime, nullable=False),
@@ -139,7 +147,7 @@ ARTIFACTS = sa.Table(
     sa.Column("build", sa.Integer, sa.ForeignKey("builds.id"), primary_key=True),
     sa.Column("stage", sa.String, primary_key=True),
     sa.Column("path", sa.String, primary_key=True),
-    sa.Column("size", sa.Integer, nullable=False),
+    sa.Column("size", BigInteger, nullable=False),
     sa.Column("sha256", sa.String, nullable=False),
     sa.Column("kind", sa.String, nullable=False),
     sa.Column("offset", sa.String),
@@ -194,50 +202,17 @@ SCHEDULES = sa.Table(
     sa.Column("said", sa.Text),
 )
 
-AUDIT_VIEW = """
-CREATE VIEW build_audit AS
-SELECT b.task_id AS task, b.project_id AS project, b.plan AS spec, b.status AS status,
-       COALESCE(b.reason, '') AS result, b.triggered_by AS who, e.type AS event, e.ts AS "when"
-FROM builds b JOIN events e ON e.build = b.id
-"""
-
-MIGRATIONS = {
-    2: ("ALTER TABLE stages ADD COLUMN unreachable_since DATETIME",),
-    3: (
-        """CREATE TABLE callbacks (
-           id INTEGER NOT NULL PRIMARY KEY, task_id VARCHAR NOT NULL, event VARCHAR NOT NULL,
-           build INTEGER NOT NULL REFERENCES builds (id), url TEXT NOT NULL, body TEXT NOT NULL,
-           status VARCHAR NOT NULL, attempts INTEGER NOT NULL, created_at DATETIME NOT NULL, next_at DATETIME,
-           last_error TEXT, UNIQUE (task_id, event))""",
-        "CREATE INDEX ix_callbacks_next_at ON callbacks (next_at)",
-    ),
-    4: (
-        """CREATE TABLE tokens (
-           id VARCHAR NOT NULL PRIMARY KEY, name VARCHAR NOT NULL UNIQUE, sha256 VARCHAR NOT NULL,
-           scope VARCHAR NOT NULL, created_at DATETIME NOT NULL, expires_at DATETIME, used_at DATETIME)""",
-    ),
-    5: (
-        "ALTER TABLE projects ADD COLUMN source VARCHAR",
-        "ALTER TABLE projects ADD COLUMN reason VARCHAR",
-        "ALTER TABLE projects ADD COLUMN synced_at DATETIME",
-        "CREATE TABLE deliveries (id VARCHAR NOT NULL PRIMARY KEY, received_at DATETIME NOT NULL, said TEXT)",
-    ),
-    6: ("ALTER TABLE deliveries ADD COLUMN push JSON",),
-    7: (
-        "CREATE INDEX ix_builds_to_cancel ON builds (status) WHERE cancel_requested IS 1",
-        "CREATE INDEX ix_builds_served ON builds (project_id, started_at)",
-        "CREATE INDEX ix_builds_counts ON builds (project_id, status, priority)",
-        """CREATE TABLE schedules (
-           name VARCHAR NOT NULL PRIMARY KEY, rule VARCHAR NOT NULL, done_until DATETIME NOT NULL, build INTEGER,
-           said TEXT)""",
-    ),
-}
-"""What brings a database to the schema of that number from the one before it."""
-
-# Events are facts: only the last progress of a stage is ever replaced.
-SQLITE_GUARDS = (
-    """CREATE TRIGGER events_stay BEFORE UPDATE ON events
-       BEGIN SELECT RAISE(ABORT, 'events are append-only'); END""",
-    """CREATE TRIGGER events_remain BEFORE DELETE ON events WHEN OLD.type != 'workflow.progress'
-       BEGIN SELECT RAISE(ABORT, 'events are append-only'); END""",
+WORKERS = sa.Table(
+    "workers",
+    metadata,
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("machine", sa.String, nullable=False),
+    sa.Column("name", sa.String, nullable=False),
+    sa.Column("home", sa.String, nullable=False),
+    sa.Column("pid", sa.Integer, nullable=False),
+    sa.Column("version", sa.String, nullable=False),
+    sa.Column("state", sa.String, nullable=False),
+    sa.Column("number", sa.Integer),
+    sa.Column("started_at", UtcTime, nullable=False),
+    sa.Column("seen_at", UtcTime, nullable=False),
 )

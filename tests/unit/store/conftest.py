@@ -1,4 +1,4 @@
-"""A migrated database of the test's own."""
+"""A migrated database of the test's own, of each kind."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -9,8 +9,8 @@ from mcp_server.store.database import Store
 
 
 @pytest_asyncio.fixture
-async def store(home: Path) -> AsyncIterator[Store]:
-    store = Store(f"sqlite:///{home}/orchestrator.db", home)
+async def store(home: Path, database_url: str) -> AsyncIterator[Store]:
+    store = Store(database_url, home)
     store.migrate()
     yield store
     await store.aclose()

@@ -2,14 +2,13 @@
 
 import contextlib
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import sqlalchemy as sa
 
 from mcp_server.store import callbacks
 from mcp_server.store.database import Store
 from mcp_server.store.events import events_after
-from mcp_server.store.tables import BUILDS, PROJECTS, SCHEMA_VERSION
+from mcp_server.store.tables import BUILDS, PROJECTS
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 
@@ -75,36 +74,3 @@ async def test_an_attempt_is_noted_with_its_event_and_a_settled_one_is_never_due
     assert [event.type for event in events] == ["callback.failed", "callback.delivered"]
     [settled] = await store.read(lambda c: callbacks.of_build(c, 1))
     assert (settled.status, settled.attempts) == ("delivered", 2)
-
-
-def test_an_upgraded_database_has_the_same_callbacks_as_a_new_one(home: Path) -> None:
-    """Ours. A migration is written once and for all; the table must not drift away from it."""
-    new = Store(f"sqlite:///{home}/orchestrator.db", home)
-    new.migrate()
-
-    def facts(c: sa.Connection) -> list[list[tuple[object, ...]]]:
-        asked = ("table_info", "foreign_key_list", "index_list")
-        tables = ("callbacks", "schedules")
-        made = "SELECT sql FROM sqlite_master WHERE name LIKE 'ix_builds_%' ORDER BY name"
-        return [
-            *([tuple(row) for row in c.exec_driver_sql(f"PRAGMA {what}({name})")] for what in asked for name in tables),
-            [tuple(row) for row in c.exec_driver_sql(made)],
-        ]
-
-    expected = new.look(facts)
-    with new.engine.begin() as c:
-        c.exec_driver_sql("DROP TABLE callbacks")
-        c.exec_driver_sql("DROP TABLE tokens")
-        c.exec_driver_sql("DROP TABLE deliveries")
-        c.exec_driver_sql("DROP TABLE schedules")
-        c.exec_driver_sql("DROP INDEX ix_builds_to_cancel")
-        c.exec_driver_sql("DROP INDEX ix_builds_served")
-        c.exec_driver_sql("DROP INDEX ix_builds_counts")
-        for column in ("source", "reason", "synced_at"):
-            c.exec_driver_sql(f"ALTER TABLE projects DROP COLUMN {column}")
-        c.exec_driver_sql("UPDATE meta SET value = '2' WHERE key = 'schema'")
-    new.migrate()
-
-    assert new.look(facts) == expected
-    assert new.schema_version() == SCHEMA_VERSION
-    new.engine.dispose()

@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from mcp_server.errors import StoreError
-from mcp_server.store import builds, database
+from mcp_server.store import sqlite
 from mcp_server.store.database import Store
 from mcp_server.store.tables import META, SCHEMA_VERSION
 from tests.support.small_disk import mounted
@@ -47,37 +47,6 @@ def test_a_newer_database_is_refused_with_one_sentence(home: Path) -> None:
 
     with pytest.raises(StoreError, match=rf"schema 99, this one knows {SCHEMA_VERSION}"):
         open_store(home).schema_version()
-
-
-def test_a_database_of_schema_1_keeps_its_records(home: Path) -> None:
-    """Ours. What was recorded before a host could be unreachable is read as never having been."""
-    store = open_store(home)
-    store.migrate()
-    store.engine.dispose()
-    with sqlite3.connect(home / "orchestrator.db") as connection:
-        connection.execute("ALTER TABLE stages DROP COLUMN unreachable_since")
-        connection.execute("DROP TABLE callbacks")
-        connection.execute("DROP TABLE tokens")
-        connection.execute("DROP TABLE deliveries")
-        connection.execute("DROP TABLE schedules")
-        connection.execute("DROP INDEX ix_builds_to_cancel")
-        connection.execute("DROP INDEX ix_builds_served")
-        connection.execute("DROP INDEX ix_builds_counts")
-        for column in ("source", "reason", "synced_at"):
-            connection.execute(f"ALTER TABLE projects DROP COLUMN {column}")
-        connection.execute("UPDATE meta SET value = '1' WHERE key = 'schema'")
-        connection.execute(
-            "INSERT INTO stages (build, stage, round, attempt, kind, host, status) "
-            "VALUES (1, 'build', 1, 1, 'idf.build', 'local', 'success')"
-        )
-    connection.close()
-
-    store = open_store(home)
-    store.migrate()
-
-    assert store.schema_version() == SCHEMA_VERSION
-    assert [row.unreachable_since for row in store.look(lambda c: builds.stages_of(c, 1))] == [None]
-    store.engine.dispose()
 
 
 def test_a_damaged_database_is_named_and_left_as_it_is(home: Path) -> None:
@@ -140,7 +109,7 @@ async def test_events_are_never_changed_or_deleted(home: Path) -> None:
 WRITER = """
 import sys, sqlalchemy as sa
 from pathlib import Path
-from mcp_server.store import builds, database
+from mcp_server.store import builds, sqlite
 from mcp_server.store.database import Store
 from mcp_server.store.tables import EVENTS
 from datetime import UTC, datetime
@@ -174,7 +143,7 @@ async def test_a_database_that_stays_locked_is_one_sentence(home: Path, monkeypa
     """Ours. Somebody's open shell of SQLite may hold it for as long as it likes."""
     store = open_store(home)
     store.migrate()
-    monkeypatch.setattr(database, "BUSY_TIMEOUT_MS", 30)
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_MS", 30)
     with contextlib.closing(sqlite3.connect(home / "orchestrator.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(StoreError, match="was locked"):

@@ -1,0 +1,136 @@
+"""A real PostgreSQL server of the tests' own, and a new database for whoever wants one.
+
+The server comes from the wheel `pgserver`, else from the system's packages. It is as fast as one can be that need not
+survive a power cut, and listens on a Unix socket and on loopback, so that a test may stand in between.
+"""
+
+import importlib.util
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+SETTINGS = {
+    "fsync": "off",
+    "full_page_writes": "off",
+    "max_connections": "300",
+    "shared_buffers": "32MB",
+    "unix_socket_permissions": "0777",
+    "listen_addresses": "127.0.0.1",
+    "log_min_messages": "fatal",
+}
+OTHER_USER = "nobody"  # the server refuses to run as root
+
+
+def programs() -> Path | None:
+    """The folder with initdb and postgres; None where this machine has none."""
+    if (spec := importlib.util.find_spec("pgserver")) is not None and spec.origin:
+        return Path(spec.origin).parent / "pginstall" / "bin"
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    return found[-1] if found else None
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server that runs. `pid` is that of its first process."""
+
+    folder: Path
+    port: int
+    pid: int
+
+    def url(self, database: str, port: int | None = None) -> str:
+        """What BUILD_ORCHESTRATOR_DATABASE_URL is for a database; over loopback where a port is given."""
+        if port is not None:
+            return f"postgresql+psycopg://postgres@127.0.0.1:{port}/{database}"
+        return f"postgresql+psycopg://postgres@/{database}?host={self.folder}&port={self.port}"
+
+    def connect(self, database: str = "postgres") -> psycopg.Connection:
+        """A connection for the test itself."""
+        return psycopg.connect(f"host={self.folder} port={self.port} user=postgres dbname={database}", autocommit=True)
+
+    @contextmanager
+    def database(self) -> Generator[str]:
+        """The name of a new, empty database."""
+        name = f"t{uuid4().hex[:12]}"
+        with self.connect() as c:
+            c.execute(f"CREATE DATABASE {name} LC_COLLATE 'C' TEMPLATE template0".encode())
+        try:
+            yield name
+        finally:
+            with self.connect() as c:
+                c.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)".encode())
+
+
+@contextmanager
+def running() -> Generator[Server]:
+    """A server, as long as the context lasts."""
+    found = programs()
+    if found is None:
+        pytest.skip("no PostgreSQL here: neither the wheel pgserver nor a package")
+    top = Path(tempfile.mkdtemp(prefix="bo-pg-"))
+    top.chmod(0o755)
+    who = pwd.getpwnam(OTHER_USER) if os.geteuid() == 0 else None
+    if who is not None:  # whose files are root's cannot be read by it everywhere
+        found = _copied(found, top / "program")
+    data = top / "data"
+    data.mkdir()
+    if who is not None:
+        os.chown(data, who.pw_uid, who.pw_gid)
+    user = None if who is None else who.pw_uid
+    environment = {"PATH": os.environ["PATH"], "LC_ALL": "C", "TZ": "UTC"}
+    make = [found / "initdb", "-D", data, "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--no-sync"]
+    subprocess.run(make, check=True, user=user, env=environment, stdout=subprocess.DEVNULL, cwd=data)
+    port = _free_port()
+    options = [f"-c{name}={value}" for name, value in SETTINGS.items()]
+    start = [found / "postgres", "-D", data, "-k", data, "-p", str(port), *options]
+    with (top / "log").open("wb") as log:
+        server = subprocess.Popen(start, user=user, env=environment, stdout=log, stderr=log, cwd=data)
+    try:
+        _wait(server, data, port, top / "log")
+        yield Server(data, port, server.pid)
+    finally:
+        server.send_signal(signal.SIGQUIT)  # at once
+        server.wait(20)
+        shutil.rmtree(top, ignore_errors=True)
+
+
+def _copied(programs: Path, into: Path) -> Path:
+    """The programs at another place, with the libraries that a wheel has beside them."""
+    if programs.parent.name != "pginstall":
+        return programs
+    package = programs.parents[1]
+    shutil.copytree(package, into / "pgserver", symlinks=True)
+    if (libraries := package.with_name("pgserver.libs")).is_dir():
+        shutil.copytree(libraries, into / libraries.name)
+    return into / "pgserver" / "pginstall" / "bin"
+
+
+def _wait(server: subprocess.Popen[bytes], data: Path, port: int, log: Path) -> None:
+    for _ in range(400):
+        try:
+            psycopg.connect(f"host={data} port={port} user=postgres dbname=postgres").close()
+            return
+        except psycopg.OperationalError:
+            try:
+                server.wait(0.05)
+            except subprocess.TimeoutExpired:
+                continue
+            break
+    raise AssertionError(f"PostgreSQL did not start: {log.read_text()[-2000:]}")
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])

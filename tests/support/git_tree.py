@@ -34,7 +34,7 @@ class UserTree:
         return self.git("rev-parse", "HEAD")
 
     def everything(self, but: str = "") -> dict[str, str]:
-        """All files and refs of the tree to the byte, without objects and what a new branch `but` brings, pushed or not."""
+        """All files and refs of the tree to the byte, without objects and the branch `but`, pushed or not."""
         own = {f".git/{log}refs/{kind}/{but}" for log in ("", "logs/") for kind in ("heads", "remotes/origin")}
         found: dict[str, str] = {}
         for folder, folders, files in os.walk(self.top):

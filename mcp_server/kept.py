@@ -14,8 +14,8 @@ from mcp_server.errors import ArchiveError, NotFound, OrchestratorError
 from mcp_server.file_links import FileLinks
 from mcp_server.idf.doctor import Check
 from mcp_server.secret_store import Secrets
-from mcp_server.store import identity
 from mcp_server.store.bucket import Access
+from mcp_server.store.identity import before
 from mcp_server.store.objects import Objects
 from mcp_server.store.stored import Notes
 from mcp_server.text import one_line
@@ -133,4 +133,4 @@ class Kept:
         if access is None:
             return None
         store = await orchestrator.store()
-        return Objects(access, await store.uuid(), await store.read(identity.before))
+        return Objects(access, await store.uuid(), await store.read(before))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from mcp_server.errors import ArchiveError, NotFound, OrchestratorError
 from mcp_server.store.bucket import Access
+from mcp_server.store.identity import before
 from mcp_server.store.objects import Objects
 from mcp_server.store.stored import Notes
 
@@ -131,4 +132,6 @@ class Uploads:
     async def _objects(self) -> Objects | None:
         services = self._services
         access = await asyncio.to_thread(Access.of, services.config.artifacts, services.secrets.resolve)
-        return None if access is None else Objects(access, await services.store.uuid())
+        return (
+            None if access is None else Objects(access, await services.store.uuid(), await services.store.read(before))
+        )

@@ -1,15 +1,23 @@
 """What tests of bots' orders share: a template of their own, diffs for the agent, callbacks that are verified."""
 
+import asyncio
 import difflib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from standardwebhooks import Webhook
 
+from mcp_server.bot_result import bot_result
+from mcp_server.build_spec import BuildResult, BuildSpec
+from mcp_server.orchestrator import Orchestrator
 from mcp_server.secret_store import read_secret
+from mcp_server.views import BuildView
+from tests.support.git_tree import UserTree
 from tests.support.http_peer import Got, Peer
+
+Order = Callable[..., BuildSpec]
 
 TEMPLATE = {
     "copier.yml": "_subdirectory: project\n_templates_suffix: .jinja\nword:\n  type: str\n  help: A word\n",
@@ -59,3 +67,28 @@ def verified(got: Got, home: Path) -> dict[str, Any]:
     assert secret
     Webhook(secret).verify(got.body, got.headers)
     return json.loads(got.body)
+
+
+def hook(peer: Peer) -> str:
+    return f"http://127.0.0.1:{peer.port}/done"
+
+
+async def built(orchestrator: Orchestrator, spec: BuildSpec, **more: Any) -> BuildView:
+    async with asyncio.timeout(40):
+        started = await orchestrator.workflows.create(spec, **more)
+        view = await orchestrator.wait(started.build.id, 40)
+    assert not view.build.status.is_open
+    return view
+
+
+def summaries(view: BuildView) -> dict[str, str]:
+    return {row.stage: row.verdict.summary if row.verdict else str(row.reason) for row in view.stages}
+
+
+def result_of(view: BuildView) -> BuildResult:
+    assert view.build.completed_at is not None
+    return bot_result(view.build, view.build.status, view.stages, view.build.completed_at)
+
+
+def user_of(project: Path, home: Path) -> UserTree:
+    return UserTree(project, home)

@@ -34,14 +34,15 @@ class UserTree:
         return self.git("rev-parse", "HEAD")
 
     def everything(self, but: str = "") -> dict[str, str]:
-        """All files and refs of the tree to the byte, without objects and what a new branch `but` brings."""
+        """All files and refs of the tree to the byte, without objects and the branch `but`, pushed or not."""
+        own = {f".git/{log}refs/{kind}/{but}" for log in ("", "logs/") for kind in ("heads", "remotes/origin")}
         found: dict[str, str] = {}
         for folder, folders, files in os.walk(self.top):
             folders[:] = [name for name in folders if name not in ("objects", "worktrees")]
             for name in files:
                 path = Path(folder) / name
                 shown = os.fsdecode(os.fsencode(path.relative_to(self.top)))
-                if but and shown in (f".git/refs/heads/{but}", f".git/logs/refs/heads/{but}"):
+                if but and shown in own:
                     continue
                 if path.is_fifo():
                     continue

@@ -2,8 +2,7 @@
 
 import asyncio
 import errno
-import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -18,17 +17,7 @@ from mcp_server.web.serve import serve
 from tests.support.web_service import Service, web_service
 from tests.unit.web.test_floods import Client
 
-pytestmark = pytest.mark.timeout(30)
-
-
-@pytest.fixture(autouse=True)
-def root_logger() -> Iterator[None]:
-    """Put back afterwards as it was."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
+pytestmark = [pytest.mark.timeout(30), pytest.mark.usefixtures("root_logger")]
 
 
 @pytest_asyncio.fixture

@@ -2,86 +2,23 @@
 
 import asyncio
 import shutil
-import subprocess
 import time
-from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-import pytest_asyncio
 
-from mcp_server.agents import push as push_module
-from mcp_server.bot_result import bot_result
-from mcp_server.build_spec import BuildResult, BuildSpec
+from mcp_server.build_spec import BuildSpec
 from mcp_server.config import load_config
 from mcp_server.demo.place import fix_patch, lay_out
-from mcp_server.errors import BadInput, Conflict, NotAgreed
+from mcp_server.errors import Conflict
 from mcp_server.model import BuildStatus
 from mcp_server.orchestrator import Orchestrator
-from mcp_server.secret_store import set_secret
-from mcp_server.views import BuildView
-from tests.support.bot_orders import callback, diff, template
+from tests.support.bot_orders import Order, built, callback, diff, hook, result_of, summaries, template, user_of
 from tests.support.git_tree import UserTree, begun
-from tests.support.http_peer import Got, Peer, answer, http_peer
-from tests.support.woodpecker import TOKEN, Woodpecker, pipeline, step
+from tests.support.http_peer import Peer, answer
 from tests.support.workers import worker_inside
 
 pytestmark = pytest.mark.worker_inside
-
-Order = Callable[..., BuildSpec]
-
-
-@pytest.fixture
-def order(tmp_path: Path) -> Order:
-    """`order(auto_commit=True)`: a page of the tests' own template, made good by the agent."""
-    good = diff(tmp_path / "good.diff", "page.txt", "bad day\n", "good day\n")
-    made = template(tmp_path / "template")
-
-    def order(**changed: Any) -> BuildSpec:
-        said: dict[str, Any] = {
-            "template": made,
-            "name": "page",
-            "variables": {"word": "day"},
-            "agent": f"patch:{good}",
-        }
-        return BuildSpec.model_validate({"prompt": "Make the page good", **said, **changed})
-
-    return order
-
-
-@pytest_asyncio.fixture
-async def receiver(home: Path) -> AsyncIterator[Peer]:
-    """Who is called back; config.yaml allows it."""
-    (home / "config.yaml").write_text('security: {callback_hosts: ["127.0.0.1"], allow_push: always}\n')
-    async with http_peer() as peer:
-        yield peer
-
-
-def hook(peer: Peer) -> str:
-    return f"http://127.0.0.1:{peer.port}/done"
-
-
-async def built(orchestrator: Orchestrator, spec: BuildSpec, **more: Any) -> BuildView:
-    async with asyncio.timeout(40):
-        started = await orchestrator.workflows.create(spec, **more)
-        view = await orchestrator.wait(started.build.id, 40)
-    assert not view.build.status.is_open
-    return view
-
-
-def summaries(view: BuildView) -> dict[str, str]:
-    return {row.stage: row.verdict.summary if row.verdict else str(row.reason) for row in view.stages}
-
-
-def result_of(view: BuildView) -> BuildResult:
-    assert view.build.completed_at is not None
-    return bot_result(view.build, view.build.status, view.stages, view.build.completed_at)
-
-
-def user_of(project: Path, home: Path) -> UserTree:
-    return UserTree(project, home)
-
 
 # -- the whole way ---------------------------------------------------------------------------------------------------
 
@@ -221,139 +158,6 @@ async def test_a_pipeline_of_the_project_flashes_no_board_and_pushes_nothing_una
 # -- push and CI -----------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> UserTree:
-    """A remote with a default branch, which the tests may push to over file://."""
-    monkeypatch.setattr(push_module, "PROTOCOLS", ("file",))
-    place = tmp_path / "remote.git"
-    subprocess.run(["git", "init", "-q", "--bare", "-b", "main", place], check=True)
-    return UserTree(place, tmp_path)
-
-
-@pytest.fixture
-def tree(tmp_path: Path, bare: UserTree) -> UserTree:
-    """A user's page in a repository, pushed to the remote."""
-    tree = begun(tmp_path / "mine", tmp_path)
-    tree.write("page.txt", "bad day\n")
-    check = "pipeline:\n  name: p\n  stages:\n    - {name: check, command: grep good page.txt, retry: 0}\n"
-    tree.write(".build-orchestrator.yaml", check)
-    tree.commit("a page")
-    tree.git("remote", "add", "origin", f"file://{bare.top}")
-    tree.git("push", "-q", "origin", "main")
-    return tree
-
-
-class CiOf(Woodpecker):
-    """Has a pipeline for what lies on the newest branch of a bare repository, as a forge's hook would make it."""
-
-    remote: UserTree
-
-    def _answer(self, got: Got) -> bytes:
-        if "/repos/lookup/" in got.path:
-            return self._json({"id": 7, "full_name": "owner/name"})
-        sha = self.remote.git("for-each-ref", "--format=%(objectname)", "refs/heads/bo/")
-        self.looks = [[pipeline(5, sha, "success", step(2, "deploy", "success"))] if sha else []]
-        self.logs = {2: ["deploy_url=https://page.example"]}
-        return super()._answer(got)
-
-
-async def test_a_deployed_order_is_pushed_and_has_its_place(
-    orchestrator: Orchestrator, order: Order, tree: UserTree, bare: UserTree, home: Path
-) -> None:
-    """Seed. auto_deploy: commit, push, CI's verdict, where it was deployed; the user's own tree is as it was."""
-    set_secret(home / "secrets", "WP", TOKEN)
-    async with http_peer() as receiver, http_peer() as peer:
-        ci = CiOf(peer)
-        ci.remote, peer.talk = bare, ci.talk
-        (home / "config.yaml").write_text(
-            'security: {callback_hosts: ["127.0.0.1"], allow_push: always}\n'
-            f'ci: {{woodpecker: {{url: "{ci.url}", token: "${{secret:WP}}"}}}}\n'
-        )
-        before = tree.everything(but="bo/build-1")
-        spec = order(template=None, name=None, variables={}, project=str(tree.top), auto_deploy=True)
-        async with asyncio.timeout(40):
-            await orchestrator.workflows.create(spec.model_copy(update={"callback_url": hook(receiver)}))
-            told = await callback(receiver, home)
-
-    result = told["result"]
-    assert result["success"], result
-    assert result["artifacts"]["deploy_url"] == "https://page.example"
-    assert result["commit_sha"] == bare.git("rev-parse", "bo/build-1")
-    assert bare.git("log", "--format=%s", "main..bo/build-1") == "Make the page good"
-    assert tree.everything(but="bo/build-1") == before
-
-
-async def test_a_push_is_asked_for_forbidden_or_allowed(
-    orchestrator: Orchestrator, order: Order, tree: UserTree, home: Path
-) -> None:
-    """Issue. As flashing is."""
-    spec = order(template=None, name=None, variables={}, project=str(tree.top), auto_push=True)
-
-    with pytest.raises(NotAgreed, match=r"Push branch bo/build-N of mine to origin\?"):
-        await orchestrator.workflows.create(spec)
-    (home / "config.yaml").write_text("security: {allow_push: never}\n")
-    with pytest.raises(Conflict, match="allow_push"):
-        await orchestrator.workflows.create(spec, agreed=True)
-    (home / "config.yaml").write_text("security: {allow_push: ask}\n")
-    view = await built(orchestrator, spec, agreed=True)
-
-    assert view.build.status is BuildStatus.SUCCESS, summaries(view)
-
-
-def dirty(tree: UserTree) -> None:
-    tree.write("main/main.c", "changed\n")
-
-
-def untracked(tree: UserTree) -> None:
-    tree.write("new.txt")
-
-
-def staged(tree: UserTree) -> None:
-    tree.write("new.txt")
-    tree.git("add", "new.txt")
-
-
-def without_remote(tree: UserTree) -> None:
-    tree.git("remote", "remove", "origin")
-
-
-@pytest.mark.parametrize(
-    ("spoil", "why"),
-    [
-        (dirty, "not committed"),
-        (untracked, "not committed"),
-        (staged, "not committed"),
-        (without_remote, "no remote origin"),
-    ],
-)
-async def test_what_cannot_be_pushed_is_told_before_the_agent_works(
-    orchestrator: Orchestrator, order: Order, tree: UserTree, spoil: Callable[[UserTree], object], why: str
-) -> None:
-    """Issue. Nobody is shown what its user has not committed."""
-    spoil(tree)
-    view = await built(
-        orchestrator, order(template=None, name=None, variables={}, project=str(tree.top), auto_push=True), agreed=True
-    )
-
-    assert view.build.status is BuildStatus.FAILED
-    assert why in summaries(view)["look"]
-    assert "work" not in {row.stage for row in view.stages if row.started_at}
-
-
-async def test_a_refused_push_sends_no_agent_back_to_work(
-    orchestrator: Orchestrator, order: Order, tree: UserTree, bare: UserTree
-) -> None:
-    """Ours. No change of the sources would mend it; the default branch is nobody's to push to."""
-    spec = order(template=None, name=None, variables={}, project=str(tree.top), auto_push=True, branch="next")
-    bare.git("branch", "next", "main")
-    bare.git("symbolic-ref", "HEAD", "refs/heads/next")
-    view = await built(orchestrator, spec, agreed=True)
-
-    assert view.build.status is BuildStatus.FAILED
-    assert (view.stages[-1].stage, view.build.round) == ("push", 1)
-    assert bare.git("rev-parse", "next") == bare.git("rev-parse", "main")
-
-
 # -- keys ------------------------------------------------------------------------------------------------------------
 
 
@@ -432,94 +236,6 @@ async def test_a_receiver_that_was_away_is_called_by_whoever_comes_next(
 
 
 # -- bad input -------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("changed", "why"),
-    [
-        ({"prompt": " \n"}, "prompt: is empty"),
-        ({"prompt": "x" * 1_000_000}, "1,000,000 bytes"),
-        ({"name": None}, "needs one"),
-        ({"name": "../away"}, "letters, digits"),
-        ({"template": None, "name": None}, "give a project"),
-        ({"agent": "nobody"}, "no agent 'nobody'"),
-        ({"timeout": 0}, "timeout"),
-        ({"priority": 101}, "priority"),
-        ({"max_rounds": 0}, "max_rounds"),
-        ({"idempotency_key": "two words"}, "idempotency_key"),
-        ({"variables": {"word": "x" * 10_001}}, "variables"),
-        ({"remote": "https://user:hunter2@git.example/a.git"}, "remote"),
-        ({"remote": "--upload-pack=x"}, "remote"),
-        ({"branch": "-x"}, "branch"),
-        ({"callback_url": "http://127.0.0.1:9/x"}, "callback_hosts"),
-        ({"callback_url": "https://127.0.0.1/x"}, "no public address"),
-        ({"callback_url": "https://169.254.169.254/latest"}, "no public address"),
-        ({"callback_url": "ftp://example.org/"}, "https://host/path"),
-    ],
-)
-async def test_an_order_that_cannot_be_used_is_one_sentence(
-    orchestrator: Orchestrator, order: Order, home: Path, changed: dict[str, Any], why: str
-) -> None:
-    """Issue. No row is written."""
-    with pytest.raises(BadInput) as refused:
-        await orchestrator.workflows.create(order(**changed))
-    assert why in str(refused.value)
-    assert "\n" not in str(refused.value)
-    assert "hunter2" not in str(refused.value)
-    assert await orchestrator.list() == []
-
-
-@pytest.mark.parametrize(
-    ("files", "variables", "why"),
-    [
-        ({"copier.yml": "_tasks: [touch /tmp/x]\nword: {type: str}\n"}, {"word": "day"}, "template"),
-        ({}, {}, "word"),
-        ({}, {"word": "day", "other": "x"}, "other"),
-    ],
-)
-async def test_a_template_that_cannot_be_used_is_refused_at_once(
-    orchestrator: Orchestrator,
-    order: Order,
-    tmp_path: Path,
-    files: dict[str, str],
-    variables: dict[str, str],
-    why: str,
-) -> None:
-    """Docs. Runs code, lacks a variable, has one too many: no build is made of such an order."""
-    place = template(tmp_path / "other", files)
-    with pytest.raises(BadInput, match=why):
-        await orchestrator.workflows.create(order(template=place, variables=variables))
-
-    assert await orchestrator.list() == []
-
-
-async def test_a_template_that_leads_out_leaves_nothing(
-    orchestrator: Orchestrator, order: Order, home: Path, tmp_path: Path
-) -> None:
-    """Issue. Only seen when it is made; no agent is sent to mend that."""
-    place = template(tmp_path / "other", {"project/{{ word }}.txt.jinja": "x"})
-    view = await built(orchestrator, order(template=place, variables={"word": "../../out"}))
-
-    assert view.build.status is BuildStatus.FAILED
-    assert [row.stage for row in view.stages if row.started_at] == ["create"]
-    assert list((home / "projects").iterdir()) == []
-    assert not list(tmp_path.rglob("out.txt"))
-
-
-async def test_a_name_that_is_taken_is_refused_early_and_late(
-    orchestrator: Orchestrator, order: Order, home: Path
-) -> None:
-    """Ours. Of two orders at once for one name the second finds the first one's project, and leaves it alone."""
-    first = await orchestrator.workflows.create(order())
-    second = await orchestrator.workflows.create(order(prompt="Something else"))
-    async with asyncio.timeout(40):
-        views = [await orchestrator.wait(build.build.id, 40) for build in (first, second)]
-
-    assert [view.build.status for view in views] == [BuildStatus.SUCCESS, BuildStatus.FAILED]
-    assert "is there already" in summaries(views[1])["create"]
-    assert (home / "projects/page/page.txt").read_text() == "good day\n"
-    with pytest.raises(Conflict, match="is there already"):
-        await orchestrator.workflows.create(order(prompt="A third"))
 
 
 @pytest.mark.parametrize("kind", ["no commits", "detached", "dirty index", "no repository"])

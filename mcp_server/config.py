@@ -197,11 +197,13 @@ class Artifacts(YamlModel):
 class Queue(YamlModel):
     """How many builds run at a time: of all projects, and of each (None: no limit of its own).
 
-    Beside them each host has its own limit for stages: `slots` of servers, `local` included.
+    Beside them each host has its own limit for stages: `slots` of servers, `local` included. `per_worker`: how many one
+    worker takes where several share the store.
     """
 
     builds: Annotated[int, Field(ge=1, le=1000)] = 200
     per_project: Annotated[int, Field(ge=1, le=1000)] | None = None
+    per_worker: Annotated[int, Field(ge=1, le=1000)] = 50
 
 
 class Security(YamlModel):

@@ -39,7 +39,8 @@ async def clean(services: Services) -> None:
         # What is not stored yet would be nowhere.
         spare = needed | set(await asyncio.to_thread(services.uploads.waiting))
         log.info("clean-up: %s", await services.archive.sweep(here_s, services.clock.now(), spare=spare))
-    log.info("clean-up: %d builds removed from the object store", await services.uploads.clean(needed))
+    if services.leads:
+        log.info("clean-up: %d builds removed from the object store", await services.uploads.clean(needed))
     log.info("clean-up: %d agents' copies removed", await worktrees.clear(services))
     log.info("clean-up: %d checkouts removed", await checkouts.clear(services))
     log.info("clean-up: %d deliveries forgotten", await checkouts.forget_deliveries(services))

@@ -4,18 +4,21 @@ import asyncio
 import bisect
 import logging
 from collections.abc import Collection, Container, Coroutine, Iterable, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from operator import attrgetter
 from typing import Any
 
 import sqlalchemy as sa
 
+from mcp_server import places
 from mcp_server.clock import Clock
 from mcp_server.engine.fair import Fair
 from mcp_server.errors import StoreError
 from mcp_server.model import Build, Lease
 from mcp_server.store import leases as table
+from mcp_server.store.claims import Claim as BuildClaim
+from mcp_server.store.claims import Taken, check, current, work_for
 from mcp_server.store.database import Store
 
 log = logging.getLogger(__name__)
@@ -61,6 +64,7 @@ class _Ticket:
     reason: str
     gate: Gate | None
     granted: asyncio.Future[tuple[Lease, ...]]
+    holder: BuildClaim | None
     wanted: frozenset[str] = field(init=False)
     place: tuple[int, int, float, int] = field(init=False)
 
@@ -79,8 +83,9 @@ class LeaseLine:
     What a build held before a restart it gets back at once.
     """
 
-    def __init__(self, store: Store, clock: Clock, fair: Fair | None = None) -> None:
-        self._store, self._clock = store, clock
+    def __init__(self, store: Store, clock: Clock, fair: Fair | None = None, machine: str | None = None) -> None:
+        """`machine`: where several share the leases, which of them this one is."""
+        self._store, self._clock, self._machine = store, clock, machine
         self.fair = fair or Fair()
         self._line: list[_Ticket] = []
         self._count = 0
@@ -111,7 +116,8 @@ class LeaseLine:
         """
         self._count += 1
         granted: asyncio.Future[tuple[Lease, ...]] = asyncio.get_running_loop().create_future()
-        ticket = _Ticket(priority, build, rank, self._count, claims, stage, reason, gate, granted)
+        claims = [[self._called(choice) for choice in claim] for claim in claims] if self._machine else claims
+        ticket = _Ticket(priority, build, rank, self._count, claims, stage, reason, gate, granted, current())
         bisect.insort(self._line, ticket, key=_place)
         if self._may_hold(ticket):
             self.offer(ticket.wanted)
@@ -131,8 +137,12 @@ class LeaseLine:
         )
         return (await asked)[0]
 
+    def _called(self, choice: Choice) -> Choice:
+        return replace(choice, resource=places.of_all(choice.resource, self._machine or ""))
+
     async def holder_of(self, resource: str) -> int | None:
         """The build that has a resource now."""
+        resource = places.of_all(resource, self._machine) if self._machine else resource
         held = await self._store.read(lambda c: table.held(c, {resource}))
         return held[0][2] if held else None
 
@@ -151,6 +161,7 @@ class LeaseLine:
         self._begin(self._offer_later(freed, gate))
 
     async def _offer_later(self, resources: Collection[str], gate: Gate | None) -> None:
+        work_for(None)
         await self._clock.sleep(HEIRS_S)
         self.offer(resources, gate)
 
@@ -160,6 +171,10 @@ class LeaseLine:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def hear(self, words: Collection[str] | None) -> None:
+        """What others have given back, of those who share the leases; None: nobody knows, so anything."""
+        self.offer(words if words is not None else {name for ticket in self._line for name in ticket.wanted})
 
     def offer(self, resources: Iterable[str], gate: Gate | None = None) -> None:
         """Let the next in line have what is free; who gave something back calls this once that is committed."""
@@ -180,6 +195,7 @@ class LeaseLine:
 
     async def _grant_all(self) -> None:
         """Grant until nothing new is free or asked for; what ended, or was asked for, together in one go."""
+        work_for(None)  # for whoever is in the line, not for the build that woke this
         while self._freed or self._gates or self._asked:
             await asyncio.sleep(0)  # who was woken by the same end joins first, and the longest way goes first
             freed, gates, asked = self._freed, self._gates, self._asked
@@ -262,6 +278,8 @@ class LeaseLine:
         holdings = _Holdings(table.held(c, {name for ticket in line for name in ticket.wanted}))
         granted: list[tuple[_Ticket, tuple[Lease, ...]]] = []
         for ticket in line:
+            if self._is_lost(c, ticket):
+                continue
             regains = self._may_hold(ticket)
             leases = [holdings.choose(ticket, claim, now, regains) for claim in ticket.claims]
             if None in leases:
@@ -276,6 +294,14 @@ class LeaseLine:
         full = {name for name, count in slots.items() if holdings.taken(name) >= count}
         self._full = (self._full - slots.keys()) | full
         return granted, len(full) < len(slots)
+
+    def _is_lost(self, c: sa.Connection, ticket: _Ticket) -> bool:
+        """Whether the ticket's build has gone to another worker, which asks for itself."""
+        try:
+            check(c, ticket.holder)
+        except Taken:
+            return True
+        return False
 
     def _take_back(self, c: sa.Connection, leases: Sequence[Lease]) -> None:
         for lease in leases:

@@ -43,10 +43,13 @@ class Services:
     clock: Clock
     hosts: Hosts
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    machine: str | None = None
+    """Of a store that machines share: which of them this one is."""
 
     def __post_init__(self) -> None:
         self.begun: set[int] = set()  # builds whose row says `running`
-        self.leases = LeaseLine(self.store, self.clock, Fair(self.begun))
+        self.leads = not self.store.is_shared  # of several workers one does what is to be done once
+        self.leases = LeaseLine(self.store, self.clock, Fair(self.begun), self.machine)
         self.archive = Archive(self.config.artifacts_dir)
         self.secrets = Secrets(self.config, self.environment)
         self.notifier = Notifier(

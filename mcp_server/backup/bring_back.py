@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from mcp_server.backup import bundle, rows
-from mcp_server.backup.settle import above, renamed, settle
+from mcp_server.backup.settle import above, rebind, renamed, settle
 from mcp_server.backup.take import take_now
 from mcp_server.clock import Clock
 from mcp_server.config import Config
 from mcp_server.engine.start import LOCK, lock_holder
 from mcp_server.errors import BadInput, Conflict, StoreError
+from mcp_server.home import machine_id
+from mcp_server.places import MACHINE
 from mcp_server.store import identity
 from mcp_server.store.database import Store
 from mcp_server.store.tables import SCHEMA_VERSION
@@ -175,6 +177,9 @@ class _Restore:
             rows.set_highest(c, above(highest))
             meta = facts["meta"] if self.resume else renamed(facts["meta"])
             identity.put_meta(c, {**meta, "schema": str(SCHEMA_VERSION)})
+            if self.resume and (facts["database"] == "sqlite") is store.is_shared:
+                machine = machine_id(self.config.home) if store.is_shared else None
+                rebind(c, machine and f"{MACHINE}{machine}", machine)
             if not self.resume:
                 done.ended = settle(c, done.taken_at, now)
 

@@ -24,6 +24,7 @@ from mcp_server.backup.take import Taken, take
 from mcp_server.clock import SystemClock
 from mcp_server.config import Config, load_config
 from mcp_server.errors import BadInput, Conflict, OrchestratorError
+from mcp_server.home import machine_id
 from mcp_server.model import BuildStatus, Lease, Plan, Progress, Stage, StageSpec, StageStatus, Token, Verdict
 from mcp_server.store import builds, callbacks, events, identity, leases, projects, schedules, tokens
 from mcp_server.store.database import Store
@@ -339,9 +340,11 @@ async def test_a_home_grows_into_a_shared_database_and_back_with_every_row(tmp_p
 
     await restore(team, SystemClock(), tmp_path / "1.tar.gz", resume=True)
     shared = opened(team)
-    moved = ("builds", "projects")
+    moved = ("builds", "projects", "leases")
     assert content(shared, *moved) == content(before, *moved)
-    assert [row.id for row in shared.look(builds.open_builds)] == [2, 3]
+    here = machine_id(team.home)
+    opened_now = [(row.id, row.place, row.machine) for row in shared.look(builds.open_builds)]
+    assert opened_now == [(2, f"machine:{here}", here), (3, f"machine:{here}", None)]
     project = shared.look(lambda c: builds.get_build(c, 1)).project_id
     insert = partial(builds.insert_build, plan=PLAN, name="n", args_key="z", now=NOW)
     made, _ = await shared.write(lambda c: insert(c, builds.get_project(c, project)))
@@ -351,6 +354,7 @@ async def test_a_home_grows_into_a_shared_database_and_back_with_every_row(tmp_p
     after = opened(last)
     assert content(after, *moved) == content(shared, *moved)
     assert after.look(lambda c: builds.get_build(c, 1001)).plan == PLAN
+    assert [(row.place, row.machine) for row in after.look(builds.open_builds)] == [(None, None)] * 3
 
     with pytest.raises(Conflict, match="the database has 4 builds already"):
         await restore(team, SystemClock(), tmp_path / "1.tar.gz")

@@ -252,16 +252,45 @@ async def test_what_is_no_whole_backup_changes_nothing(tmp_path: Path, harm: Cal
     assert "\n" not in str(refused.value) and not (home / "orchestrator.db").exists()
 
 
-def spoil(file: Path, folder: Path) -> None:
-    """A backup whose hashes are right, with a stage of a build that is not in it."""
+def remake(file: Path, folder: Path, change: Callable[[str, bytes], bytes | None], **facts: Any) -> None:
+    """The same backup with other members, whose hashes are right; None leaves one out."""
     with tarfile.open(file) as tar:
         members = [(member.name, (tar.extractfile(member) or io.BytesIO()).read()) for member in tar]
     file.unlink()
     with bundle.writing(file) as made:
         for name, data in members[:-1]:
-            (folder / "one").write_bytes(data.replace(b'"build":2', b'"build":77'))
-            made.add(name, folder / "one")
-        made.finish({key: value for key, value in json.loads(members[-1][1]).items() if key != "members"})
+            if (changed := change(name, data)) is not None:
+                (folder / "one").write_bytes(changed)
+                made.add(name, folder / "one")
+        made.finish({key: value for key, value in json.loads(members[-1][1]).items() if key != "members"} | facts)
+
+
+def spoil(file: Path, folder: Path) -> None:
+    """A stage of a build that is not in it."""
+    remake(file, folder, lambda _, data: data.replace(b'"build":2', b'"build":77'))
+
+
+async def test_a_backup_of_an_older_version_is_read(tmp_path: Path) -> None:
+    """Issue. An upgrade from any released version keeps every record: what it did not know has its default."""
+    file = tmp_path / "b.tar.gz"
+    await taken(tmp_path / "a", file)
+
+    def older(name: str, data: bytes) -> bytes | None:
+        lines = [json.loads(line) for line in data.splitlines()] if name.endswith(".jsonl") else []
+        of_builds, of_projects = {"place", "machine", "worker", "claim"}, {"source", "reason", "synced_at"}
+        new = of_projects if name == "store/projects.jsonl" else of_builds
+        kept = [{key: value for key, value in line.items() if key not in new} for line in lines]
+        if name == "store/schedules.jsonl":
+            return None
+        return "".join(f"{json.dumps(line)}\n" for line in kept).encode() if lines else data
+
+    remake(file, tmp_path, older, schema=4)
+    await brought(tmp_path / "b", file, resume=True)
+    store = opened(at(tmp_path / "b"))
+
+    assert [row.id for row in store.look(builds.open_builds)] == [2, 3]
+    assert store.look(lambda c: builds.get_build(c, 1)).claim == 0 and store.schema_version() == SCHEMA_VERSION
+    await store.aclose()
 
 
 async def test_rows_that_do_not_fit_leave_the_home_as_it_was(tmp_path: Path) -> None:

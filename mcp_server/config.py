@@ -201,7 +201,7 @@ class Queue(YamlModel):
     worker takes where several share the store.
     """
 
-    builds: Annotated[int, Field(ge=1, le=1000)] = 200
+    builds: Annotated[int, Field(ge=1, le=10_000)] = 200
     per_project: Annotated[int, Field(ge=1, le=1000)] | None = None
     per_worker: Annotated[int, Field(ge=1, le=1000)] = 50
 

@@ -1,12 +1,10 @@
 """Waiting in line for what only so many may have at once: host slots, build directories, groups of stages."""
 
 import asyncio
-import bisect
 import logging
-from collections.abc import Collection, Container, Coroutine, Iterable, Sequence, Set
-from dataclasses import dataclass, field, replace
+from collections import Counter
+from collections.abc import Collection, Coroutine, Iterable, Sequence, Set
 from datetime import datetime
-from operator import attrgetter
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,66 +12,21 @@ import sqlalchemy as sa
 from mcp_server import places
 from mcp_server.clock import Clock
 from mcp_server.engine.fair import Fair
+from mcp_server.engine.holdings import Choice, Claim, Holdings, Pool
+from mcp_server.engine.line import Gate, Lane, Line, Ticket
 from mcp_server.errors import StoreError
 from mcp_server.model import Build, Lease
 from mcp_server.store import leases as table
-from mcp_server.store.claims import Claim as BuildClaim
 from mcp_server.store.claims import Taken, check, current, work_for
 from mcp_server.store.database import Store
 
+__all__ = ["Choice", "Claim", "Gate", "LeaseLine", "Pool"]
+
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """A resource with so many slots. Of several choices the lowest `order` goes first, then the least loaded."""
-
-    resource: str
-    slots: int = 1
-    order: int = 0
-
 
 HEIRS_S = 0.02  # between the end of a stage and others' turn
 AGAIN_S = 1  # after the store has failed
 AT_ONCE = 50  # tickets looked at in one transaction
-
-Claim = Sequence[Choice]
-"""One slot of any of these."""
-
-
-class Gate:
-    """At most `limit` holders of leases at a time within one build; None: no limit."""
-
-    def __init__(self, limit: int | None = None) -> None:
-        self.limit, self.inside = limit, 0
-
-    def admits(self, entering: int) -> bool:
-        return self.limit is None or self.inside + entering < self.limit
-
-
-@dataclass(eq=False, slots=True)
-class _Ticket:
-    """`place` is where it stands in the line."""
-
-    priority: int
-    build: int
-    rank: float
-    number: int
-    claims: Sequence[Claim]
-    stage: str | None
-    reason: str
-    gate: Gate | None
-    granted: asyncio.Future[tuple[Lease, ...]]
-    holder: BuildClaim | None
-    wanted: frozenset[str] = field(init=False)
-    place: tuple[int, int, float, int] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.wanted = frozenset(choice.resource for claim in self.claims for choice in claim)
-        self.place = self.priority, self.build, -self.rank, self.number
-
-
-_place = attrgetter("place")
 
 
 class LeaseLine:
@@ -87,15 +40,17 @@ class LeaseLine:
         """`machine`: where several share the leases, which of them this one is."""
         self._store, self._clock, self._machine = store, clock, machine
         self.fair = fair or Fair()
-        self._line: list[_Ticket] = []
+        self._line = Line(self.fair)
+        self._holdings = Holdings()
         self._count = 0
         self._back: set[int] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._granter: asyncio.Task[None] | None = None
-        self._freed: set[str] = set()  # to be offered, with those whose gates let more in
+        self._freed: Counter[str] = Counter()  # to be offered, with those whose gates let more in
         self._gates: set[Gate] = set()
-        self._asked: set[str] = set()  # of these somebody wants one since the last grants
-        self._full: set[str] = set()  # nothing of these was given back since they were seen taken
+        self._asked: list[Lane] = []  # in these somebody wants one since the last grants
+        self._returning: list[Ticket] = []  # it may have what it wants, however much is taken
+        self._tried: set[str] = set()  # by a transaction of which one has not heard yet
         self._left_over: set[tuple[int, str | None]] | None = None  # held when this worker began
 
     async def acquire(
@@ -116,34 +71,40 @@ class LeaseLine:
         """
         self._count += 1
         granted: asyncio.Future[tuple[Lease, ...]] = asyncio.get_running_loop().create_future()
-        claims = [[self._called(choice) for choice in claim] for claim in claims] if self._machine else claims
-        ticket = _Ticket(priority, build, rank, self._count, claims, stage, reason, gate, granted, current())
-        bisect.insort(self._line, ticket, key=_place)
+        pools = [Pool.of(claim) for claim in claims]
+        ticket = Ticket(priority, build, rank, self._count, pools, stage, reason, gate, granted, current())
+        lane = self._line.add(ticket)
         if self._may_hold(ticket):
-            self.offer(ticket.wanted)
-        elif not self._hopeless(ticket):
-            self._asked |= ticket.wanted
+            self._returning.append(ticket)
+            self._asked.append(lane)
+            self._wake()
+        elif self._holdings.hopeful(pools):
+            self._asked.append(lane)
             self._wake()
         try:
             return await granted
         finally:
             if not granted.done() or granted.cancelled():
-                self._leave(ticket)
+                self._line.remove(ticket)
 
     async def acquire_one(self, resource: str, *, build: Build) -> Lease:
         """The only slot of `resource`, for the whole build."""
         asked = self.acquire(
-            [[Choice(resource)]], build=build.id, stage=None, reason=f"build {build.id}", priority=build.priority
+            [[Choice(self._called(resource))]],
+            build=build.id,
+            stage=None,
+            reason=f"build {build.id}",
+            priority=build.priority,
         )
         return (await asked)[0]
 
-    def _called(self, choice: Choice) -> Choice:
-        return replace(choice, resource=places.of_all(choice.resource, self._machine or ""))
+    def _called(self, resource: str) -> str:
+        return places.of_all(resource, self._machine) if self._machine else resource
 
     async def holder_of(self, resource: str) -> int | None:
         """The build that has a resource now."""
-        resource = places.of_all(resource, self._machine) if self._machine else resource
-        held = await self._store.read(lambda c: table.held(c, {resource}))
+        called = self._called(resource)
+        held = await self._store.read(lambda c: table.held(c, {called}))
         return held[0][2] if held else None
 
     def release(self, leases: Iterable[Lease], gate: Gate | None = None, *, heirs: bool = False) -> None:
@@ -153,11 +114,11 @@ class LeaseLine:
         """
         if gate is not None:
             gate.inside -= 1
-        freed = {lease.resource for lease in leases}
+        freed = [lease.resource for lease in leases]
         if not heirs:
             self.offer(freed, gate)
             return
-        self._full -= freed  # who joins from now on looks for itself
+        self._holdings.forget(freed)  # who joins from now on looks for itself
         self._begin(self._offer_later(freed, gate))
 
     async def _offer_later(self, resources: Collection[str], gate: Gate | None) -> None:
@@ -174,18 +135,24 @@ class LeaseLine:
 
     def hear(self, words: Collection[str] | None) -> None:
         """What others have given back, of those who share the leases; None: nobody knows, so anything."""
-        self.offer(words if words is not None else {name for ticket in self._line for name in ticket.wanted})
+        self.offer(words if words is not None else self._line.names())
 
     def offer(self, resources: Iterable[str], gate: Gate | None = None) -> None:
         """Let the next in line have what is free; who gave something back calls this once that is committed."""
+        resources = list(resources)
+        self._holdings.forget(resources)
         self._freed.update(resources)
-        if gate is not None:
+        if gate is not None and gate.limit is not None:
             self._gates.add(gate)
         self._wake()
 
     def _wake(self) -> None:
-        if (self._granter is None or self._granter.done()) and (self._freed or self._gates or self._asked):
+        if (self._granter is None or self._granter.done()) and self._pending:
             self._granter = self._begin(self._grant_all())
+
+    @property
+    def _pending(self) -> bool:
+        return bool(self._freed or self._gates or self._asked or self._returning)
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
@@ -196,161 +163,169 @@ class LeaseLine:
     async def _grant_all(self) -> None:
         """Grant until nothing new is free or asked for; what ended, or was asked for, together in one go."""
         work_for(None)  # for whoever is in the line, not for the build that woke this
-        while self._freed or self._gates or self._asked:
+        while self._pending:
             await asyncio.sleep(0)  # who was woken by the same end joins first, and the longest way goes first
-            freed, gates, asked = self._freed, self._gates, self._asked
-            self._freed, self._gates, self._asked = set(), set(), set()
-            self._full -= freed  # not sooner, lest a grant that read before that was given back says otherwise
-            free = freed | (asked - self._full)
+            freed, gates, asked, returning = self._freed, self._gates, self._asked, self._returning
+            self._freed, self._gates, self._asked, self._returning = Counter(), set(), [], []
             try:
                 if self._left_over is None:
-                    self._left_over = {(lease.build, lease.stage) for lease in await self._store.read(table.holders)}
-                await self._grant_free(free, gates)
+                    await self._load()
+                    returning = [ticket for ticket in self._line.all() if self._may_hold(ticket)]
+                most = min(AT_ONCE, freed.total() + len(gates) + len(asked) + len(returning))
+                await self._grant_free(self._concerned(freed, gates, asked), returning, most)
             except StoreError as error:
                 log.warning("%s", error)
-                self._freed |= free
+                self._freed += freed
                 self._gates |= gates
+                self._asked += asked
+                self._returning += returning
                 await self._clock.sleep(AGAIN_S)
 
-    async def _grant_free(self, free: Set[str], gates: Container[Gate | None]) -> None:
+    async def _load(self) -> None:
+        held = await self._store.read(table.holders)
+        self._holdings.load((one.resource, one.slot, one.build, one.stage, one.taken_at) for one in held)
+        self._left_over = {(lease.build, lease.stage) for lease in held}
+
+    def _concerned(self, freed: Collection[str], gates: Collection[Gate], asked: Sequence[Lane]) -> Set[Lane]:
+        """Who waits for what is free now; also for what is kept for heirs, once somebody else asks for it."""
+        lanes = self._line.lanes_for(freed) | self._line.lanes_behind(gates) | set(asked)
+        kept = (name for name in self._holdings.stale() if any(name in lane.names for lane in asked))
+        return lanes | self._line.lanes_for(kept)
+
+    async def _grant_free(self, lanes: Collection[Lane], returning: Sequence[Ticket], most: int) -> None:
         asked: set[int] = set()
-        while line := self._next(free, gates, asked):
+        while line := self._next(lanes, returning, asked, most):
             try:
-                granted, room = await self._store.write(lambda c: self._grant(c, line))
+                granted = await self._store.write(lambda c: self._grant(c, line))
             except StoreError:
                 raise
             except Exception as error:
                 for ticket in line:
                     self._refuse(ticket, error)
                 return
+            self._tried = set()
             for ticket, leases in granted:
                 await self._hand_over(ticket, leases)
-            if not room:
-                return
             asked |= {ticket.number for ticket in line}
+            most = AT_ONCE
 
     def comes_back(self, build: int) -> None:
         """A build begins again from the top, and what it holds is its own."""
         self._back.add(build)
 
-    def _may_hold(self, ticket: _Ticket) -> bool:
+    def _may_hold(self, ticket: Ticket) -> bool:
         return ticket.build in self._back or (ticket.build, ticket.stage) in (self._left_over or ())
 
-    def _hopeless(self, ticket: _Ticket) -> bool:
-        """Whether something that it needs is known to be taken, and not by itself before a restart."""
-        if self._may_hold(ticket):
-            return False
-        return any(all(choice.resource in self._full for choice in claim) for claim in ticket.claims)
+    def _regains(self, ticket: Ticket) -> bool:
+        """Whether it waits for what is its own."""
+        held = (self._holdings.holds(pool, ticket.build, ticket.stage) for pool in ticket.claims)
+        return not ticket.granted.done() and any(held)
 
-    def _next(self, free: Set[str], gates: Container[Gate | None], asked: Container[int]) -> Sequence[_Ticket]:
+    def _next(
+        self, lanes: Collection[Lane], returning: Sequence[Ticket], asked: Set[int], most: int
+    ) -> Sequence[Ticket]:
         """The next in line that may go now, as far as their gates admit them."""
-        found: list[_Ticket] = []
-        entering: dict[Gate | None, int] = {}
-        for ticket in self.fair.order(self._line):
-            if ticket.number in asked or (ticket.wanted.isdisjoint(free) and ticket.gate not in gates):
-                continue
-            inside = entering.get(ticket.gate, 0)
-            if ticket.gate is None or ticket.gate.admits(inside):
-                entering[ticket.gate] = inside + 1
+        found = [ticket for ticket in returning if ticket.number not in asked and self._regains(ticket)]
+        entering = Counter(ticket.gate for ticket in found)
+        seen = asked | {ticket.number for ticket in found}
+        open_ = [lane for lane in lanes if lane.levels and self._holdings.hopeful(lane.claims)]
+        for ticket in self._line.order(open_, entering):
+            if len(found) >= most:
+                break
+            if ticket.number not in seen and (ticket.gate is None or ticket.gate.admits(entering[ticket.gate])):
+                entering[ticket.gate] += 1
                 found.append(ticket)
-                if len(found) == AT_ONCE:
-                    break
         return found
 
-    async def _hand_over(self, ticket: _Ticket, leases: tuple[Lease, ...]) -> None:
+    async def _hand_over(self, ticket: Ticket, leases: tuple[Lease, ...]) -> None:
         if ticket.granted.done():  # its waiter left while the rows were written
             await self._store.write(lambda c: self._take_back(c, leases))
+            self.offer(lease.resource for lease in leases)
             return
         if ticket.gate is not None:
             ticket.gate.inside += 1
+        self.fair.granted(ticket.build)
         ticket.granted.set_result(leases)
-        self._leave(ticket)
+        self._line.remove(ticket)
 
-    def _refuse(self, ticket: _Ticket, error: Exception) -> None:
+    def _refuse(self, ticket: Ticket, error: Exception) -> None:
         """It cannot be decided what this ticket gets: a mistake of ours, said by whoever waits."""
-        self._leave(ticket)
+        self._line.remove(ticket)
         if not ticket.granted.done():
             ticket.granted.set_exception(error)
 
-    def _grant(self, c: sa.Connection, line: Sequence[_Ticket]) -> tuple[list[tuple[_Ticket, tuple[Lease, ...]]], bool]:
-        """Who gets what, and whether any of what they want is still free."""
-        now = self._clock.now()
-        holdings = _Holdings(table.held(c, {name for ticket in line for name in ticket.wanted}))
-        granted: list[tuple[_Ticket, tuple[Lease, ...]]] = []
-        for ticket in line:
-            if self._is_lost(c, ticket):
-                continue
-            regains = self._may_hold(ticket)
-            leases = [holdings.choose(ticket, claim, now, regains) for claim in ticket.claims]
-            if None in leases:
-                continue
-            got = tuple(lease for lease in leases if lease is not None)
-            for lease in got:
-                if holdings.hold(lease):
-                    table.add(c, lease, now)
-            granted.append((ticket, got))
-            self.fair.granted(ticket.build)
-        slots = {choice.resource: choice.slots for ticket in line for claim in ticket.claims for choice in claim}
-        full = {name for name, count in slots.items() if holdings.taken(name) >= count}
-        self._full = (self._full - slots.keys()) | full
-        return granted, len(full) < len(slots)
+    def _grant(self, c: sa.Connection, line: Sequence[Ticket]) -> list[tuple[Ticket, tuple[Lease, ...]]]:
+        """Who gets what. What is chosen is looked at once more: another worker may have taken it."""
+        self._holdings.forget(self._tried)  # it is not known what became of it
+        line = [ticket for ticket in line if not _is_lost(c, ticket)]
+        now, sure = self._clock.now(), self._holdings.take_stale()
+        if sure:
+            self._holdings.see(sure, table.held(c, sure))
+        while True:
+            granted, new = self._choose(line, now)
+            names = {lease.resource for lease in new} - sure
+            self._tried |= names | sure
+            for lease in new:
+                self._holdings.drop(lease.resource, lease.slot)
+            news = bool(names) and self._holdings.see(names, table.held(c, names))
+            if not news:
+                break
+            sure |= names
+        for lease in new:
+            self._holdings.hold(lease.resource, lease.slot, (lease.build, lease.stage, lease.taken_at))
+            table.add(c, lease, now)
+        return granted
 
-    def _is_lost(self, c: sa.Connection, ticket: _Ticket) -> bool:
-        """Whether the ticket's build has gone to another worker, which asks for itself."""
-        try:
-            check(c, ticket.holder)
-        except Taken:
-            return True
-        return False
+    def _choose(
+        self, line: Sequence[Ticket], now: datetime
+    ) -> tuple[list[tuple[Ticket, tuple[Lease, ...]]], list[Lease]]:
+        """Who gets what as far as one knows, and what of it is new; it is noted as held."""
+        granted: list[tuple[Ticket, tuple[Lease, ...]]] = []
+        new: list[Lease] = []
+        for ticket in line:
+            regains = self._may_hold(ticket)
+            leases = [self._lease(ticket, pool, now, regains) for pool in ticket.claims]
+            got = tuple(lease for lease in leases if lease is not None)
+            if len(got) < len(leases):
+                continue
+            for lease in got:
+                if self._holdings.hold(lease.resource, lease.slot, (lease.build, lease.stage, lease.taken_at)):
+                    new.append(lease)
+            granted.append((ticket, got))
+        return granted, new
+
+    def _lease(self, ticket: Ticket, pool: Pool, now: datetime, regains: bool) -> Lease | None:
+        """What the ticket's holder had before a restart, else a free slot of the best choice; None: all are taken."""
+        for choice in pool if regains else ():
+            for slot, (build, stage, taken_at) in self._holdings.holders(choice.resource).items():
+                if (build, stage) == (ticket.build, ticket.stage):
+                    return _lease(ticket, choice.resource, slot, taken_at)
+        best = self._holdings.best(pool)
+        if best is None:
+            return None
+        taken = self._holdings.holders(best.resource)
+        return _lease(ticket, best.resource, next(slot for slot in range(best.slots) if slot not in taken), now)
 
     def _take_back(self, c: sa.Connection, leases: Sequence[Lease]) -> None:
         for lease in leases:
             table.release(c, lease, self._clock.now())
 
-    def _leave(self, ticket: _Ticket) -> None:
-        at = bisect.bisect_left(self._line, ticket.place, key=_place)
-        if at < len(self._line) and self._line[at] is ticket:
-            del self._line[at]
+
+def _lease(ticket: Ticket, resource: str, slot: int, taken_at: datetime) -> Lease:
+    return Lease(
+        resource=resource,
+        slot=slot,
+        build=ticket.build,
+        stage=ticket.stage,
+        reason=ticket.reason,
+        taken_at=taken_at,
+    )
 
 
-class _Holdings:
-    """Who holds what while one group of grants is decided."""
-
-    def __init__(self, held: Iterable[table.Held]) -> None:
-        self._held: dict[str, dict[int, tuple[int, str | None, datetime]]] = {}
-        for resource, slot, build, stage, taken_at in held:
-            self._held.setdefault(resource, {})[slot] = (build, stage, taken_at)
-
-    def choose(self, ticket: _Ticket, claim: Claim, now: datetime, regains: bool) -> Lease | None:
-        """What the ticket's holder had before a restart, else a free slot of the best choice; None: all are taken."""
-        for choice in claim if regains else ():
-            for slot, (build, stage, taken_at) in self._held.get(choice.resource, {}).items():
-                if (build, stage) == (ticket.build, ticket.stage):
-                    return self._lease(ticket, choice.resource, slot, taken_at)
-        free = [choice for choice in claim if self.taken(choice.resource) < choice.slots]
-        if not free:
-            return None
-        best = min(free, key=lambda choice: (choice.order, self.taken(choice.resource) / choice.slots))
-        taken = self._held.get(best.resource, {})
-        slot = next(number for number in range(best.slots) if number not in taken)
-        return self._lease(ticket, best.resource, slot, now)
-
-    def taken(self, resource: str) -> int:
-        return len(self._held.get(resource, ()))
-
-    def hold(self, lease: Lease) -> bool:
-        """Note a lease; False where it was held before."""
-        slots = self._held.setdefault(lease.resource, {})
-        new = lease.slot not in slots
-        slots[lease.slot] = (lease.build, lease.stage, lease.taken_at)
-        return new
-
-    def _lease(self, ticket: _Ticket, resource: str, slot: int, taken_at: datetime) -> Lease:
-        return Lease(
-            resource=resource,
-            slot=slot,
-            build=ticket.build,
-            stage=ticket.stage,
-            reason=ticket.reason,
-            taken_at=taken_at,
-        )
+def _is_lost(c: sa.Connection, ticket: Ticket) -> bool:
+    """Whether the ticket's build has gone to another worker, which asks for itself."""
+    try:
+        check(c, ticket.holder)
+    except Taken:
+        return True
+    return False

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import os
-from collections.abc import Container, Coroutine, Mapping
+from collections.abc import Container, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,8 +11,8 @@ from mcp_server.clock import Clock
 from mcp_server.config import Config
 from mcp_server.config_file import ConfigFile
 from mcp_server.engine.callbacks import Callbacks
-from mcp_server.engine.fair import Fair
-from mcp_server.engine.leases import Choice, Claim, LeaseLine
+from mcp_server.engine.fair import Begun, Fair
+from mcp_server.engine.leases import Choice, LeaseLine, Pool
 from mcp_server.engine.source import read_commit
 from mcp_server.engine.together import Together
 from mcp_server.engine.traces import Traces
@@ -22,6 +22,7 @@ from mcp_server.hosts.base import Host
 from mcp_server.hosts.registry import Hosts
 from mcp_server.model import StageSpec
 from mcp_server.notify import Notifier
+from mcp_server.places import at
 from mcp_server.secret_store import Secrets
 from mcp_server.store.archive import Archive
 from mcp_server.store.database import Store
@@ -47,7 +48,7 @@ class Services:
     """Of a store that machines share: which of them this one is."""
 
     def __post_init__(self) -> None:
-        self.begun: set[int] = set()  # builds whose row says `running`
+        self.begun = Begun()  # builds whose row says `running`
         self.leads = not self.store.is_shared  # of several workers one does what is to be done once
         self.leases = LeaseLine(self.store, self.clock, Fair(self.begun), self.machine)
         self.archive = Archive(self.config.artifacts_dir)
@@ -58,6 +59,8 @@ class Services:
         self.callbacks = Callbacks(self)
         self.uploads = Uploads(self)
         self.traces = Traces(self)
+        self._places: dict[tuple[str, ...], Pool] = {}
+        self._places_of = self.config
         self._later: set[asyncio.Task[None]] = set()
         self._file = ConfigFile(self.config, self.environment)
         self._refreshing = Together(self._refresh)
@@ -113,19 +116,32 @@ class Services:
         except BadInput as error:
             raise HostUnreachable(name, "is not in config.yaml any more: put it back, or cancel the build") from error
 
-    def places(self, spec: StageSpec, down: Container[str] = ()) -> Claim:
+    def places(self, spec: StageSpec, down: Container[str] = ()) -> Pool:
         """Where a stage may run, the preferred first; the `fallback` of a host that is down in its place.
 
-        BadInput: an unknown name, alias or tag.
+        Without any down, stages that may run in the same places have the same object. BadInput: an unknown name,
+        alias or tag.
         """
+        if self._places_of is not self.config:
+            self._places, self._places_of = {}, self.config
+        wanted = (spec.host, *spec.hosts)
+        if down:
+            return self._find_places(wanted, down)
+        if wanted not in self._places:
+            self._places[wanted] = self._find_places(wanted, ())
+        return self._places[wanted]
+
+    def _find_places(self, wanted: Sequence[str], down: Container[str]) -> Pool:
         names: dict[str, int] = {}
-        for order, reference in enumerate((spec.host, *spec.hosts)):
+        for order, reference in enumerate(wanted):
             for name in self.hosts.resolve(reference):
                 names.setdefault(name, order)
         for first, order in list(names.items()):
             name: str | None = first
             while name in down and (name := self.hosts.server(name).fallback) and name not in names:
                 names[name] = order
-        return [
-            Choice(f"{HOST}{name}", self.hosts.slots(name), order) for name, order in names.items() if name not in down
-        ]
+        return Pool(
+            Choice(f"{HOST}{at(name, self.machine)}", self.hosts.slots(name), order)
+            for name, order in names.items()
+            if name not in down
+        )

@@ -12,7 +12,7 @@ from mcp_server.engine.arrival import Belongings, reach
 from mcp_server.engine.coverage_of import coverage_of
 from mcp_server.engine.delayed import Delayed
 from mcp_server.engine.history import StoredHistory
-from mcp_server.engine.leases import Choice, Gate
+from mcp_server.engine.leases import Choice, Gate, Pool
 from mcp_server.engine.services import HOST, Services
 from mcp_server.engine.stage_row import StageRow
 from mcp_server.engine.stages.base import Direct, LooksBack, Prepared, StageContext, StageKind
@@ -22,7 +22,7 @@ from mcp_server.errors import Conflict, HostUnreachable, JobConflict, NotFound, 
 from mcp_server.hosts.base import Exit, ExitReason, Host, JobSpec, JobState
 from mcp_server.hosts.globs import matcher
 from mcp_server.model import Artifact, Build, Lease, Stage, StageSpec, Verdict
-from mcp_server.places import of_one
+from mcp_server.places import at, of_one
 from mcp_server.store import artifacts
 
 log = logging.getLogger(__name__)
@@ -181,11 +181,12 @@ class StageRun:
         if self.stage.job_id is None:
             hosts = self.services.places(self.spec, self._down)
         else:
-            hosts = [Choice(f"{HOST}{self.stage.host}", MANY)]  # it runs there, however many may be started
+            there = f"{HOST}{at(self.stage.host, self.services.machine)}"
+            hosts = Pool([Choice(there, MANY)])  # it runs there, however many may be started
         if not hosts:
             raise next(reversed(self._down.values()))
         if self.spec.kind in WITHOUT_SLOT or self.build.priority < 0:  # long builds keep no transfer waiting
-            hosts = [Choice(choice.resource.replace(HOST, SESSION, 1), MANY, choice.order) for choice in hosts]
+            hosts = Pool(Choice(one.resource.replace(HOST, SESSION, 1), MANY, one.order) for one in hosts)
         group = [[Choice(f"group:{self.spec.group}")]] if self.spec.group else []
         held = await self.services.leases.acquire(
             [hosts, *group],

@@ -29,6 +29,7 @@ class Hosts:
         self._environment = dict(os.environ if environment is None else environment)
         self._options = options
         self._open: dict[str, Host] = {}
+        self._meant: Mapping[str, Sequence[str]] | None = None  # by every text that means some hosts
         self._retired: set[Close] = set()
         self._closing: set[asyncio.Task[None]] = set()
 
@@ -38,17 +39,24 @@ class Hosts:
 
     def resolve(self, reference: str) -> Sequence[str]:
         """The hosts meant by a name, else by an alias, else by a tag. BadInput names the nearest known one."""
-        names = self.names()
-        if reference in names:
-            return [reference]
-        servers = {name: self.server(name) for name in names}
-        found = [name for name, server in servers.items() if server.alias == reference]
-        found = found or [name for name, server in servers.items() if reference in server.tags]
-        if not found:
-            aliases = [server.alias for server in servers.values() if server.alias]
-            known = dict.fromkeys([*names, *aliases, *(tag for server in servers.values() for tag in server.tags)])
-            raise BadInput("host", f"no server '{reference[:60]}'{nearest(reference, list(known))}")
-        return found
+        if self._meant is None:
+            self._meant = self._references()
+        if reference not in self._meant:
+            raise BadInput("host", f"no server '{reference[:60]}'{nearest(reference, list(self._meant))}")
+        return self._meant[reference]
+
+    def _references(self) -> Mapping[str, Sequence[str]]:
+        """The hosts of each name, alias and tag: a name goes before an alias of the same text, that before a tag."""
+        servers = {name: self.server(name) for name in self.names()}
+        aliases: dict[str, list[str]] = {}
+        tags: dict[str, list[str]] = {}
+        for name, server in servers.items():
+            if server.alias:
+                aliases.setdefault(server.alias, []).append(name)
+            for tag in dict.fromkeys(server.tags):
+                tags.setdefault(tag, []).append(name)
+        meant: dict[str, Sequence[str]] = {name: [name] for name in servers}
+        return {**meant, **{k: v for k, v in (tags | aliases).items() if k not in meant}}
 
     def server(self, name: str) -> Server:
         """The configuration's entry. BadInput for an unknown name."""
@@ -77,6 +85,7 @@ class Hosts:
 
         The old one serves whoever still holds it, and is closed when nobody does.
         """
+        self._meant = None
         before, self._config = {name: self.server(name) for name in self._open}, config
         for name, old in before.items():
             new = config.local if name == LOCAL else config.servers.get(name)

@@ -1,6 +1,8 @@
 """A clock that stands still until a test moves it."""
 
 import asyncio
+import heapq
+import itertools
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
@@ -32,7 +34,8 @@ class MovedClock:
     def __init__(self) -> None:
         self._now = datetime(2026, 11, 1, tzinfo=UTC)
         self._passed = 0.0
-        self._alarms: list[tuple[float, asyncio.Future[None] | Call]] = []
+        self._alarms: list[tuple[float, int, asyncio.Future[None] | Call]] = []  # a heap; of one time the oldest first
+        self._number = itertools.count()
 
     def now(self) -> datetime:
         return self._now + timedelta(seconds=self._passed)
@@ -43,10 +46,14 @@ class MovedClock:
     def advance(self, seconds: float) -> None:
         """Let time pass and wake those whose time has come."""
         self._passed += seconds
-        for when, alarm in self._alarms:
-            if when <= self._passed and not alarm.done():
-                alarm.set_result(None)
-        self._alarms = [(when, alarm) for when, alarm in self._alarms if not alarm.done()]
+        while (when := self.next_alarm()) is not None and when <= self._passed:
+            heapq.heappop(self._alarms)[2].set_result(None)
+
+    def next_alarm(self) -> float | None:
+        """When the first of those who wait is to go on; None where nobody waits."""
+        while self._alarms and self._alarms[0][2].done():
+            heapq.heappop(self._alarms)
+        return self._alarms[0][0] if self._alarms else None
 
     def go_back(self, by: timedelta) -> None:
         """The wall clock is set, as by a person or NTP; nothing has passed."""
@@ -70,7 +77,7 @@ class MovedClock:
 
     def call_later(self, seconds: float, call: Callable[[], None]) -> Call:
         coming = Call(call)
-        self._alarms.append((self._passed + seconds, coming))
+        self._add(seconds, coming)
         if seconds <= 0:
             asyncio.get_running_loop().call_soon(coming.set_result, None)
         return coming
@@ -79,5 +86,8 @@ class MovedClock:
         alarm = asyncio.get_running_loop().create_future()
         if seconds <= 0:
             alarm.set_result(None)
-        self._alarms.append((self._passed + seconds, alarm))
+        self._add(seconds, alarm)
         return alarm
+
+    def _add(self, seconds: float, alarm: asyncio.Future[None] | Call) -> None:
+        heapq.heappush(self._alarms, (self._passed + seconds, next(self._number), alarm))

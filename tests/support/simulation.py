@@ -41,9 +41,8 @@ class IdleClock(MovedClock):
             await asyncio.sleep(0)
             if ready:
                 continue
-            alarms = [when for when, alarm in self._alarms if not alarm.done()]
-            if alarms:
-                self.advance(max(0.0, min(alarms) - self.monotonic()))
+            if (when := self.next_alarm()) is not None:
+                self.advance(max(0.0, when - self.monotonic()))
             else:
                 await asyncio.sleep(0.001)  # a thread works, or nothing is left to do
 

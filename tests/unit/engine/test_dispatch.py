@@ -122,11 +122,11 @@ async def test_what_ran_is_taken_again_first_and_counts_after_a_workers_death(se
     limited(services, builds=2, per_project=1)
     dispatch = Local(services, await services.store.read(queue.served))
     assert sorted(await look(dispatch, services)) == [a, b, b2]
-    assert services.begun == {a, b, b2}
+    assert set(services.begun) == {a, b, b2}
     assert await end(b) == []
     assert await end(b2) == [c_]
     assert await end(a) == [a2]
-    assert services.begun == set()
+    assert set(services.begun) == set()
     await dispatch.aclose()
     assert Run.began == [a2]  # a worker that leaves takes nothing more
 

@@ -2,9 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcp_server.clock import SystemClock
-from mcp_server.engine.fair import Fair
-from mcp_server.engine.leases import Choice, Claim, Gate, LeaseLine
+from mcp_server.engine.fair import Begun, Fair
+from mcp_server.engine.leases import Choice, Claim, Gate, LeaseLine, Pool
+from mcp_server.engine.line import Line, Ticket
 from mcp_server.model import BuildStatus, Lease, Plan, StageSpec
 from mcp_server.store import builds, leases
 from mcp_server.store.database import Statements, Store
@@ -241,7 +242,8 @@ async def test_leases_of_builds_that_are_over_are_dropped_at_the_start(store: St
 
 async def test_a_slot_goes_to_builds_that_began_and_then_to_projects_turn_by_turn(store: Store) -> None:
     """Issue: fairness. Twenty builds that wait for the same slot keep nobody else waiting for twenty."""
-    begun = {3}
+    begun = Begun()
+    begun.add(3)
     line = LeaseLine(store, SystemClock(), Fair(begun))
     for build, project in ((1, "a"), (2, "a"), (3, "a"), (4, "a"), (5, "b"), (6, "b"), (7, "c"), (8, "c")):
         line.fair.belongs(build, project)
@@ -262,12 +264,6 @@ async def test_a_slot_goes_to_builds_that_began_and_then_to_projects_turn_by_tur
     assert order == [8, 3, 5, 7, 6, 2, 4]  # a has two begun all along
 
 
-@dataclass(frozen=True)
-class Asking:
-    priority: int
-    build: int
-
-
 @given(
     st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from([1, 10]), st.integers(1, 2)), max_size=20),
     st.sets(st.integers(1, 20)),
@@ -277,15 +273,21 @@ def test_a_line_goes_by_the_turns_of_the_queue(
     builds_: list[tuple[str, int, int]], begun: set[int], served: list[str]
 ) -> None:
     """Ours. Slots are given by the same rule as builds are taken, so that places that are told are true."""
-    fair = Fair(begun)
+    began = Begun()
+    line = Line(fair := Fair(began))
     for number, (project, _, _) in enumerate(builds_, 1):
         fair.belongs(number, project)
     for number, project in enumerate(served, 100):
         fair.belongs(number, project)
         fair.granted(number)
-    asking = [Asking(priority, n) for n, (_, priority, tickets) in enumerate(builds_, 1) for _ in range(tickets)]
-    line = sorted(asking, key=lambda one: (one.priority, one.build))
-    got = list(fair.order(line))
+    asking = [(priority, n) for n, (_, priority, tickets) in enumerate(builds_, 1) for _ in range(tickets)]
+    pools = Pool([Choice("host:a")]), Pool([Choice("host:a"), Choice("host:b")])  # of two lanes in turn
+    for number, (priority, build) in enumerate(asking):
+        waits: Any = None
+        line.add(Ticket(priority, build, 0, number, [pools[number % 2]], None, "test", None, waits))
+    for build in begun:
+        began.add(build)
+    got = [ticket.build for ticket in line.order(line.lanes_for(["host:a"]), {})]
 
     turns = Turns(served=dict.fromkeys(reversed(list(dict.fromkeys(reversed(served))))))
     for number, (project, priority, _) in enumerate(builds_, 1):
@@ -294,6 +296,4 @@ def test_a_line_goes_by_the_turns_of_the_queue(
         else:
             turns.add(Waiting(number, project, priority))
     place = {one.id: at for at, one in enumerate(iter(turns.next, None), 1)}
-    several = len({project for project, _, _ in builds_}) > 1
-    expected = sorted(line, key=lambda one: (one.priority, place.get(one.build, 0))) if several else line
-    assert [one.build for one in got] == [one.build for one in expected]
+    assert got == [build for _, build in sorted(asking, key=lambda one: (one[0], place.get(one[1], 0), one[1]))]

@@ -101,7 +101,7 @@ class _Restore:
             _settle_file(aside)
             with self._beside(found, done):
                 done.aside += _put_aside(place, self.stamp)
-                aside.replace(place)
+                _replace(aside, place)
         finally:
             for end in ("", "-wal", "-shm"):
                 Path(f"{aside}{end}").unlink(missing_ok=True)
@@ -286,13 +286,36 @@ def _settle_file(path: Path) -> None:
 
 
 def _put_aside(place: Path, stamp: str) -> list[str]:
+    """Give the database that is here another name as well; its own is taken over in one step, by the new one.
+
+    So at no time is there none: a process that looked then would make an empty one.
+    """
     kept: list[str] = []
-    for end in ("", "-wal", "-shm"):
-        if (source := Path(f"{place}{end}")).exists():
-            target = Path(f"{place}.{stamp}{end}")
+    for end in ("-wal", "-shm", ""):
+        if not (source := Path(f"{place}{end}")).exists():
+            continue
+        target = Path(f"{place}.{stamp}{end}")
+        if end or not _linked(source, target):  # only a damaged one still has files beside it
             source.rename(target)
-            kept.append(str(target))
+        kept.append(str(target))
     return kept
+
+
+def _linked(source: Path, target: Path) -> bool:
+    try:
+        os.link(source, target)
+    except OSError:  # a file system without links
+        return False
+    return True
+
+
+def _replace(source: Path, target: Path) -> None:
+    source.replace(target)
+    folder = os.open(target.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def _written(path: Path, content: bytes) -> Path:

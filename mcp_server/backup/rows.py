@@ -107,6 +107,7 @@ def empty(c: sa.Connection) -> None:
     """Take every row of ours away, on Postgres, whose tables are not a file that can be put aside."""
     names = ", ".join(f'"{table.name}"' for table in metadata.sorted_tables if table is not META)
     c.execute(sa.text(f"TRUNCATE {names}"))
+    c.execute(sa.delete(META))  # in the same transaction those of the backup come
 
 
 def read_tables(

@@ -392,11 +392,12 @@ async def test_a_home_grows_into_a_shared_database_and_back_with_every_row(tmp_p
     await shared.write(lambda c: c.execute(sa.insert(WORKERS).values(id="w", **beat, started_at=now, seen_at=now)))
     with pytest.raises(Conflict, match="workers serve the database"):
         await restore(team, SystemClock(), tmp_path / "1.tar.gz", force=True)
-    await shared.write(lambda c: c.execute(sa.delete(WORKERS)))
+    await shared.write(lambda c: (c.execute(sa.delete(WORKERS)), identity.put_meta(c, {"events_from": "9"})))
     done = await restore(team, SystemClock(), tmp_path / "1.tar.gz", force=True)
     [kept] = done.aside
     assert bundle.checked(Path(kept)).facts["tables"]["builds"] == 4
     assert (done.ended, shared.look(rows.count_builds)) == (2, 3)
+    assert shared.look(lambda c: identity.number(c, "events_from")) is None  # that was of what was here before
     again, _ = await shared.write(lambda c: insert(c, builds.get_project(c, project)))
     assert again.id == 2001  # not 1001 a second time
     await asyncio.gather(before.aclose(), shared.aclose(), after.aclose())

@@ -133,6 +133,25 @@ def set_secret(folder: Path, name: str, value: str) -> None:
         raise EnvironmentMissing(f"the secret {name} cannot be written: {path}: {error.strerror}") from None
 
 
+def make_secret(folder: Path, name: str, make: Callable[[], str]) -> str:
+    """The secret of this name; where there is none, what `make` gives, of all who come at once that of the first."""
+    if (found := read_secret(folder, name)) is not None:
+        return found
+    passing = f"{name}.{randomness.token_hex(4)}"
+    set_secret(folder, passing, make())
+    try:
+        with contextlib.suppress(FileExistsError):
+            os.link(folder / passing, folder / name)
+    except OSError as error:
+        raise EnvironmentMissing(f"the secret {name} cannot be written: {folder}: {error.strerror}") from None
+    finally:
+        (folder / passing).unlink(missing_ok=True)
+    found = read_secret(folder, name)
+    if found is None:
+        raise _missing(name)
+    return found
+
+
 def list_secrets(folder: Path) -> list[str]:
     """The names of the secrets that are set, sorted; never a value."""
     try:

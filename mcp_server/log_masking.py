@@ -6,13 +6,13 @@ May import: config, errors, redact, secret_store.
 import contextlib
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, SecretStr
 
-from mcp_server.config import Config
+from mcp_server.config import Config, load_config
 from mcp_server.errors import OrchestratorError
 from mcp_server.redact import Redactor
 from mcp_server.secret_store import Secrets, list_secrets, read_secret
@@ -20,6 +20,21 @@ from mcp_server.secret_store import Secrets, list_secrets, read_secret
 _VARIABLE = re.compile(r"\$\{env:([A-Za-z_][A-Za-z0-9_]*)\}")
 
 LOOK_S = 5.0  # so often a changed secret is looked for, at most; a log has few lines
+
+
+def mask_of(environment: Mapping[str, str]) -> Callable[[str], str]:
+    """What masks secrets for a process that has not read config.yaml yet; nothing is where that cannot be read."""
+    known: list[Masking] = []
+
+    def mask(text: str) -> str:
+        if not known:
+            try:
+                known.append(Masking(load_config(environment), environment))
+            except (OrchestratorError, OSError):
+                return text
+        return known[0].text(text)
+
+    return mask
 
 
 class Masking:

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from mcp_server.orchestrator import Orchestrator
 
 log = logging.getLogger(__name__)
+_masking: process_log.Mask | None = None
 
 INSTRUCTIONS = (
     "Builds ESP-IDF firmware, and anything on the hosts of config.yaml, and answers with a verdict instead of a log. "
@@ -213,10 +214,19 @@ def make_server(opener: Opener | None = None) -> Server:
     return server
 
 
+def _mask(text: str) -> str:
+    global _masking  # noqa: PLW0603 - a process has one log
+    if _masking is None:
+        from mcp_server.log_masking import mask_of  # noqa: PLC0415 - most sessions log nothing
+
+        _masking = mask_of(os.environ)
+    return _masking(text)
+
+
 def main() -> int:
     """Serve MCP on stdin and stdout until stdin ends."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Python's own way would first wait for the thread that reads stdin
-    process_log.configure("mcp", os.environ)
+    process_log.configure("mcp", os.environ, mask=_mask)
     try:
         server = make_server()
         all_is_loaded()

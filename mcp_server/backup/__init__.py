@@ -1,5 +1,5 @@
 """The store and what lies beside it as one file, and back: on the same database, or on another kind of one.
 
-May import: model, config, clock, errors, store, engine.start.
+May import: model, config, clock, errors, store, engine.start, places.
 Never: hosts, idf, orchestrator, a front.
 """

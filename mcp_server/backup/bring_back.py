@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from mcp_server.backup import bundle, rows
-from mcp_server.backup.settle import above, renamed, settle
+from mcp_server.backup.settle import above, rebind, renamed, settle
 from mcp_server.backup.take import take_now
 from mcp_server.clock import Clock
 from mcp_server.config import Config
 from mcp_server.engine.start import LOCK, lock_holder
 from mcp_server.errors import BadInput, Conflict, StoreError
+from mcp_server.home import machine_id
+from mcp_server.places import MACHINE
 from mcp_server.store import identity
 from mcp_server.store.database import Store
 from mcp_server.store.tables import SCHEMA_VERSION
@@ -99,7 +101,7 @@ class _Restore:
             _settle_file(aside)
             with self._beside(found, done):
                 done.aside += _put_aside(place, self.stamp)
-                aside.replace(place)
+                _replace(aside, place)
         finally:
             for end in ("", "-wal", "-shm"):
                 Path(f"{aside}{end}").unlink(missing_ok=True)
@@ -175,6 +177,9 @@ class _Restore:
             rows.set_highest(c, above(highest))
             meta = facts["meta"] if self.resume else renamed(facts["meta"])
             identity.put_meta(c, {**meta, "schema": str(SCHEMA_VERSION)})
+            if self.resume and (facts["database"] == "sqlite") is store.is_shared:
+                machine = machine_id(self.config.home) if store.is_shared else None
+                rebind(c, machine and f"{MACHINE}{machine}", machine)
             if not self.resume:
                 done.ended = settle(c, done.taken_at, now)
 
@@ -281,13 +286,36 @@ def _settle_file(path: Path) -> None:
 
 
 def _put_aside(place: Path, stamp: str) -> list[str]:
+    """Give the database that is here another name as well; its own is taken over in one step, by the new one.
+
+    So at no time is there none: a process that looked then would make an empty one.
+    """
     kept: list[str] = []
-    for end in ("", "-wal", "-shm"):
-        if (source := Path(f"{place}{end}")).exists():
-            target = Path(f"{place}.{stamp}{end}")
+    for end in ("-wal", "-shm", ""):
+        if not (source := Path(f"{place}{end}")).exists():
+            continue
+        target = Path(f"{place}.{stamp}{end}")
+        if end or not _linked(source, target):  # only a damaged one still has files beside it
             source.rename(target)
-            kept.append(str(target))
+        kept.append(str(target))
     return kept
+
+
+def _linked(source: Path, target: Path) -> bool:
+    try:
+        os.link(source, target)
+    except OSError:  # a file system without links
+        return False
+    return True
+
+
+def _replace(source: Path, target: Path) -> None:
+    source.replace(target)
+    folder = os.open(target.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def _written(path: Path, content: bytes) -> Path:

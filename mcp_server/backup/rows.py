@@ -3,21 +3,21 @@
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
 from mcp_server.errors import StoreError
-from mcp_server.store.tables import META, WORKERS, UtcTime, metadata
+from mcp_server.store import workers
+from mcp_server.store.tables import META, UtcTime, metadata
 
 Row = dict[str, Any]
 
-GONE_S = 15.0  # without a beat: longer than a worker that lives is silent
 CHUNK = 500  # rows in memory at a time
 PASSING = frozenset({"workers"})
-PASSING_FACTS = frozenset({"leader"})
+PASSING_FACTS = frozenset({workers.LEADER})
 """Tables, and keys of `meta`, that say who is alive now: true of no other time."""
 
 _CONTENT = [table for table in metadata.sorted_tables if table.name not in PASSING and table is not META]
@@ -99,18 +99,15 @@ def _sequence(c: sa.Connection, table: sa.Table) -> str | None:
 
 def working(c: sa.Connection) -> int:
     """Workers of a shared store that were there a moment ago, by its own clock."""
-    if c.dialect.name != "postgresql" or not sa.inspect(c).has_table(WORKERS.name):
-        return 0
-    clock = sa.type_coerce(sa.func.timezone("UTC", sa.func.clock_timestamp()), UtcTime)
-    now = c.execute(sa.select(clock)).scalar_one()
-    alive = WORKERS.c.seen_at > now - timedelta(seconds=GONE_S)
-    return int(c.scalar(sa.select(sa.func.count()).select_from(WORKERS).where(alive)) or 0)
+    there = c.dialect.name == "postgresql" and sa.inspect(c).has_table(workers.WORKERS.name)
+    return len(workers.alive(c)) if there else 0
 
 
 def empty(c: sa.Connection) -> None:
     """Take every row of ours away, on Postgres, whose tables are not a file that can be put aside."""
     names = ", ".join(f'"{table.name}"' for table in metadata.sorted_tables if table is not META)
     c.execute(sa.text(f"TRUNCATE {names}"))
+    c.execute(sa.delete(META))  # in the same transaction those of the backup come
 
 
 def read_tables(

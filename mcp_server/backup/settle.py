@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from mcp_server.model import BuildStatus, StageStatus
 from mcp_server.store import builds, identity
-from mcp_server.store.tables import CALLBACKS, DELIVERIES, LEASES, SCHEDULES
+from mcp_server.store.tables import BUILDS, CALLBACKS, DELIVERIES, LEASES, SCHEDULES
 
 LOST = "lost"
 GAP = {"builds": 1000, "events": 10_000_000}
@@ -40,6 +40,17 @@ def settle(c: sa.Connection, taken_at: datetime, now: datetime) -> int:
     # Times that have passed since are not made up for.
     c.execute(sa.update(SCHEDULES).where(SCHEDULES.c.done_until < now).values(done_until=now))
     return len(opened)
+
+
+def rebind(c: sa.Connection, place: str | None, machine: str | None) -> None:
+    """Open builds of one kind of database go on in the other: on this machine, whose folders and jobs are theirs.
+
+    None for both: into a database of this machine alone. Slots are taken anew, each before any build that waits.
+    """
+    c.execute(sa.delete(LEASES))
+    opened = BUILDS.c.status.in_(builds.OPEN)
+    c.execute(sa.update(BUILDS).where(opened).values(place=place, machine=None))
+    c.execute(sa.update(BUILDS).where(BUILDS.c.status == BuildStatus.RUNNING).values(machine=machine))
 
 
 def renamed(meta: Mapping[str, str]) -> dict[str, str]:

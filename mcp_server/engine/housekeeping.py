@@ -44,7 +44,8 @@ async def clean(services: Services) -> None:
     log.info("clean-up: %d agents' copies removed", await worktrees.clear(services))
     log.info("clean-up: %d checkouts removed", await checkouts.clear(services))
     log.info("clean-up: %d deliveries forgotten", await checkouts.forget_deliveries(services))
-    log.info("clean-up: %d events forgotten", await forget_events(services))
+    if services.leads:
+        log.info("clean-up: %d events forgotten", await forget_events(services))
     store = await services.store.uuid()
     spare = [f"{store}-{number}-" for number in needed]
     for name, host in services.hosts.opened().items():

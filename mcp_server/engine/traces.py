@@ -31,7 +31,7 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 AT_ONCE = 20  # builds
-SCAN_S = 60
+SCAN_S = 15  # of several workers one tells, and nobody wakes it for what others have built
 AGAIN_S = (5, 30, 120, 600)
 GIVEN_UP = timedelta(days=1)
 
@@ -91,6 +91,8 @@ class Traces:
 
     async def _tell(self, exporter: "SpanExporter") -> bool:
         """The next builds; False: there are none. ConnectionError: the collector does not take them."""
+        if not self._services.leads:
+            return False
         store, cursor = self._services.store, await self._begin()
         since = self._services.clock.now() - GIVEN_UP
         found, up_to = await store.read(lambda c: _next(c, cursor))

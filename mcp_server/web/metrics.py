@@ -1,6 +1,9 @@
 """/healthz for those who watch the process, /metrics for Prometheus."""
 
+import asyncio
+import shutil
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter
@@ -39,9 +42,19 @@ async def metrics(service: Service, request: Request) -> PlainTextResponse:
     lines += [f"build_orchestrator_host_slots{{host={host}}} {view.slots}" for host, view in hosts]
     lines += _told("host_slots_held", "Slots that a build holds.")
     lines += [f"build_orchestrator_host_slots_held{{host={host}}} {len(view.held)}" for host, view in hosts]
+    if (free := await asyncio.to_thread(_free_bytes, service.config.home)) is not None:
+        lines += _told("home_free_bytes", "Left on the disk of the data folder.")
+        lines.append(f"build_orchestrator_home_free_bytes {free}")
     lines += _told("last_event_id", "The newest event's id.", kind="counter")
     lines.append(f"build_orchestrator_last_event_id {feed_of(request).last}")
     return PlainTextResponse("\n".join(lines) + "\n", media_type=TEXT)
+
+
+def _free_bytes(folder: Path) -> int | None:
+    try:
+        return shutil.disk_usage(folder).free
+    except OSError:
+        return None
 
 
 def _told(name: str, said: str, kind: str = "gauge") -> Iterator[str]:

@@ -86,6 +86,7 @@ def test_secrets_of_the_home_are_in_no_line_also_those_set_since(
 
     log.info("hook-key agent-key in-the-file fixed-token p@ssw0rd first-secret open")
     assert capfd.readouterr().err.endswith("INFO x *** *** *** *** *** *** open\n")
+    assert log_masking.mask_of(environment)("first-secret hook-key") == "*** ***"
     set_secret(config.secrets_dir, "TWO", "second-secret")
     log.info("second-secret %s", "first-secret")
     assert capfd.readouterr().err.endswith("INFO x *** ***\n")
@@ -103,6 +104,23 @@ def test_the_form_is_said_by_config_yaml_or_by_the_environment(home: Path) -> No
     (home / "config.yaml").write_text("log_format: xml\n")
     with pytest.raises(ConfigError, match="log_format"):
         load_config(given)
+
+
+def test_the_service_logs_for_programs_too_on_stderr_and_in_its_file(
+    root: logging.Logger, home: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Ours. What clients get wrong is in the file only."""
+    process_log.configure(
+        "serve", {}, unseen=("uvicorn",), json_lines=True, mask=lambda text: text.replace("s3cr", "***")
+    )
+
+    logging.getLogger("uvicorn.error").error("s3cr of a client")
+    logging.getLogger("x").warning("build %d: %s", 5, "s3cr")
+
+    seen = line(capfd)
+    assert (seen["message"], seen["build"]) == ("build 5: ***", 5)
+    kept = [json.loads(text) for text in (home / "logs" / "serve.log").read_text().splitlines()]
+    assert [one["message"] for one in kept] == ["*** of a client", "build 5: ***"]
 
 
 LOGS_MUCH = """

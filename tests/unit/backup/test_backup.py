@@ -24,6 +24,7 @@ from mcp_server.backup.take import Taken, take
 from mcp_server.clock import SystemClock
 from mcp_server.config import Config, load_config
 from mcp_server.errors import BadInput, Conflict, OrchestratorError
+from mcp_server.home import machine_id
 from mcp_server.model import BuildStatus, Lease, Plan, Progress, Stage, StageSpec, StageStatus, Token, Verdict
 from mcp_server.store import builds, callbacks, events, identity, leases, projects, schedules, tokens
 from mcp_server.store.database import Store
@@ -251,16 +252,45 @@ async def test_what_is_no_whole_backup_changes_nothing(tmp_path: Path, harm: Cal
     assert "\n" not in str(refused.value) and not (home / "orchestrator.db").exists()
 
 
-def spoil(file: Path, folder: Path) -> None:
-    """A backup whose hashes are right, with a stage of a build that is not in it."""
+def remake(file: Path, folder: Path, change: Callable[[str, bytes], bytes | None], **facts: Any) -> None:
+    """The same backup with other members, whose hashes are right; None leaves one out."""
     with tarfile.open(file) as tar:
         members = [(member.name, (tar.extractfile(member) or io.BytesIO()).read()) for member in tar]
     file.unlink()
     with bundle.writing(file) as made:
         for name, data in members[:-1]:
-            (folder / "one").write_bytes(data.replace(b'"build":2', b'"build":77'))
-            made.add(name, folder / "one")
-        made.finish({key: value for key, value in json.loads(members[-1][1]).items() if key != "members"})
+            if (changed := change(name, data)) is not None:
+                (folder / "one").write_bytes(changed)
+                made.add(name, folder / "one")
+        made.finish({key: value for key, value in json.loads(members[-1][1]).items() if key != "members"} | facts)
+
+
+def spoil(file: Path, folder: Path) -> None:
+    """A stage of a build that is not in it."""
+    remake(file, folder, lambda _, data: data.replace(b'"build":2', b'"build":77'))
+
+
+async def test_a_backup_of_an_older_version_is_read(tmp_path: Path) -> None:
+    """Issue. An upgrade from any released version keeps every record: what it did not know has its default."""
+    file = tmp_path / "b.tar.gz"
+    await taken(tmp_path / "a", file)
+
+    def older(name: str, data: bytes) -> bytes | None:
+        lines = [json.loads(line) for line in data.splitlines()] if name.endswith(".jsonl") else []
+        of_builds, of_projects = {"place", "machine", "worker", "claim"}, {"source", "reason", "synced_at"}
+        new = of_projects if name == "store/projects.jsonl" else of_builds
+        kept = [{key: value for key, value in line.items() if key not in new} for line in lines]
+        if name == "store/schedules.jsonl":
+            return None
+        return "".join(f"{json.dumps(line)}\n" for line in kept).encode() if lines else data
+
+    remake(file, tmp_path, older, schema=4)
+    await brought(tmp_path / "b", file, resume=True)
+    store = opened(at(tmp_path / "b"))
+
+    assert [row.id for row in store.look(builds.open_builds)] == [2, 3]
+    assert store.look(lambda c: builds.get_build(c, 1)).claim == 0 and store.schema_version() == SCHEMA_VERSION
+    await store.aclose()
 
 
 async def test_rows_that_do_not_fit_leave_the_home_as_it_was(tmp_path: Path) -> None:
@@ -339,9 +369,11 @@ async def test_a_home_grows_into_a_shared_database_and_back_with_every_row(tmp_p
 
     await restore(team, SystemClock(), tmp_path / "1.tar.gz", resume=True)
     shared = opened(team)
-    moved = ("builds", "projects")
+    moved = ("builds", "projects", "leases")
     assert content(shared, *moved) == content(before, *moved)
-    assert [row.id for row in shared.look(builds.open_builds)] == [2, 3]
+    here = machine_id(team.home)
+    opened_now = [(row.id, row.place, row.machine) for row in shared.look(builds.open_builds)]
+    assert opened_now == [(2, f"machine:{here}", here), (3, f"machine:{here}", None)]
     project = shared.look(lambda c: builds.get_build(c, 1)).project_id
     insert = partial(builds.insert_build, plan=PLAN, name="n", args_key="z", now=NOW)
     made, _ = await shared.write(lambda c: insert(c, builds.get_project(c, project)))
@@ -351,6 +383,7 @@ async def test_a_home_grows_into_a_shared_database_and_back_with_every_row(tmp_p
     after = opened(last)
     assert content(after, *moved) == content(shared, *moved)
     assert after.look(lambda c: builds.get_build(c, 1001)).plan == PLAN
+    assert [(row.place, row.machine) for row in after.look(builds.open_builds)] == [(None, None)] * 3
 
     with pytest.raises(Conflict, match="the database has 4 builds already"):
         await restore(team, SystemClock(), tmp_path / "1.tar.gz")
@@ -359,11 +392,12 @@ async def test_a_home_grows_into_a_shared_database_and_back_with_every_row(tmp_p
     await shared.write(lambda c: c.execute(sa.insert(WORKERS).values(id="w", **beat, started_at=now, seen_at=now)))
     with pytest.raises(Conflict, match="workers serve the database"):
         await restore(team, SystemClock(), tmp_path / "1.tar.gz", force=True)
-    await shared.write(lambda c: c.execute(sa.delete(WORKERS)))
+    await shared.write(lambda c: (c.execute(sa.delete(WORKERS)), identity.put_meta(c, {"events_from": "9"})))
     done = await restore(team, SystemClock(), tmp_path / "1.tar.gz", force=True)
     [kept] = done.aside
     assert bundle.checked(Path(kept)).facts["tables"]["builds"] == 4
     assert (done.ended, shared.look(rows.count_builds)) == (2, 3)
+    assert shared.look(lambda c: identity.number(c, "events_from")) is None  # that was of what was here before
     again, _ = await shared.write(lambda c: insert(c, builds.get_project(c, project)))
     assert again.id == 2001  # not 1001 a second time
     await asyncio.gather(before.aclose(), shared.aclose(), after.aclose())

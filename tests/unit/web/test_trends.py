@@ -93,6 +93,7 @@ async def test_what_is_scraped_has_the_last_build_of_each_project(home: Path) ->
         await (await service.orchestrator.store()).write(fill)
         text = (await service.ask("GET", "/metrics")).text
 
+    assert "\nbuild_orchestrator_home_free_bytes " in text
     found = [line for line in text.splitlines() if line.startswith("build_orchestrator_last_build_")]
     of_valve = {
         line.partition("{")[0].removeprefix("build_orchestrator_last_build_"): line.rpartition(" ")[2]

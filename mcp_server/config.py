@@ -1,7 +1,7 @@
 """`$BUILD_ORCHESTRATOR_HOME/config.yaml` and the environment as one value: `config = load_config()`.
 
 Read by whoever starts; nothing below asks the environment for these again. Secrets stay references here
-(`${env:NAME}`, `${keyring:service/name}`, `${secret:NAME}`) and are resolved when they are used.
+(`${env:NAME}`, `${file:/path}`, `${keyring:service/name}`, `${secret:NAME}`) and are resolved when they are used.
 """
 
 import os
@@ -14,8 +14,10 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
+from mcp_server.config_environment import given
 from mcp_server.config_rules import LOCAL, across
 from mcp_server.config_schedules import Schedule
+from mcp_server.config_store import StoreKeeping
 from mcp_server.durations import Duration
 from mcp_server.errors import ConfigError
 from mcp_server.home import make_home
@@ -23,17 +25,20 @@ from mcp_server.yaml_document import YamlError, read
 from mcp_server.yaml_model import YamlModel, check
 
 MAX_SHOWN = 10  # mistakes; more than that are mended from the top anyway
+LOG_FORMATS = ("text", "json")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 _PRIVATE = frozenset({"notifications", "agents", "artifacts", "env", "token", "url", "password"})
-_REFERENCE = re.compile(r"\$\{(env:[A-Za-z_][A-Za-z0-9_]*|keyring:[^{}/]+/[^{}]+|secret:[A-Za-z0-9._-]+)\}")
+_REFERENCE = re.compile(
+    r"\$\{(env:[A-Za-z_][A-Za-z0-9_]*|keyring:[^{}/]+/[^{}]+|file:/[^{}]+|secret:[A-Za-z0-9._-]+)\}"
+)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def _secret(value: SecretStr) -> SecretStr:
     text = value.get_secret_value()
     if "${" in _REFERENCE.sub("", text):
-        raise ValueError("a reference reads ${env:NAME}, ${keyring:service/name} or ${secret:NAME}")
+        raise ValueError("a reference reads ${env:NAME}, ${file:/path}, ${keyring:service/name} or ${secret:NAME}")
     return value
 
 
@@ -192,11 +197,13 @@ class Artifacts(YamlModel):
 class Queue(YamlModel):
     """How many builds run at a time: of all projects, and of each (None: no limit of its own).
 
-    Beside them each host has its own limit for stages: `slots` of servers, `local` included.
+    Beside them each host has its own limit for stages: `slots` of servers, `local` included. `per_worker`: how many one
+    worker takes where several share the store.
     """
 
     builds: Annotated[int, Field(ge=1, le=10_000)] = 200
     per_project: Annotated[int, Field(ge=1, le=1000)] | None = None
+    per_worker: Annotated[int, Field(ge=1, le=1000)] = 50
 
 
 class Security(YamlModel):
@@ -257,11 +264,13 @@ class Settings(YamlModel):
     agents: Agents = Field(default_factory=Agents)
     artifacts: Artifacts = Field(default_factory=Artifacts)
     queue: Queue = Field(default_factory=Queue)
+    store: StoreKeeping = Field(default_factory=StoreKeeping)
     schedules: Mapping[str, Schedule] = Field(default_factory=dict[str, Schedule])
     security: Security = Field(default_factory=Security)
     ci: Ci = Field(default_factory=Ci)
     webhooks: Webhooks = Field(default_factory=Webhooks)
     env_pass: tuple[Variable, ...] = ()
+    log_format: Literal["text", "json"] = "text"
 
 
 class Config(Settings):
@@ -325,15 +334,18 @@ def load_config(environ: Mapping[str, str] | None = None) -> Config:
     level = (environ.get("BUILD_ORCHESTRATOR_LOG") or "INFO").upper()
     if level not in LOG_LEVELS:
         mistakes.append(f"BUILD_ORCHESTRATOR_LOG is '{level.lower()[:40]}'; it takes debug, info, warning or error")
-    database_url = environ.get("BUILD_ORCHESTRATOR_DATABASE_URL") or f"sqlite:///{home / 'orchestrator.db'}"
+    form = environ.get("BUILD_ORCHESTRATOR_LOG_FORMAT") or settings.log_format
+    if form not in LOG_FORMATS:
+        mistakes.append(f"BUILD_ORCHESTRATOR_LOG_FORMAT is '{form[:40]}'; it takes text or json")
+    database_url = given(environ, "BUILD_ORCHESTRATOR_DATABASE_URL") or f"sqlite:///{home / 'orchestrator.db'}"
     if "://" not in database_url:
         mistakes.append("BUILD_ORCHESTRATOR_DATABASE_URL should be a URL, e.g. postgresql+psycopg://user@host/name")
     if mistakes:
         raise ConfigError(_listed(mistakes))
-    token = environ.get("BUILD_ORCHESTRATOR_TOKEN")
+    token = given(environ, "BUILD_ORCHESTRATOR_TOKEN")
     return Config.model_construct(
         _fields_set=None,
-        **dict(settings),
+        **{**dict(settings), "log_format": form},
         home=home,
         database_url=database_url,
         token=SecretStr(token) if token else None,
@@ -342,9 +354,9 @@ def load_config(environ: Mapping[str, str] | None = None) -> Config:
 
 
 def _home(environ: Mapping[str, str]) -> Path:
-    given = environ.get("BUILD_ORCHESTRATOR_HOME")
+    place = environ.get("BUILD_ORCHESTRATOR_HOME")
     try:
-        home = Path(given).expanduser() if given else Path(environ.get("HOME") or Path.home()) / ".build-orchestrator"
+        home = Path(place).expanduser() if place else Path(environ.get("HOME") or Path.home()) / ".build-orchestrator"
     except RuntimeError:
         raise ConfigError(
             "this user has no home folder; set BUILD_ORCHESTRATOR_HOME to a folder on a local disk"

@@ -1,6 +1,8 @@
 """BUILD_ORCHESTRATOR_HOME as a folder: on a local disk, ours, closed to others, or refused with one sentence."""
 
+import contextlib
 import os
+import secrets
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -76,3 +78,21 @@ def file_system(path: Path) -> str:
 
 def _unusable(home: Path, why: str) -> ConfigError:
     return ConfigError(f"{home} cannot be used: {why}; set BUILD_ORCHESTRATOR_HOME to a folder on a local disk")
+
+
+def machine_id(home: Path) -> str:
+    """What tells the machine of this home from all others: made once, kept in the file `machine`."""
+    path = home / "machine"
+    for _ in range(2):
+        with contextlib.suppress(FileNotFoundError):
+            if found := path.read_text("ascii", "replace").strip():
+                return found
+        try:
+            draft = home / f".machine-{os.getpid()}-{secrets.token_hex(4)}"
+            draft.write_text(secrets.token_hex(8) + "\n", "ascii")
+            with contextlib.suppress(FileExistsError):
+                os.link(draft, path)  # whoever comes first
+            draft.unlink()
+        except OSError as error:
+            raise _unusable(home, f"{error.filename or path}: {error.strerror}") from None
+    raise _unusable(home, f"{path} is empty: remove it")

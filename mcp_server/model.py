@@ -245,8 +245,8 @@ class Project(Model):
 class Build(Model):
     """One run of a plan. The columns up to `created_at` carry the names of the seeds' table.
 
-    Where several machines share the work: `machine` is the only one that can do it (None: any), `worker` who has it
-    now, `claim` how often one took it.
+    Where machines share the work: `place` is where it can be done (None: anywhere; see places), `machine` the one whose
+    own folders it uses since it was taken, `worker` who has it now, `claim` how often one took it.
     """
 
     id: int
@@ -274,6 +274,7 @@ class Build(Model):
     cancel_requested: bool = False
     retry_of: int | None = None
     round: int = 1
+    place: str | None = None
     machine: str | None = None
     worker: str | None = None
     claim: int = 0

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -14,6 +14,7 @@ from mcp_server.config import Config
 from mcp_server.config_file import ConfigFile
 from mcp_server.config_rules import LOCAL
 from mcp_server.engine import signals, start
+from mcp_server.engine.changes import Change, changes
 from mcp_server.errors import BadInput, Conflict, NotAgreed, NotFound
 from mcp_server.facets import Facets
 from mcp_server.hosts.base import Host
@@ -174,7 +175,8 @@ class Orchestrator(Facets):
         if (question := self.orders.question(plan)) is not None and not agreed:
             raise NotAgreed(question)
         store, now = await self.store(), self.clock.now()
-        args_key = plans.args_key(name, plan)
+        args_key, resolve = plans.args_key(name, plan), self.machines.hosts.resolve
+        place = await asyncio.to_thread(start.place_for, plan, store, self.config.home, resolve)
 
         def statements(c: builds.sa.Connection) -> tuple[Build, bool]:
             project = builds.ensure_project(c, str(folder), project_name or Path(folder).name, now, target)
@@ -190,6 +192,7 @@ class Orchestrator(Facets):
                 target=target,
                 triggered_by=triggered_by,
                 retry_of=retry_of,
+                place=place,
             )
 
         build, joined = await store.write(statements)
@@ -252,7 +255,7 @@ class Orchestrator(Facets):
         store, told, poked = await self.store(), float("-inf"), self.clock.monotonic()
         if build.status.is_open:
             await self.poke()
-        async with signals.watch(self.config.home) as changed:
+        async with self.changes() as changed:
             while True:
                 status, now = await store.read(lambda c: builds.status_of(c, build.id)), self.clock.monotonic()
                 due = told + UPDATE_S
@@ -269,9 +272,11 @@ class Orchestrator(Facets):
                     poked = self.clock.monotonic()
                     await self.poke()
 
-    def changes(self) -> contextlib.AbstractAsyncContextManager[signals.Signal]:
-        """A signal that arrives whenever a row of this home may have changed; look once more after entering."""
-        return signals.watch(self.config.home)
+    @contextlib.asynccontextmanager
+    async def changes(self) -> AsyncGenerator[Change]:
+        """What arrives whenever a row may have changed; look once more after entering."""
+        async with changes(await self.store(), self.config.home) as change:
+            yield change
 
     async def list(
         self, *, project: str | None = None, status: str | None = None, limit: int = 10, below: int | None = None

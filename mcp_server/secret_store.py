@@ -1,4 +1,5 @@
-"""Secrets, read when they are used: `${env:NAME}`, `${keyring:service/name}`, `${secret:NAME}` (HOME/secrets, 0600).
+"""Secrets, read when they are used: `${env:NAME}`, `${keyring:service/name}`, `${secret:NAME}` (HOME/secrets, 0600),
+`${file:/path}` (a file that a unit or a container was given).
 
 May import: config, errors.
 """
@@ -20,7 +21,7 @@ from mcp_server.errors import BadInput, EnvironmentMissing, NotFound
 
 MAX_BYTES = 65_536  # a key or a token; more is the wrong file
 
-_REFERENCE = re.compile(r"\$\{(env|keyring|secret):([^{}]+)\}")
+_REFERENCE = re.compile(r"\$\{(env|file|keyring|secret):([^{}]+)\}")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 
 
@@ -53,9 +54,28 @@ class Secrets:
             return value
         if kind == "keyring":
             return _from_keyring(name)
+        if kind == "file":
+            return _from_file(Path(name))
         if not (value := read_secret(self._folder, name)):
             raise _missing(name)
         return value
+
+
+def _from_file(path: Path) -> str:
+    """As systemd and containers hand secrets over: who may read it is theirs to say."""
+    try:
+        if not path.is_file():
+            raise EnvironmentMissing(f"the secret file {path} is not there")
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+        text = _without_line_end(content.decode())
+    except OSError as error:
+        raise EnvironmentMissing(f"the secret file {path} cannot be read: {error.strerror}") from None
+    except ValueError:
+        text = ""
+    if not text or len(content) > MAX_BYTES or "\0" in text:
+        raise EnvironmentMissing(f"the secret file {path} should be text of 1 byte to 64 KiB")
+    return text
 
 
 class _Keyring(Protocol):

@@ -1,6 +1,6 @@
 """Who may use the service, and for what: tokens of people and bots, kept as hashes.
 
-May import: model, errors, scopes, store. Never: engine, a front.
+May import: config_environment, model, errors, scopes, store. Never: engine, a front.
 """
 
 import contextlib
@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from mcp_server.config_environment import given
 from mcp_server.errors import BadInput, Conflict, NotFound, StoreError
 from mcp_server.model import Token
 from mcp_server.scopes import SCOPES
@@ -34,7 +35,7 @@ class Tokens:
 
     def __init__(self, orchestrator: "Orchestrator") -> None:
         self._orchestrator = orchestrator
-        self.fixed = orchestrator.environment.get(ENVIRONMENT_NAME, "")
+        self.fixed = given(orchestrator.environment, ENVIRONMENT_NAME) or ""
         """The token of whoever started the service; it may do everything. "" where there is none."""
 
     def check_fixed(self) -> None:

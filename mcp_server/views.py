@@ -11,6 +11,7 @@ from mcp_server.expected import Place
 from mcp_server.model import Artifact, Build, Lease, Project, Stage, StageStatus
 from mcp_server.moved import left_for_copy
 from mcp_server.pipelines import graph
+from mcp_server.places import at
 from mcp_server.store import artifacts, builds, earlier, leases, stats, trends
 
 MOST_RECKONED = 1000  # stages; an estimate of more costs more than it tells
@@ -121,8 +122,8 @@ def _blockers(c: sa.Connection, build: Build, stages: Sequence[Stage]) -> Sequen
     mended = build.plan.fix_first or any(stage.kind.startswith("agent.") for stage in stages)
     copied = left_for_copy(build.plan) if mended else set[tuple[str, str]]()  # those it does not wait for
     places = {(stage.host, str(stage.directory)) for stage in build.plan.stages} - copied
-    directories = {f"dir:{host}:{directory}" for host, directory in places}
-    hosts = {f"host:{host}" for stage in build.plan.stages for host in (stage.host, *stage.hosts)}
+    directories = {f"dir:{at(host, build.machine)}:{directory}" for host, directory in places}
+    hosts = {f"host:{at(host, build.machine)}" for one in build.plan.stages for host in (one.host, *one.hosts)}
     if any(lease.build == build.id and lease.resource in hosts for lease in held):
         hosts = set[str]()  # it has its place, and is just beginning there
     groups = {f"group:{stage.group}" for stage in build.plan.stages if stage.group}

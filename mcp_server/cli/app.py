@@ -46,6 +46,8 @@ COMMANDS = {
     "projects": ("projects", "List projects, or import, sync or remove one."),
     "tokens": ("tokens", "Make, list or take away tokens for the service."),
     "secrets": ("secrets", "Set, list or take away secrets; no value is ever shown."),
+    "backup": ("backup", "Copy everything that is remembered into one file, while builds go on."),
+    "restore": ("backup", "Bring a backup in, also into another kind of database."),
     "diagnose": ("diagnose", "Print the verdict on any saved build log."),
     "doctor": ("doctor", "Show what is here, what is missing, and the command that mends it."),
     "serve": ("serve", "Serve builds to a team, its bots and its browser until Ctrl-C."),

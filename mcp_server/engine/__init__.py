@@ -2,8 +2,9 @@
 
 `signals` and `start` are all that a front needs of it.
 
-May import: model, config, clock, errors, loading, store, hosts, idf, coverage, agents, demo, pipelines, notify,
+May import: model, config, places, clock, errors, loading, store, hosts, idf, coverage, agents, demo, pipelines, notify,
 templates, secret_store, text, bot_result, build_spec, orders, plans, workflow_plans, device_plans, moved,
-project_plans, project_file, check_up, turns.
+project_plans, project_file, check_up, turns,
+process_log, log_masking.
 Never: orchestrator, a front.
 """

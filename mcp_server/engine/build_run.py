@@ -25,6 +25,7 @@ from mcp_server.model import Build, BuildStatus, Plan, Stage, StageStatus
 from mcp_server.notify.callback import make_payload
 from mcp_server.project_plans import CHECKOUT
 from mcp_server.store import builds, callbacks, leases
+from mcp_server.store.claims import Taken
 from mcp_server.store.commit_statuses import tell_github
 from mcp_server.store.superseded import SUPERSEDED, is_built_anew
 
@@ -58,6 +59,8 @@ class BuildRun:
                     return await self._run()
                 status = BuildStatus.CANCELLED if self.stop.is_set() else BuildStatus.FAILED
                 return await self._end(status, "internal", None, broken)
+            except Taken as taken:
+                return log.warning("%s", taken)
             except (StoreError, HostUnreachable) as error:
                 if str(error) != said:
                     log.warning("build %d waits: %s", self.build_id, error)
@@ -222,6 +225,7 @@ class BuildRun:
         self.services.leases.offer(await self.services.store.write(statements))
         self.services.begun.discard(self.build_id)
         self.services.callbacks.wake()
+        self.services.traces.wake()
         if self.told:
             build, rows = await self.services.store.read(self._facts)
             self.services.notifier.build_ended(build, rows)

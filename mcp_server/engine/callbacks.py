@@ -53,7 +53,7 @@ class Callbacks:
         while True:
             pause_s: float = LOOK_S
             try:
-                if not await self.deliver_due():
+                if not self._services.leads or not await self.deliver_due():
                     pause_s = await self._pause_s()
                 else:
                     continue

@@ -12,6 +12,7 @@ from typing import TypeVar
 from mcp_server.engine.fair import Fair
 from mcp_server.engine.holdings import Pool
 from mcp_server.model import Lease
+from mcp_server.store.claims import Claim
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -42,6 +43,7 @@ class Ticket:
     reason: str
     gate: Gate | None
     granted: asyncio.Future[tuple[Lease, ...]]
+    holder: Claim | None = None
     place: tuple[int, int, float, int] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -172,6 +174,10 @@ class Line:
         for name in names:
             found |= self._of_name.get(name, set())
         return {lane for lane in found if lane.levels}
+
+    def names(self) -> set[str]:
+        """All that somebody wants."""
+        return set[str]().union(*(lane.names for lane in self._lanes.values() if lane.levels))
 
     def lanes_behind(self, gates: Iterable[Gate]) -> set[Lane]:
         """Those in which somebody waits behind one of these gates."""

@@ -15,6 +15,7 @@ from mcp_server.engine.fair import Begun, Fair
 from mcp_server.engine.leases import Choice, LeaseLine, Pool
 from mcp_server.engine.source import read_commit
 from mcp_server.engine.together import Together
+from mcp_server.engine.traces import Traces
 from mcp_server.engine.uploads import Uploads
 from mcp_server.errors import BadInput, ConfigError, HostUnreachable
 from mcp_server.hosts.base import Host
@@ -42,10 +43,13 @@ class Services:
     clock: Clock
     hosts: Hosts
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    machine: str | None = None
+    """Of a store that machines share: which of them this one is."""
 
     def __post_init__(self) -> None:
         self.begun = Begun()  # builds whose row says `running`
-        self.leases = LeaseLine(self.store, self.clock, Fair(self.begun))
+        self.leads = not self.store.is_shared  # of several workers one does what is to be done once
+        self.leases = LeaseLine(self.store, self.clock, Fair(self.begun), self.machine)
         self.archive = Archive(self.config.artifacts_dir)
         self.secrets = Secrets(self.config, self.environment)
         self.notifier = Notifier(
@@ -53,6 +57,7 @@ class Services:
         )
         self.callbacks = Callbacks(self)
         self.uploads = Uploads(self)
+        self.traces = Traces(self)
         self._places: dict[tuple[str, ...], Pool] = {}
         self._places_of = self.config
         self._later: set[asyncio.Task[None]] = set()

@@ -22,6 +22,7 @@ from mcp_server.errors import Conflict, HostUnreachable, JobConflict, NotFound, 
 from mcp_server.hosts.base import Exit, ExitReason, Host, JobSpec, JobState
 from mcp_server.hosts.globs import matcher
 from mcp_server.model import Artifact, Build, Lease, Stage, StageSpec, Verdict
+from mcp_server.places import of_one
 from mcp_server.store import artifacts
 
 log = logging.getLogger(__name__)
@@ -195,7 +196,7 @@ class StageRun:
             rank=self.rank,
             gate=self.gate,
         )
-        self.row.put(held[0].resource.removeprefix(HOST).removeprefix(SESSION))
+        self.row.put(of_one(held[0].resource).removeprefix(HOST).removeprefix(SESSION))
         return held
 
     async def _attempt(self) -> tuple[Verdict, str, Exit | None]:

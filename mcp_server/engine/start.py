@@ -9,12 +9,15 @@ import time
 from collections.abc import Generator
 from pathlib import Path
 
-from mcp_server import __version__
+from mcp_server import __version__, places
 from mcp_server.engine.signals import WAKE, write_signal
 from mcp_server.errors import StoreError, WorkerFailed
+from mcp_server.home import machine_id
+from mcp_server.model import Plan
 from mcp_server.store.callbacks import next_time
 from mcp_server.store.database import Store
 from mcp_server.store.tables import SCHEMA_VERSION
+from mcp_server.store.workers import one_is_missed
 
 LOCK = "worker.lock"
 LOG_BYTES = 4_000_000  # the worker's own log is cut to half of this when a worker starts
@@ -34,18 +37,24 @@ def poke(home: Path, store: Store) -> None:
     """Wake this home's worker, or start one, after bringing the schema up to date. Blocks for milliseconds.
 
     The lock is taken here and handed down, not released in between: with a gap, every front that looks into it would
-    start a worker of its own.
+    start a worker of its own. Where machines share the store one is started only if it is missed here.
     """
     _look_after_children(home)
     for _ in range(POKES):
         with _lock(home) as lock:
             if lock is not None:
                 store.migrate()
-                _start_worker(home, lock)
+                if not store.is_shared or store.look(lambda c: one_is_missed(c, str(home), machine_id(home))):
+                    _start_worker(home, lock)
                 return
         if write_signal(home / WAKE, f"{__version__}\n".encode()):
             return
         time.sleep(POKE_PAUSE_S)
+
+
+def place_for(plan: Plan, store: Store, home: Path, resolve: places.Resolve) -> str | None:
+    """Where a plan can be done, of the machines that share the store; None: anywhere, or there is only this one."""
+    return places.place_of(plan, home, machine_id(home), resolve) if store.is_shared else None
 
 
 def make_ready(home: Path, store: Store) -> None:
@@ -59,6 +68,9 @@ def make_ready(home: Path, store: Store) -> None:
 
 
 def _bring_up_to_date(home: Path, store: Store) -> None:
+    if store.is_shared:
+        store.migrate()  # whoever is first; workers of before go on with what they know
+        return
     deadline = time.monotonic() + HANDOVER_S
     while store.schema_version() < SCHEMA_VERSION:
         with _lock(home) as lock:

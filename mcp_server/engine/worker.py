@@ -1,4 +1,7 @@
-"""The worker process: one a home, started by fronts, alive as long as there is work and a while longer."""
+"""The worker process: one a home, started by fronts, alive as long as there is work and a while longer.
+
+Where machines share the store it is one of several, and one that was started by hand stays.
+"""
 
 import argparse
 import asyncio
@@ -8,10 +11,10 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from mcp_server import __version__
+from mcp_server import __version__, process_log
 from mcp_server.clock import Clock, SystemClock
 from mcp_server.config import Config, load_config
 from mcp_server.engine.dispatch.base import Dispatch
@@ -23,8 +26,10 @@ from mcp_server.engine.signals import Signal, announce, make_wake, open_fifo
 from mcp_server.engine.start import LOCK, newer, poke
 from mcp_server.engine.transfer import clear_staging
 from mcp_server.errors import OrchestratorError, StoreError
+from mcp_server.home import machine_id
 from mcp_server.hosts.registry import Hosts
-from mcp_server.loading import calm_collector
+from mcp_server.loading import calm_collector, few_arenas
+from mcp_server.log_masking import Masking
 from mcp_server.store import builds, leases, queue
 from mcp_server.store.builds import OpenBuild
 from mcp_server.store.callbacks import next_time
@@ -35,20 +40,24 @@ log = logging.getLogger(__name__)
 SCAN_S = 1  # finds what no poke told of: a front may die between its commit and its poke
 LOOK_S = 60  # all open rows are read so often; at the other wakes only what is new
 IDLE_S = 900  # then the worker leaves
+GATHER_S = 0.02  # others' commits, each of which wakes us
 
 
 class Worker:
     """Serves one home until it is idle for long, asked to leave, replaced by a newer version, or installed anew."""
 
-    def __init__(self, config: Config, store: Store, clock: Clock, installed: Installed | None = None) -> None:
-        self.config, self.store, self.clock, self._installed = config, store, clock, installed
+    def __init__(
+        self, config: Config, store: Store, clock: Clock, installed: Installed | None = None, *, stays: bool = False
+    ) -> None:
+        self.config, self.store, self.clock, self._installed, self._stays = config, store, clock, installed, stays
         self.replaced = False
         self.told_to_leave = False
         self.leaving = False
 
     async def serve(self) -> None:
         """Run builds; returns when it is time to leave. Jobs that run are left running."""
-        services = Services(self.config, self.store, self.clock, Hosts(self.config, os.environ))
+        machine = await asyncio.to_thread(machine_id, self.config.home) if self.store.is_shared else None
+        services = Services(self.config, self.store, self.clock, Hosts(self.config, os.environ), machine=machine)
         wake = Signal(open_fifo(make_wake(self.config.home)))
         dispatch: Dispatch | None = None
         self._leave_on_signals(wake)
@@ -58,8 +67,14 @@ class Worker:
             await services.store.write(lambda c: leases.release_ended(c, now))
             house = [asyncio.create_task(keep_house(services)), asyncio.create_task(services.callbacks.run())]
             house.append(asyncio.create_task(services.uploads.run()))
-            dispatch = Local(services, await services.store.read(queue.served))
-            await self._serve(dispatch, wake, services)
+            house.append(asyncio.create_task(services.traces.run()))
+            if machine is None:
+                dispatch = Local(services, await services.store.read(queue.served))
+                await self._serve(dispatch, wake, services)
+            else:
+                dispatch = await self._team(services, machine, wake)
+                async with self.store.commits.watch(lambda words: self._hear(words, services, wake)):
+                    await self._serve(dispatch, wake, services)
         finally:
             for task in house:
                 task.cancel()
@@ -70,11 +85,22 @@ class Worker:
             await services.aclose()
             wake.close()
 
+    async def _team(self, services: Services, machine: str, wake: Signal) -> Dispatch:
+        from mcp_server.engine.dispatch.team import Team  # noqa: PLC0415 - of an extra
+
+        team = Team(services, machine, os.environ.get("BUILD_ORCHESTRATOR_WORKER_NAME", ""), wake.set)
+        await team.start(os.getpid())
+        return team
+
+    def _hear(self, words: Collection[str] | None, services: Services, wake: Signal) -> None:
+        services.leases.hear(words)
+        wake.set()
+
     async def _serve(self, dispatch: Dispatch, wake: Signal, services: Services) -> None:
         idle_since = looked = refreshed = self.clock.monotonic()
         newest: int | None = None  # of the builds that were seen
         while not self.leaving:
-            if self.clock.monotonic() - idle_since >= IDLE_S:
+            if not self._stays and self.clock.monotonic() - idle_since >= IDLE_S:
                 if not await services.callbacks.waiting():
                     break
                 idle_since = self.clock.monotonic()  # for a day at most: then they are given up
@@ -91,6 +117,8 @@ class Worker:
                 idle_since = self.clock.monotonic()
             with contextlib.suppress(TimeoutError):
                 await self.clock.within(SCAN_S, wake.wait())
+            if self.store.is_shared:
+                await self.clock.sleep(GATHER_S)
             if any(newer(version, __version__) for version in wake.take_lines()):
                 log.info("a newer version asks: leaving, jobs run on")
                 self.replaced = self.leaving = True
@@ -134,7 +162,12 @@ def take_lock(home: Path, handed_down: int | None) -> int | None:
 def run(handed_down: int | None = None) -> int:
     """The whole life of a worker process; its exit code."""
     config, installed = load_config(), Installed()
-    logging.getLogger().setLevel(config.log_level)
+    process_log.configure_worker(
+        config.logs_dir / "worker.log",
+        config.log_level,
+        json_lines=config.log_format == "json",
+        mask=Masking(config, os.environ).text,
+    )
     config.make_home()
     lock = take_lock(config.home, handed_down)
     if lock is None:
@@ -144,7 +177,8 @@ def run(handed_down: int | None = None) -> int:
     try:
         store.migrate()
         clear_staging(config.artifacts_dir)
-        worker = Worker(config, store, SystemClock(), installed)
+        worker = Worker(config, store, SystemClock(), installed, stays=store.is_shared and handed_down is None)
+        few_arenas()
         calm_collector()
         asyncio.run(worker.serve())
     finally:
@@ -162,7 +196,8 @@ def main() -> int:
     parser.add_argument("--lock-fd", type=int)
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    logging.getLogger("asyncssh").setLevel(logging.WARNING)  # it has eight lines to say of each channel
+    for talkative in ("asyncssh", "procrastinate"):  # eight lines for each channel, two for each build
+        logging.getLogger(talkative).setLevel(logging.WARNING)
     try:
         return run(options.lock_fd)
     except OrchestratorError as error:

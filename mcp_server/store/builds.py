@@ -1,7 +1,7 @@
 """Builds, their stages and their projects: statements to run inside `Store.read` or `Store.write`."""
 
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -33,7 +33,9 @@ _PHASES = {
 
 OPEN = (BuildStatus.PENDING, BuildStatus.RUNNING)
 
-OPEN_COLUMNS = [BUILDS.c[name] for name in ("id", "cancel_requested", "project_id", "priority", "status")]
+OPEN_COLUMNS = [
+    BUILDS.c[name] for name in ("id", "cancel_requested", "project_id", "priority", "status", "place", "machine")
+]
 _OPEN_BUILDS = (
     sa.select(*OPEN_COLUMNS)
     .where(BUILDS.c.status.in_(OPEN))
@@ -50,6 +52,8 @@ class OpenBuild:
     project_id: str
     priority: int
     running: bool
+    place: str | None = None
+    machine: str | None = None
 
 
 def ensure_project(c: sa.Connection, path: str, name: str, now: datetime, target: str | None = None) -> Project:
@@ -94,6 +98,7 @@ def insert_build(
     priority: int = 10,
     retry_of: int | None = None,
     idempotency_key: str | None = None,
+    place: str | None = None,
 ) -> tuple[Build, bool]:
     """A new pending build and False; or the one pending already for the same directory and arguments, and True.
 
@@ -127,6 +132,7 @@ def insert_build(
         "cancel_requested": False,
         "retry_of": retry_of,
         "round": 1,
+        "place": place,
     }
     (number,) = sql.inserting(tuple(values)).run(c, values).fetchone()
     build = _build({**values, "plan": plan, "id": number})
@@ -177,9 +183,15 @@ def open_builds(c: sa.Connection) -> list[OpenBuild]:
     return [open_build(row) for row in c.execute(_OPEN_BUILDS)]
 
 
+def open_among(c: sa.Connection, numbers: Collection[int]) -> list[OpenBuild]:
+    """Which of these are open."""
+    query = sa.select(*OPEN_COLUMNS).where(BUILDS.c.id.in_(numbers), BUILDS.c.status.in_(OPEN)).order_by(BUILDS.c.id)
+    return [open_build(row) for row in c.execute(query)]
+
+
 def open_build(row: sa.Row[*tuple[Any, ...]]) -> OpenBuild:
     """Of a row of `OPEN_COLUMNS`."""
-    return OpenBuild(row[0], row[1], row[2], row[3], row[4] == BuildStatus.RUNNING)
+    return OpenBuild(row[0], row[1], row[2], row[3], row[4] == BuildStatus.RUNNING, row[5], row[6])
 
 
 def needed_by_open(c: sa.Connection) -> set[int]:

@@ -4,6 +4,7 @@ Who is frozen, or cut off from the database, cannot know that its build was give
 took the build with goes along with all it writes for it, in its tasks' context.
 """
 
+from collections.abc import Collection
 from contextvars import ContextVar
 from dataclasses import dataclass
 
@@ -11,7 +12,10 @@ import sqlalchemy as sa
 
 from mcp_server.errors import StoreError
 from mcp_server.store.prepared import Prepared
-from mcp_server.store.tables import BUILDS
+from mcp_server.store.tables import BUILDS, STAGES
+
+OPEN = ("pending", "running")
+LOCAL, HOME = "local", "home:"  # see places
 
 
 class Taken(StoreError):
@@ -44,11 +48,23 @@ def work_for(claim: Claim | None) -> None:
     _CURRENT.set(claim)
 
 
-def take(c: sa.Connection, build: int, worker: str) -> Claim | None:
-    """Make an open build a worker's own, whoever had it; None: it is over, or there is none."""
-    taken = sa.update(BUILDS).where(BUILDS.c.id == build, BUILDS.c.status.in_(("pending", "running")))
-    number = c.scalar(taken.values(worker=worker, claim=BUILDS.c.claim + 1).returning(BUILDS.c.claim))
+def take(c: sa.Connection, build: int, worker: str, machine: str) -> Claim | None:
+    """Make an open build a worker's own, whoever had it; None: it is over, or there is none.
+
+    One that uses a machine's own folders (it has a place) is bound to this machine from now on.
+    """
+    taken = sa.update(BUILDS).where(BUILDS.c.id == build, BUILDS.c.status.in_(OPEN))
+    bound = sa.case((BUILDS.c.place.is_not(None), sa.func.coalesce(BUILDS.c.machine, machine)), else_=None)
+    values = {"worker": worker, "machine": bound, "claim": BUILDS.c.claim + 1}
+    number = c.scalar(taken.values(values).returning(BUILDS.c.claim))
     return None if number is None else Claim(build, int(number))
+
+
+def unbind(c: sa.Connection, builds: Collection[int]) -> set[int]:
+    """Free builds from their machine that have started no job there; which."""
+    begun = sa.exists().where(STAGES.c.build == BUILDS.c.id, STAGES.c.job_id.is_not(None), STAGES.c.host == LOCAL)
+    free = sa.update(BUILDS).where(BUILDS.c.id.in_(builds), BUILDS.c.place.startswith(HOME), ~begun)
+    return {int(number) for number in c.scalars(free.values(machine=None).returning(BUILDS.c.id))}
 
 
 def check(c: sa.Connection, claim: Claim | None) -> None:

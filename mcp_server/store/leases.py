@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from mcp_server.model import Lease
 from mcp_server.store.builds import OPEN
 from mcp_server.store.events import append
+from mcp_server.store.postgres import tell
 from mcp_server.store.prepared import Prepared
 from mcp_server.store.tables import BUILDS, LEASES
 
@@ -36,6 +37,7 @@ def release(c: sa.Connection, lease: Lease, now: datetime) -> None:
     """Give a slot back; nothing happens where it is gone already."""
     key = {"of_resource": lease.resource, "of_slot": lease.slot, "of_build": lease.build}
     if _RELEASE.run(c, key).rowcount:
+        tell(c, lease.resource)
         append(c, "lease.released", lease.build, now, {"resource": lease.resource, "slot": lease.slot})
 
 

@@ -84,6 +84,7 @@ BUILDS = sa.Table(
     sa.Column("cancel_requested", sa.Boolean, nullable=False),
     sa.Column("retry_of", sa.Integer, sa.ForeignKey("builds.id")),
     sa.Column("round", sa.Integer, nullable=False),
+    sa.Column("place", sa.String),
     sa.Column("machine", sa.String),
     sa.Column("worker", sa.String),
     sa.Column("claim", sa.Integer, nullable=False, server_default="0"),
@@ -211,6 +212,7 @@ WORKERS = sa.Table(
     sa.Column("pid", sa.Integer, nullable=False),
     sa.Column("version", sa.String, nullable=False),
     sa.Column("state", sa.String, nullable=False),
+    sa.Column("number", sa.Integer),
     sa.Column("started_at", UtcTime, nullable=False),
     sa.Column("seen_at", UtcTime, nullable=False),
 )

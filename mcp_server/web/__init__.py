@@ -2,6 +2,7 @@
 
 May import: model, config, clock, errors, loading, logs, build_spec, durations, record, references, report,
 project_file, tokens, orchestrator, workflows, views, orders, text, bot_result, build_statistics, artifact_files,
-report_plan, server, build_trends, expected, following, process_log, scopes.
+report_plan, server, build_trends, expected, following, process_log, log_masking,
+scopes.
 Never: store, engine, hosts, cli.
 """

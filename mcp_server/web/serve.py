@@ -13,7 +13,8 @@ from sse_starlette.sse import AppStatus
 
 from mcp_server import process_log
 from mcp_server.errors import BadInput, Conflict, OrchestratorError
-from mcp_server.loading import calm_collector
+from mcp_server.loading import calm_collector, few_arenas
+from mcp_server.log_masking import Masking
 from mcp_server.text import one_line
 from mcp_server.web.app import make_app
 from mcp_server.web.connections import MOST_CONNECTIONS, Curt, Impatient
@@ -59,7 +60,13 @@ async def serve(orchestrator: "Orchestrator", host: str, port: int, say: "Callab
 
     BadInput: it would be open to others without a token. Conflict: the port is taken, or it could not be started.
     """
-    process_log.configure(LOG, orchestrator.environment, unseen=("uvicorn", "websockets", "asyncio", "mcp"))
+    process_log.configure(
+        LOG,
+        orchestrator.environment,
+        unseen=("uvicorn", "websockets", "asyncio", "mcp"),
+        json_lines=orchestrator.config.log_format == "json",
+        mask=Masking(orchestrator.config, orchestrator.environment).text,
+    )
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # it warns of whatever clients get wrong
     await orchestrator.store()
     orchestrator.tokens.check_fixed()
@@ -86,6 +93,7 @@ async def serve(orchestrator: "Orchestrator", host: str, port: int, say: "Callab
     # The unknown are no reason to stay away: they may be imported over the service.
     said = [f"http://{name}:{at[1]} is open to {open_to}; API: /api/docs", *await orchestrator.schedules.unknown()]
     server = _Server(config, lambda: say("\n".join(said)))
+    few_arenas()
     calm_collector()
     with contextlib.closing(listening):
         await _until_signal(server, listening, (routes.state.feed, routes.state.tools, app))

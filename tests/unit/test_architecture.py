@@ -14,12 +14,21 @@ GROUND = {  # what everything stands on; it stands on nothing but itself
     "errors": {"errors"},
     "model": {"model"},
     "config": {
-        *("config", "config_agents", "config_file", "config_rules", "config_schedules"),
+        *(
+            "config",
+            "config_agents",
+            "config_environment",
+            "config_file",
+            "config_rules",
+            "config_schedules",
+            "config_store",
+        ),
         *("durations", "home", "yaml_document", "yaml_model"),
     },
 }
 DATA = ("_data", "demo/idf")  # the second is a simulated ESP-IDF, run as one and never imported
 KNOW_ROWS = (
+    "backup",
     "figures",
     "orchestrator",
     "kept",

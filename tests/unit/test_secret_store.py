@@ -163,3 +163,15 @@ def test_keyring_is_asked_for_service_and_name(secrets: Secrets, monkeypatch: py
     assert secrets.resolve("${keyring:slack/bot}") == "xoxb"
     with pytest.raises(EnvironmentMissing, match="keyring set slack other"):
         secrets.resolve("${keyring:slack/other}")
+
+
+def test_a_file_that_a_container_was_given_is_read_whoever_else_may(secrets: Secrets, tmp_path: Path) -> None:
+    """Ours. Its mode is the container's to say; what is no text, or nothing, is no secret."""
+    path = tmp_path / "given"
+    path.write_text("s3cret\n")
+    path.chmod(0o444)
+    assert secrets.resolve("a-${file:" + str(path) + "}") == "a-s3cret"
+    (tmp_path / "empty").write_bytes(b"")
+    for name, said in (("none", "is not there"), ("empty", "should be text"), ("", "is not there")):
+        with pytest.raises(EnvironmentMissing, match=said):
+            secrets.resolve("${file:" + f"{tmp_path}/{name}" + "}")

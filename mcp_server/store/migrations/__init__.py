@@ -1,4 +1,5 @@
 """How a database of an older schema becomes one of this: one file a schema, run by Alembic in one transaction.
 
-May import: nothing of this package but store.tables and store.guards.
+May import: store.tables.
+Never: anything else of ours.
 """

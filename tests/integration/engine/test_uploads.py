@@ -9,9 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from mcp_server.backup.bring_back import restore
+from mcp_server.backup.take import take
 from mcp_server.clock import SystemClock
+from mcp_server.config import load_config
 from mcp_server.engine.housekeeping import clean
 from mcp_server.engine.services import Services
+from mcp_server.errors import NotFound
 from mcp_server.hosts.registry import Hosts
 from mcp_server.orchestrator import Orchestrator
 from mcp_server.secret_store import set_secret
@@ -95,6 +99,23 @@ async def test_a_build_is_stored_behind_its_end_and_read_from_there_when_it_is_g
     assert "of-the-bucket" not in answer.headers["location"]
     checks = [check for check in await orchestrator.doctor() if check.name == "artifacts"]
     assert [check.found for check in checks] == ["s3://results/builds takes results"]
+
+
+async def test_a_restored_store_reads_results_of_the_one_it_was_restored_from(
+    orchestrator: Orchestrator, tmp_path: Path, home: Path
+) -> None:
+    """Ours. It has a uuid of its own, and a place of its own in the bucket."""
+    view = await packed(orchestrator, tmp_path)
+    async with asyncio.timeout(20):
+        await stored(orchestrator, view.build.id)
+    await take(orchestrator.config, await orchestrator.store(), SystemClock(), tmp_path / "b.tar.gz", secrets=True)
+    elsewhere = Orchestrator(load_config({"BUILD_ORCHESTRATOR_HOME": str(tmp_path / "other")}), environment={})
+    await restore(elsewhere.config, SystemClock(), tmp_path / "b.tar.gz")
+
+    assert await elsewhere.kept.content(view, "a.bin", 100) == b"firmware\n"
+    with pytest.raises(NotFound):
+        await elsewhere.kept.content(view, "b.bin", 100)
+    await elsewhere.aclose()
 
 
 async def test_a_store_that_is_away_costs_no_build_and_gets_everything_when_it_is_back(

@@ -7,14 +7,15 @@ down_revision = "7"
 
 
 def upgrade() -> None:
+    op.execute("ALTER TABLE builds ADD COLUMN place VARCHAR")
     op.execute("ALTER TABLE builds ADD COLUMN machine VARCHAR")
     op.execute("ALTER TABLE builds ADD COLUMN worker VARCHAR")
     op.execute("ALTER TABLE builds ADD COLUMN claim INTEGER DEFAULT '0' NOT NULL")
     op.execute(
         """CREATE TABLE workers (
         id VARCHAR NOT NULL PRIMARY KEY, machine VARCHAR NOT NULL, name VARCHAR NOT NULL, home VARCHAR NOT NULL,
-        pid INTEGER NOT NULL, version VARCHAR NOT NULL, state VARCHAR NOT NULL, started_at DATETIME NOT NULL,
-        seen_at DATETIME NOT NULL)"""
+        pid INTEGER NOT NULL, version VARCHAR NOT NULL, state VARCHAR NOT NULL, number INTEGER,
+        started_at DATETIME NOT NULL, seen_at DATETIME NOT NULL)"""
     )
     op.execute("DROP TRIGGER events_remain")
     op.execute(

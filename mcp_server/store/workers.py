@@ -1,0 +1,127 @@
+"""Which workers of a shared store are there, and which of them leads; time is the database's, as machines' differ."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from mcp_server.store.callbacks import next_time
+from mcp_server.store.tables import BUILDS, META, WORKERS, UtcTime
+
+BEAT_S = 2.0
+DEAD_S = 8.0  # without a beat; what it had goes to others then
+FORGOTTEN_S = 24 * 3600.0  # and then its row, too
+OPEN = ("pending", "running")
+LEADER = "leader"  # the key in `meta`
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRow:
+    """A worker. `state`: serving, or leaving; `machine`: that of its home; `number`: what the engine calls it."""
+
+    id: str
+    machine: str
+    name: str
+    home: str
+    pid: int
+    version: str
+    state: str
+    number: int | None
+    started_at: datetime
+    seen_at: datetime
+    alive: bool = True
+    leads: bool = False
+    builds: int = 0
+
+
+def now_of(c: sa.Connection) -> datetime:
+    """The database's time."""
+    if c.dialect.name == "sqlite":
+        text = sa.func.strftime("%Y-%m-%d %H:%M:%f", "now")
+    else:
+        text = sa.func.timezone("UTC", sa.func.clock_timestamp())
+    return c.execute(sa.select(sa.type_coerce(text, UtcTime))).scalar_one()
+
+
+def beat(c: sa.Connection, facts: dict[str, Any]) -> None:
+    """Note that a worker is there: `facts` are its columns but those of time."""
+    now = now_of(c)
+    if not c.execute(sa.update(WORKERS).where(WORKERS.c.id == facts["id"]).values(**facts, seen_at=now)).rowcount:
+        c.execute(sa.insert(WORKERS).values(**facts, started_at=now, seen_at=now))
+
+
+def leave(c: sa.Connection, worker: str) -> None:
+    """A worker is gone, and says so."""
+    c.execute(sa.delete(WORKERS).where(WORKERS.c.id == worker))
+    c.execute(sa.delete(META).where(META.c.key == LEADER, META.c.value == worker))
+
+
+def lead(c: sa.Connection, worker: str) -> bool:
+    """Whether this worker leads: it does already, or the one that did is not there any more."""
+    leader = c.scalar(sa.select(META.c.value).where(META.c.key == LEADER))
+    if leader == worker:
+        return True
+    if leader is not None and c.scalar(sa.select(WORKERS.c.id).where(WORKERS.c.id == leader, _alive(c))) is not None:
+        return False
+    c.execute(sa.delete(META).where(META.c.key == LEADER))
+    c.execute(sa.insert(META).values(key=LEADER, value=worker))
+    return True
+
+
+def alive(c: sa.Connection) -> list[tuple[str, str, str]]:
+    """Id, machine and home of those that are there."""
+    query = sa.select(WORKERS.c.id, WORKERS.c.machine, WORKERS.c.home).where(_alive(c)).order_by(WORKERS.c.id)
+    return [(row[0], row[1], row[2]) for row in c.execute(query)]
+
+
+def list_workers(c: sa.Connection) -> list[WorkerRow]:
+    """Those that are there or were not long ago, by name, with how many open builds each has."""
+    now = now_of(c)
+    leader = c.scalar(sa.select(META.c.value).where(META.c.key == LEADER))
+    count = sa.select(BUILDS.c.worker, sa.func.count()).where(BUILDS.c.status.in_(OPEN))
+    has = {row[0]: int(row[1]) for row in c.execute(count.group_by(BUILDS.c.worker))}
+    found: list[WorkerRow] = []
+    for row in c.execute(sa.select(WORKERS).order_by(WORKERS.c.name, WORKERS.c.started_at)).mappings():
+        there = (now - row["seen_at"]).total_seconds() < DEAD_S
+        leads, count_ = row["id"] == leader and there, has.get(row["id"], 0)
+        found.append(WorkerRow(**row, alive=there, leads=leads, builds=count_))
+    return found
+
+
+def one_is_missed(c: sa.Connection, home: str, machine: str) -> bool:
+    """Whether a machine should have a worker: builds are bound to it, or nobody at all is there for what is open."""
+    open_ = BUILDS.c.status.in_(OPEN)
+    ours = sa.or_(
+        BUILDS.c.machine == machine, sa.and_(BUILDS.c.machine.is_(None), BUILDS.c.place == f"machine:{machine}")
+    )
+    if c.scalar(sa.select(BUILDS.c.id).where(open_, ours).limit(1)) is not None:
+        return True
+    if c.scalar(sa.select(WORKERS.c.id).where(_alive(c)).limit(1)) is not None:
+        return False
+    ours = sa.or_(BUILDS.c.place.is_(None), BUILDS.c.place == f"home:{home}")
+    return c.scalar(sa.select(BUILDS.c.id).where(open_, ours).limit(1)) is not None or next_time(c) is not None
+
+
+def forget(c: sa.Connection) -> int:
+    """Drop the rows of those that died long ago and have no open build; how many."""
+    old = WORKERS.c.seen_at < now_of(c) - timedelta(seconds=FORGOTTEN_S)
+    busy = sa.select(BUILDS.c.worker).where(BUILDS.c.status.in_(OPEN), BUILDS.c.worker.is_not(None))
+    return c.execute(sa.delete(WORKERS).where(old, WORKERS.c.id.not_in(busy))).rowcount
+
+
+def lost(c: sa.Connection, worker: str, builds: Collection[int]) -> set[int]:
+    """Which of these builds this worker has no more."""
+    query = sa.select(BUILDS.c.id).where(BUILDS.c.id.in_(builds), BUILDS.c.worker.is_distinct_from(worker))
+    return {int(number) for number in c.scalars(query)}
+
+
+def over(c: sa.Connection, builds: Collection[int]) -> set[int]:
+    """Which of these builds are over."""
+    query = sa.select(BUILDS.c.id).where(BUILDS.c.id.in_(builds), BUILDS.c.status.not_in(OPEN))
+    return {int(number) for number in c.scalars(query)}
+
+
+def _alive(c: sa.Connection) -> sa.ColumnElement[bool]:
+    return WORKERS.c.seen_at > now_of(c) - timedelta(seconds=DEAD_S)

@@ -1,6 +1,7 @@
 """A fleet: 1,000 hosts and 100,000 stages in a day, with failures. Only hosts and time are simulated.
 
     python -m benchmarks.fleet [--hosts 1000] [--stages 100000] [--hours 24] [--seed 1] [--load 0.85] [--kills 24]
+                              [--burst]
 
 Worker, dispatch, leases, walk, stages and store are the real ones. Builds of 200 projects come in over the hours, most
 of them in the middle: small ones of three stages in a row, a matrix of twenty with one before and one after, and long
@@ -47,6 +48,7 @@ AWAY_EACH_DAY = 0.5  # times that a host goes away
 PER_HOST = 4  # builds at once for each host: what waits for a slot is known, and in line by its way to go
 STUCK_S = 2 * 86_400  # longer than any build
 KINDS = {"small": 0.81, "matrix": 0.16, "chain": 0.03}  # of builds
+BURST = 0.01  # of the hours: so long all builds take to come in with --burst
 STAGES_OF = {"small": 3, "matrix": 22, "chain": 10}
 
 
@@ -146,7 +148,8 @@ def orders(options: argparse.Namespace) -> list[Order]:
         project = dice.randrange(first, last)
         plan, lasts = MAKERS[kind](dice, project)
         cancel = dice.uniform(0, sum(lasts.values()) * 1.5) if dice.random() < CANCELLED else None
-        made.append(Order(at, project, kind, plan, lasts, 5 if dice.random() < 0.1 else 10, cancel))
+        begins = at * BURST if options.burst else at
+        made.append(Order(begins, project, kind, plan, lasts, 5 if dice.random() < 0.1 else 10, cancel))
     on_chains, on_others = int(options.hosts * CHAIN_HOSTS), options.hosts - int(options.hosts * CHAIN_HOSTS)
     for group, hosts in ((("chain",), on_chains), (("small", "matrix"), on_others)):
         work = sum(sum(one.seconds.values()) for one in made if one.kind in group)
@@ -337,6 +340,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--load", type=float, default=0.85)
     parser.add_argument("--kills", type=int, default=24)
+    parser.add_argument("--burst", action="store_true", help="all builds come in at the beginning")
     options = parser.parse_args()
     calm_collector()
     with tempfile.TemporaryDirectory(prefix="fleet-") as name:

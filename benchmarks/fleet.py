@@ -1,6 +1,7 @@
 """A fleet: 1,000 hosts and 100,000 stages in a day, with failures. Only hosts and time are simulated.
 
     python -m benchmarks.fleet [--hosts 1000] [--stages 100000] [--hours 24] [--seed 1] [--load 0.85] [--kills 24]
+                              [--burst]
 
 Worker, dispatch, leases, walk, stages and store are the real ones. Builds of 200 projects come in over the hours, most
 of them in the middle: small ones of three stages in a row, a matrix of twenty with one before and one after, and long
@@ -47,6 +48,7 @@ AWAY_EACH_DAY = 0.5  # times that a host goes away
 PER_HOST = 4  # builds at once for each host: what waits for a slot is known, and in line by its way to go
 STUCK_S = 2 * 86_400  # longer than any build
 KINDS = {"small": 0.81, "matrix": 0.16, "chain": 0.03}  # of builds
+BURST = 0.01  # of the hours: so long all builds take to come in with --burst
 STAGES_OF = {"small": 3, "matrix": 22, "chain": 10}
 
 
@@ -75,6 +77,7 @@ class Found:
     cpu_ms: float
     memory_mb: float
     wrong: Mapping[str, int]
+    deaths: int
     ends: Counter[str] = field(default_factory=Counter[str])
 
 
@@ -86,12 +89,12 @@ def command(name: str, *after: str, host: str = "linux", **more: object) -> Stag
 
 def small(dice: random.Random, project: int) -> tuple[Plan, dict[str, float]]:
     """Configure, build, size."""
-    more = {"hosts": ("big",)} if project % 20 == 0 else {}
+    either = ("big",) if project % 20 == 0 else ()
     retry = Retry(times=2 if project % 2 else 0)
     plan = Plan(
         stages=(
             command("setup", retry=retry),
-            command("build", "setup", retry=retry, **more),
+            command("build", "setup", retry=retry, hosts=either),
             command("size", "build", retry=retry),
         )
     )
@@ -145,7 +148,8 @@ def orders(options: argparse.Namespace) -> list[Order]:
         project = dice.randrange(first, last)
         plan, lasts = MAKERS[kind](dice, project)
         cancel = dice.uniform(0, sum(lasts.values()) * 1.5) if dice.random() < CANCELLED else None
-        made.append(Order(at, project, kind, plan, lasts, 5 if dice.random() < 0.1 else 10, cancel))
+        begins = at * BURST if options.burst else at
+        made.append(Order(begins, project, kind, plan, lasts, 5 if dice.random() < 0.1 else 10, cancel))
     on_chains, on_others = int(options.hosts * CHAIN_HOSTS), options.hosts - int(options.hosts * CHAIN_HOSTS)
     for group, hosts in ((("chain",), on_chains), (("small", "matrix"), on_others)):
         work = sum(sum(one.seconds.values()) for one in made if one.kind in group)
@@ -314,7 +318,7 @@ async def run(options: argparse.Namespace, home: Path) -> Found:
     )
     print(f"  {world.most_open}; database {size:.0f} MB; memory at the end {now:.0f} MB")
     ratio = took / bound(made, ledger, options.hosts)
-    return Found(ratio, took / 3600, queued, cpu / max(1, starts) * 1000, memory, wrong, ends)
+    return Found(ratio, took / 3600, queued, cpu / max(1, starts) * 1000, memory, wrong, world.deaths, ends)
 
 
 def show(found: Found) -> int:
@@ -336,6 +340,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--load", type=float, default=0.85)
     parser.add_argument("--kills", type=int, default=24)
+    parser.add_argument("--burst", action="store_true", help="all builds come in at the beginning")
     options = parser.parse_args()
     calm_collector()
     with tempfile.TemporaryDirectory(prefix="fleet-") as name:

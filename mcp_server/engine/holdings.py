@@ -2,8 +2,8 @@
 
 import heapq
 import threading
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import overload
 
@@ -32,12 +32,19 @@ class Pool(Sequence[Choice]):
     def __init__(self, choices: Iterable[Choice]) -> None:
         self._choices = tuple(choices)
         self.names = frozenset(choice.resource for choice in self._choices)
+        self._other: Pool | None = None
         self.key: object = self._choices if len(self) <= FEW else id(self)  # a hash of a thousand costs a millisecond
 
     @classmethod
     def of(cls, claim: Claim) -> "Pool":
         """The claim itself where it is one already."""
         return claim if isinstance(claim, cls) else cls(claim)
+
+    def called(self, name: Callable[[str], str]) -> "Pool":
+        """The same under other names; made once."""
+        if self._other is None:
+            self._other = Pool(replace(choice, resource=name(choice.resource)) for choice in self)
+        return self._other
 
     def __len__(self) -> int:
         return len(self._choices)
@@ -85,6 +92,10 @@ class Holdings:
         with self._lock:
             self._stale.update(names)
 
+    def forget_all(self) -> None:
+        """Anything may have been given back."""
+        self.forget(list(self._held))
+
     def stale(self) -> set[str]:
         """What was given back since it was last looked at."""
         with self._lock:
@@ -127,11 +138,6 @@ class Holdings:
     def holders(self, name: str) -> dict[int, Holder]:
         """Who holds which slot."""
         return self._held.get(name, {})
-
-    def holds(self, pool: Pool, build: int, stage: str | None) -> bool:
-        """Whether it holds one of these."""
-        found = (holder for choice in pool for holder in self.holders(choice.resource).values())
-        return any((holder[0], holder[1]) == (build, stage) for holder in found)
 
     def full(self, pool: Pool) -> bool:
         """Whether no choice is free, as far as one knows."""

@@ -29,6 +29,9 @@ AGAIN_S = 1  # after the store has failed
 AT_ONCE = 50  # tickets looked at in one transaction
 
 
+Grants = list[tuple[Ticket, tuple[Lease, ...]]]
+
+
 class LeaseLine:
     """Grants leases by priority, then as `fair` says, then to the older build, then to the longer way to go in it.
 
@@ -71,10 +74,11 @@ class LeaseLine:
         """
         self._count += 1
         granted: asyncio.Future[tuple[Lease, ...]] = asyncio.get_running_loop().create_future()
-        pools = [Pool.of(claim) for claim in claims]
+        pools = [self._called(Pool.of(claim)) for claim in claims]
         ticket = Ticket(priority, build, rank, self._count, pools, stage, reason, gate, granted, current())
         lane = self._line.add(ticket)
         if self._may_hold(ticket):
+            self._holdings.forget(lane.names)  # its leases may have been another worker's doing
             self._returning.append(ticket)
             self._asked.append(lane)
             self._wake()
@@ -90,21 +94,18 @@ class LeaseLine:
     async def acquire_one(self, resource: str, *, build: Build) -> Lease:
         """The only slot of `resource`, for the whole build."""
         asked = self.acquire(
-            [[Choice(self._called(resource))]],
-            build=build.id,
-            stage=None,
-            reason=f"build {build.id}",
-            priority=build.priority,
+            [[Choice(resource)]], build=build.id, stage=None, reason=f"build {build.id}", priority=build.priority
         )
         return (await asked)[0]
 
-    def _called(self, resource: str) -> str:
-        return places.of_all(resource, self._machine) if self._machine else resource
+    def _called(self, pool: Pool) -> Pool:
+        machine = self._machine
+        return pool if machine is None else pool.called(lambda name: places.of_all(name, machine))
 
     async def holder_of(self, resource: str) -> int | None:
         """The build that has a resource now."""
-        called = self._called(resource)
-        held = await self._store.read(lambda c: table.held(c, {called}))
+        resource = places.of_all(resource, self._machine) if self._machine else resource
+        held = await self._store.read(lambda c: table.held(c, {resource}))
         return held[0][2] if held else None
 
     def release(self, leases: Iterable[Lease], gate: Gate | None = None, *, heirs: bool = False) -> None:
@@ -136,6 +137,8 @@ class LeaseLine:
     def hear(self, words: Collection[str] | None) -> None:
         """What others have given back, of those who share the leases; None: nobody knows, so anything."""
         self.offer(words if words is not None else self._line.names())
+        if words is None:
+            self._holdings.forget_all()
 
     def offer(self, resources: Iterable[str], gate: Gate | None = None) -> None:
         """Let the next in line have what is free; who gave something back calls this once that is committed."""
@@ -193,21 +196,29 @@ class LeaseLine:
         return lanes | self._line.lanes_for(kept)
 
     async def _grant_free(self, lanes: Collection[Lane], returning: Sequence[Ticket], most: int) -> None:
+        if back := [ticket for ticket in returning if not ticket.granted.done()]:
+            await self._give(back, own=True)
         asked: set[int] = set()
-        while line := self._next(lanes, returning, asked, most):
-            try:
-                granted = await self._store.write(lambda c: self._grant(c, line))
-            except StoreError:
-                raise
-            except Exception as error:
-                for ticket in line:
-                    self._refuse(ticket, error)
+        while line := self._next(lanes, asked, most):
+            if not await self._give(line, own=False):
                 return
-            self._tried = set()
-            for ticket, leases in granted:
-                await self._hand_over(ticket, leases)
             asked |= {ticket.number for ticket in line}
             most = AT_ONCE
+
+    async def _give(self, line: Sequence[Ticket], *, own: bool) -> bool:
+        """Let these have what is free; `own`: what was theirs. False: of none of them it can be decided."""
+        try:
+            granted = await self._store.write(lambda c: self._grant(c, line, own))
+        except StoreError:
+            raise
+        except Exception as error:
+            for ticket in line:
+                self._refuse(ticket, error)
+            return False
+        self._tried = set()
+        for ticket, leases in granted:
+            await self._hand_over(ticket, leases)
+        return True
 
     def comes_back(self, build: int) -> None:
         """A build begins again from the top, and what it holds is its own."""
@@ -216,23 +227,15 @@ class LeaseLine:
     def _may_hold(self, ticket: Ticket) -> bool:
         return ticket.build in self._back or (ticket.build, ticket.stage) in (self._left_over or ())
 
-    def _regains(self, ticket: Ticket) -> bool:
-        """Whether it waits for what is its own."""
-        held = (self._holdings.holds(pool, ticket.build, ticket.stage) for pool in ticket.claims)
-        return not ticket.granted.done() and any(held)
-
-    def _next(
-        self, lanes: Collection[Lane], returning: Sequence[Ticket], asked: Set[int], most: int
-    ) -> Sequence[Ticket]:
+    def _next(self, lanes: Collection[Lane], asked: Set[int], most: int) -> Sequence[Ticket]:
         """The next in line that may go now, as far as their gates admit them."""
-        found = [ticket for ticket in returning if ticket.number not in asked and self._regains(ticket)]
-        entering = Counter(ticket.gate for ticket in found)
-        seen = asked | {ticket.number for ticket in found}
+        found: list[Ticket] = []
+        entering: Counter[Gate | None] = Counter()
         open_ = [lane for lane in lanes if lane.levels and self._holdings.hopeful(lane.claims)]
         for ticket in self._line.order(open_, entering):
             if len(found) >= most:
                 break
-            if ticket.number not in seen and (ticket.gate is None or ticket.gate.admits(entering[ticket.gate])):
+            if ticket.number not in asked and (ticket.gate is None or ticket.gate.admits(entering[ticket.gate])):
                 entering[ticket.gate] += 1
                 found.append(ticket)
         return found
@@ -254,37 +257,38 @@ class LeaseLine:
         if not ticket.granted.done():
             ticket.granted.set_exception(error)
 
-    def _grant(self, c: sa.Connection, line: Sequence[Ticket]) -> list[tuple[Ticket, tuple[Lease, ...]]]:
+    def _grant(self, c: sa.Connection, line: Sequence[Ticket], own: bool) -> Grants:
         """Who gets what. What is chosen is looked at once more: another worker may have taken it."""
         self._holdings.forget(self._tried)  # it is not known what became of it
-        line = [ticket for ticket in line if not _is_lost(c, ticket)]
         now, sure = self._clock.now(), self._holdings.take_stale()
         if sure:
             self._holdings.see(sure, table.held(c, sure))
+        line = [ticket for ticket in line if not self._is_lost(c, ticket)]
         while True:
-            granted, new = self._choose(line, now)
-            names = {lease.resource for lease in new} - sure
-            self._tried |= names | sure
+            granted, new = self._choose(line, now, own)
             for lease in new:
                 self._holdings.drop(lease.resource, lease.slot)
-            news = bool(names) and self._holdings.see(names, table.held(c, names))
-            if not news:
+            unsure = {lease.resource for lease in new} - sure
+            self._tried |= unsure | sure
+            if not unsure or not self._holdings.see(unsure, table.held(c, unsure)):
                 break
-            sure |= names
+            sure.update(*(pool.names for ticket in line for pool in ticket.claims))  # one is outdated, so others may be
+            self._holdings.see(sure, table.held(c, sure))
         for lease in new:
             self._holdings.hold(lease.resource, lease.slot, (lease.build, lease.stage, lease.taken_at))
             table.add(c, lease, now)
         return granted
 
-    def _choose(
-        self, line: Sequence[Ticket], now: datetime
-    ) -> tuple[list[tuple[Ticket, tuple[Lease, ...]]], list[Lease]]:
+    def _choose(self, line: Sequence[Ticket], now: datetime, own: bool) -> tuple[Grants, list[Lease]]:
         """Who gets what as far as one knows, and what of it is new; it is noted as held."""
-        granted: list[tuple[Ticket, tuple[Lease, ...]]] = []
+        granted: Grants = []
         new: list[Lease] = []
         for ticket in line:
-            regains = self._may_hold(ticket)
-            leases = [self._lease(ticket, pool, now, regains) for pool in ticket.claims]
+            had = [self._had(ticket, pool) for pool in ticket.claims] if self._may_hold(ticket) else []
+            if own and not any(had):
+                continue
+            kept = had or [None] * len(ticket.claims)
+            leases = [old or self._free(ticket, pool, now) for old, pool in zip(kept, ticket.claims, strict=True)]
             got = tuple(lease for lease in leases if lease is not None)
             if len(got) < len(leases):
                 continue
@@ -294,17 +298,29 @@ class LeaseLine:
             granted.append((ticket, got))
         return granted, new
 
-    def _lease(self, ticket: Ticket, pool: Pool, now: datetime, regains: bool) -> Lease | None:
-        """What the ticket's holder had before a restart, else a free slot of the best choice; None: all are taken."""
-        for choice in pool if regains else ():
+    def _had(self, ticket: Ticket, pool: Pool) -> Lease | None:
+        """What the ticket's holder had before a restart."""
+        for choice in pool:
             for slot, (build, stage, taken_at) in self._holdings.holders(choice.resource).items():
                 if (build, stage) == (ticket.build, ticket.stage):
                     return _lease(ticket, choice.resource, slot, taken_at)
+        return None
+
+    def _free(self, ticket: Ticket, pool: Pool, now: datetime) -> Lease | None:
+        """A free slot of the best choice; None: all are taken."""
         best = self._holdings.best(pool)
         if best is None:
             return None
         taken = self._holdings.holders(best.resource)
         return _lease(ticket, best.resource, next(slot for slot in range(best.slots) if slot not in taken), now)
+
+    def _is_lost(self, c: sa.Connection, ticket: Ticket) -> bool:
+        """Whether the ticket's build has gone to another worker, which asks for itself."""
+        try:
+            check(c, ticket.holder)
+        except Taken:
+            return True
+        return False
 
     def _take_back(self, c: sa.Connection, leases: Sequence[Lease]) -> None:
         for lease in leases:
@@ -320,12 +336,3 @@ def _lease(ticket: Ticket, resource: str, slot: int, taken_at: datetime) -> Leas
         reason=ticket.reason,
         taken_at=taken_at,
     )
-
-
-def _is_lost(c: sa.Connection, ticket: Ticket) -> bool:
-    """Whether the ticket's build has gone to another worker, which asks for itself."""
-    try:
-        check(c, ticket.holder)
-    except Taken:
-        return True
-    return False

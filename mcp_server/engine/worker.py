@@ -28,7 +28,7 @@ from mcp_server.engine.transfer import clear_staging
 from mcp_server.errors import OrchestratorError, StoreError
 from mcp_server.home import machine_id
 from mcp_server.hosts.registry import Hosts
-from mcp_server.loading import calm_collector
+from mcp_server.loading import calm_collector, few_arenas
 from mcp_server.log_masking import Masking
 from mcp_server.store import builds, leases, queue
 from mcp_server.store.builds import OpenBuild
@@ -178,6 +178,7 @@ def run(handed_down: int | None = None) -> int:
         store.migrate()
         clear_staging(config.artifacts_dir)
         worker = Worker(config, store, SystemClock(), installed, stays=store.is_shared and handed_down is None)
+        few_arenas()
         calm_collector()
         asyncio.run(worker.serve())
     finally:

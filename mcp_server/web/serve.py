@@ -13,7 +13,7 @@ from sse_starlette.sse import AppStatus
 
 from mcp_server import process_log
 from mcp_server.errors import BadInput, Conflict, OrchestratorError
-from mcp_server.loading import calm_collector
+from mcp_server.loading import calm_collector, few_arenas
 from mcp_server.log_masking import Masking
 from mcp_server.text import one_line
 from mcp_server.web.app import make_app
@@ -93,6 +93,7 @@ async def serve(orchestrator: "Orchestrator", host: str, port: int, say: "Callab
     # The unknown are no reason to stay away: they may be imported over the service.
     said = [f"http://{name}:{at[1]} is open to {open_to}; API: /api/docs", *await orchestrator.schedules.unknown()]
     server = _Server(config, lambda: say("\n".join(said)))
+    few_arenas()
     calm_collector()
     with contextlib.closing(listening):
         await _until_signal(server, listening, (routes.state.feed, routes.state.tools, app))

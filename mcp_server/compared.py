@@ -55,10 +55,3 @@ def _sizes(view: "BuildView", other: "BuildView") -> list[Values]:
             for what in dict.fromkeys((*used, *before))
         ]
     return found
-
-
-def _used(sizes: Sizes | None) -> dict[str, int]:
-    if sizes is None:
-        return {}
-    app = {"app": sizes.app.used} if sizes.app else {}
-    return {**app, **{memory.name: memory.used for memory in sizes.memory}}

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from mcp_server.store import builds, database
+from mcp_server.store import builds, sqlite
 from tests.support.moved_clock import MovedClock
 from tests.support.small_disk import mounted
 from tests.support.web_service import Service, web_service
@@ -31,7 +31,7 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest_asyncio.fixture
 async def service(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Service]:
-    monkeypatch.setattr(database, "BUSY_TIMEOUT_MS", 200)
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_MS", 200)
     async with web_service(MovedClock()) as service:
         await with_project(service, tmp_path, monkeypatch)
         yield service

@@ -167,6 +167,9 @@ class BuildWhole(BuildRow):
     compile: list[StageCompile]
     coverage: list[StageCoverage]
     blocked_by: list[Mapping[str, Any]]
+    idle: str | None = Field(
+        default=None, description="Why nobody works on it: its worker, or the machine it needs, is away."
+    )
     elapsed_s: float
     eta_s: float | None
 

@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import hashlib
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -139,6 +139,15 @@ class Handover:
                 await self._drop(job.id)
             await self._jobs.unregister_worker(number)
         return [int(job.task_kwargs["build"]) for job in dead]  # pyright: ignore[reportArgumentType]
+
+    async def withdraw(self, served: Collection[str], known: Iterable[Handed]) -> Sequence[int]:
+        """Drop the hand-overs that wait in queues of which nobody serves any; their builds."""
+        there = {_short(name) for name in served}
+        stuck = [one for one in known if one.worker is None and one.queue not in there]
+        async with _asked():
+            for one in stuck:
+                await self._drop(one.row)
+        return [one.build for one in stuck]
 
     async def clean(self) -> None:
         """Drop what dead workers have left of themselves, and old rows."""

@@ -294,7 +294,7 @@ class FakeOrchestrator:
         for piece in self.log_pieces:
             write(piece)
 
-    async def cancel(self, reference: int | str) -> BuildView:
+    async def cancel(self, reference: int | str, *, force: bool = False) -> BuildView:
         self._note("cancel", reference)
         found = self._view(reference)
         if not found.build.status.is_open:

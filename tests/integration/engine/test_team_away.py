@@ -136,10 +136,10 @@ pipeline:
   name: handed-on
   stages:
     - {{name: make, server: far, command: "mkdir -p made && echo content > made/file; cp made/file {keep}",
-       directory: {work}, artifacts: ["made/*"]}}
+       artifacts: ["made/*"]}}
     - {{name: wait, server: far, command: "until [ -e {work}/go ]; do sleep 0.05; done", depends_on: [make]}}
     - {{name: use, server: far, command: "cat made/file > {work}/used", depends_on: [wait], needs_artifacts: [make],
-       directory: {other}}}
+       workdir: {other}}}
 """
 
 

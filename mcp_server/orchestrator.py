@@ -29,6 +29,7 @@ from mcp_server.store.database import Store
 from mcp_server.views import BuildView, Started, build_view
 
 if TYPE_CHECKING:
+    from mcp_server.crew import Crew
     from mcp_server.idf.doctor import Check
 
 UPDATE_S = 0.1  # a view costs milliseconds, and a starting build changes many times in a blink
@@ -342,14 +343,14 @@ class Orchestrator(Facets):
 
         A board is asked only where its `port` is named: that resets it. Not `named`: nobody said that `project` is one.
         """
-        from mcp_server import check_up  # noqa: PLC0415 - asked for seldom, and slow to load
+        from mcp_server import check_up, crew  # noqa: PLC0415 - asked for seldom, and slow to load
 
         scopes.need("flash" if port else "read")
         if (name := self.machines.hosts.resolve(host)[0]) != LOCAL:
             return await self.machines.boards(name, port)
         folder, here = Path(project) if project else None, self.host(name)
         checks = await check_up.examine(self.config, self.environment, folder, port, here, named=named)
-        return [*checks, *await self.kept.checks()]
+        return [*checks, *await self.kept.checks(), *await crew.checks(self)]
 
     async def installation(self, folder: Path | None = None) -> Installation:
         """The ESP-IDF that a build started now would use. EnvironmentMissing: none; the demo needs none."""
@@ -367,6 +368,12 @@ class Orchestrator(Facets):
         await self.refresh()
         held = await (await self.store()).read(leases.holders)
         return await self.machines.look(name, held, check=check)
+
+    async def crew(self) -> "Crew":
+        """The workers: of all machines that share the store, or the one of this home."""
+        from mcp_server import crew  # noqa: PLC0415 - asked for seldom
+
+        return await crew.look(self)
 
     async def stats(self, project: str | None = None) -> Stats:
         """Counts, durations, failures by first cause: of one project or of all. NotFound: unknown project."""

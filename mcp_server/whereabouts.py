@@ -1,6 +1,6 @@
 """Which worker does or could do an open build, in words: who is there, who is away and since when.
 
-May import: places, store. Never: engine, orchestrator, a front.
+May import: places, store, text. Never: engine, orchestrator, a front.
 """
 
 from collections.abc import Sequence
@@ -9,6 +9,7 @@ from math import ceil
 
 from mcp_server import places
 from mcp_server.store.workers import WorkerRow
+from mcp_server.text import one_line
 
 START = "start `build-orchestrator worker`"
 
@@ -37,7 +38,7 @@ def why_idle(
     if mine.alive:
         return ""
     within = max(ceil((mine.until - mine.seen_at).total_seconds()), 1)
-    return f"its worker {mine.name} is {away(mine)}; another takes it over within {within} s"
+    return f"its worker {_called(mine)} is {away(mine)}; another takes it over within {within} s"
 
 
 def away(row: WorkerRow) -> str:
@@ -48,18 +49,18 @@ def away(row: WorkerRow) -> str:
 def name_of(rows: Sequence[WorkerRow], machine: str) -> str:
     """What a machine's worker is called; its id where none was seen lately."""
     known = [row for row in rows if row.machine == machine]
-    return max(known, key=lambda row: row.seen_at).name if known else machine
+    return _called(max(known, key=lambda row: row.seen_at)) if known else machine
 
 
 def team(rows: Sequence[WorkerRow]) -> str:
     """All workers in a sentence: `3 workers, a leads; b is not heard of since …; their versions differ: …`."""
     there = [row for row in rows if row.alive]
     said = [f"{len(there)} worker{'' if len(there) == 1 else 's'}" if there else f"no worker is running: {START}"]
-    if leader := next((row.name for row in there if row.leads), None):
+    if leader := next((_called(row) for row in there if row.leads), None):
         said[0] += f", {leader} leads"
     elif there:
         said[0] += ", none leads yet"
-    said += [f"{row.name} is {away(row)}" for row in rows if not row.alive][:3]
+    said += [f"{_called(row)} is {away(row)}" for row in rows if not row.alive][:3]
     versions = sorted({row.version for row in there})
     if len(versions) > 1:
         said.append(f"their versions differ: {', '.join(versions)}")
@@ -71,13 +72,19 @@ def stamp(at: datetime) -> str:
     return f"{at:%Y-%m-%d %H:%M:%S} UTC"
 
 
+def _called(row: WorkerRow) -> str:
+    return one_line(row.name, 60)
+
+
 def _of_place(rows: Sequence[WorkerRow], needed: str, *, cancelled: bool) -> str:
     kind, _, what = needed.partition(":")
     known = [row for row in rows if (row.machine if f"{kind}:" == places.MACHINE else row.home) == what]
     last = max(known, key=lambda row: row.seen_at, default=None)
     if f"{kind}:" == places.HOME:
-        return f"waits for a worker whose home is {what}" + (f"; {last.name} is {away(last)}" if last else f": {START}")
-    name = last.name if last else what
+        return f"waits for a worker whose home is {what}" + (
+            f"; {_called(last)} is {away(last)}" if last else f": {START}"
+        )
+    name = _called(last) if last else what
     since = f", {away(last)}" if last else f": no worker is running there, {START} there"
     if cancelled:
         return f"its jobs are ended when machine {name} is back{since}; cancel --force does not wait for it"

@@ -31,6 +31,7 @@ KNOW_ROWS = (
     "backup",
     "figures",
     "orchestrator",
+    "crew",
     "elsewhere",
     "kept",
     "whereabouts",

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from mcp_server import report
 from mcp_server.config import load_config
+from mcp_server.crew import checks
 from mcp_server.errors import Elsewhere
 from mcp_server.model import BuildStatus
 from mcp_server.orchestrator import Orchestrator
@@ -102,6 +103,12 @@ async def test_what_runs_on_an_absent_machine_is_ended_there_or_by_force_left(
     await there(team, database)
     with pytest.raises(Elsewhere, match="is on machine feed, and can be read there until build 1 is over"):
         await front.log(number, "one")
+    crew = await front.crew()
+    [one] = crew.workers
+    assert (one.name, one.state, one.leads, one.builds) == ("machine1", "serving", True, 0)
+    assert (crew.text, crew.well) == ("1 worker, machine1 leads", True)
+    [check] = [one for one in await checks(front) if one.name == "workers"]
+    assert (check.status, check.found) == ("ok", crew.text)
     asked = await front.cancel(number)
     assert "its jobs are ended when machine feed is back" in asked.idle
     assert (await front.wait(number, 2.5)).build.status is BuildStatus.RUNNING

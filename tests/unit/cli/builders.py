@@ -10,6 +10,7 @@ from mcp_server import device_plans
 from mcp_server.build_statistics import Day, FailurePattern, HostCount, StageTime, Stats
 from mcp_server.build_trends import Trends
 from mcp_server.config import Config, load_config
+from mcp_server.crew import Crew
 from mcp_server.device_plans import Firmware
 from mcp_server.errors import Conflict, HostError, NotAgreed, NotFound
 from mcp_server.expected import Place
@@ -248,6 +249,9 @@ class FakeOrchestrator:
     async def look_at_hosts(self, name: str | None = None, *, check: bool = True) -> Sequence[HostView]:
         self._note("look_at_hosts", name, check)
         return self.host_views
+
+    async def crew(self) -> Crew:
+        return Crew((), "no worker is running", well=True)
 
     async def stats(self, project: str | None = None) -> Stats:
         self._note("stats", project)

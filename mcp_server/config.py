@@ -197,13 +197,14 @@ class Artifacts(YamlModel):
 class Queue(YamlModel):
     """How many builds run at a time: of all projects, and of each (None: no limit of its own).
 
-    Beside them each host has its own limit for stages: `slots` of servers, `local` included. `per_worker`: how many one
-    worker takes where several share the store.
+    Beside them each host has its own limit for stages: `slots` of servers, `local` included. Where workers share the
+    store: `per_worker` is how many one takes, and one that is not heard of for `lost_after` loses them to others.
     """
 
     builds: Annotated[int, Field(ge=1, le=10_000)] = 200
     per_project: Annotated[int, Field(ge=1, le=1000)] | None = None
     per_worker: Annotated[int, Field(ge=1, le=1000)] = 50
+    lost_after: Annotated[Duration, Field(ge=1, le=3600)] = 8.0
 
 
 class Security(YamlModel):

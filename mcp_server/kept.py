@@ -1,19 +1,24 @@
-"""Files of builds that are not here any more, but in the object store that `artifacts.store` names.
+"""Files of builds that are not here any more, but in the object store that `artifacts.store` names; links to any file.
 
-May import: errors, artifact_files, idf, secret_store, store, views. Never: engine, a front.
+May import: artifact_files, errors, file_links, idf, secret_store, store, text, views. Never: engine, a front.
 """
 
 import asyncio
-import contextlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from mcp_server.artifact_files import recorded
-from mcp_server.errors import NotFound, OrchestratorError
+from mcp_server.errors import ArchiveError, NotFound, OrchestratorError
+from mcp_server.file_links import FileLinks
 from mcp_server.idf.doctor import Check
 from mcp_server.secret_store import Secrets
-from mcp_server.store import identity
-from mcp_server.store.objects import Access, Objects
+from mcp_server.store.bucket import Access
+from mcp_server.store.identity import before
+from mcp_server.store.objects import Objects
+from mcp_server.store.stored import Notes
+from mcp_server.text import one_line
 from mcp_server.views import BuildView
 
 if TYPE_CHECKING:
@@ -21,7 +26,32 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-CHECK_S = 20
+CHECK_S = 20  # an answer of the store; who asks for a file does not wait for the minutes that a worker has
+READ_S = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """Where the files of a build that is over are: on this machine, in the object store, or still on their way there.
+
+    `store` is None where there is none. Neither `here` nor `stored`: they may be on another machine.
+    """
+
+    here: bool
+    store: str | None
+    stored: bool
+    why: str | None  # it is not stored
+
+    @property
+    def sentence(self) -> str:
+        """In words; "" where there is no object store."""
+        if self.store is None:
+            return ""
+        if not self.here:
+            return f"not here, in {self.store}{'' if self.stored else ' if they are anywhere'}"
+        if self.stored:
+            return f"stored in {self.store}"
+        return f"not yet in {self.store}{f': {self.why}' if self.why else ', it is on its way'}"
 
 
 class Kept:
@@ -29,6 +59,7 @@ class Kept:
 
     def __init__(self, orchestrator: "Orchestrator") -> None:
         self._orchestrator = orchestrator
+        self.links = FileLinks(orchestrator)
 
     async def link(self, view: BuildView, path: str) -> str | None:
         """An address from which a file of a build can be had for a quarter of an hour; None: there is no such store.
@@ -36,44 +67,70 @@ class Kept:
         NotFound: the build left no such file, or it is not there. ArchiveError: the store cannot be used now.
         """
         _, artifact = recorded(view, path)
-        places = await self._objects()
-        return await _first(places, lambda objects: objects.link(artifact.sha256)) if places else None
+        objects = await self._objects()
+        return None if objects is None else await self._within(CHECK_S, objects.link(artifact.sha256, artifact.path))
 
     async def content(self, view: BuildView, path: str, most: int) -> bytes:
         """What a file of a build holds. Raises as `link`, and BadInput: it has more than `most` bytes."""
         _, artifact = recorded(view, path)
-        if not (places := await self._objects()):
+        objects = await self._objects()
+        if objects is None:
             raise NotFound(f"{path[:200]!r} of build {view.build.id} is gone")
-        return await _first(places, lambda objects: objects.content(artifact.sha256, most))
+        return await self._within(READ_S, objects.content(artifact.sha256, most))
+
+    async def keeping(self, view: BuildView) -> Keeping:
+        """Where its files are, as far as this machine knows without asking the store."""
+        config = self._orchestrator.config.artifacts
+        notes, number = Notes(self._orchestrator.config.artifacts_dir), view.build.id
+        store = config.store if config.is_remote else None
+
+        def look() -> Keeping:
+            archived, where, folder = notes.is_here(number), notes.where(number), view.build.artifacts_path
+            here = archived or (folder is not None and Path(folder).is_dir())
+            if store is None or where == store:
+                return Keeping(here, store, stored=store is not None, why=None)
+            if not archived:
+                return Keeping(here, store, stored=False, why="it was not archived")
+            trouble = notes.trouble()
+            return Keeping(here, store, stored=False, why=notes.why_unfit(number) or (trouble and trouble.why))
+
+        return await asyncio.to_thread(look)
 
     async def checks(self) -> Sequence[Check]:
         """Whether results can be brought to the object store, by writing there; nothing where there is none."""
         store = self._orchestrator.config.artifacts.store
         try:
-            if not (places := await self._objects()):
+            if (objects := await self._objects()) is None:
                 return []
-            await self._orchestrator.clock.within(CHECK_S, places[0].check())
-        except TimeoutError:
-            return [Check(name="artifacts", status="warn", found=f"{store} does not answer")]
+            await self._within(CHECK_S, objects.check())
         except OrchestratorError as error:
-            return [Check(name="artifacts", status="warn", found=str(error))]
-        return [Check(name="artifacts", status="ok", found=f"{store} takes results")]
+            return [Check(name="artifacts", status="warn", found=f"{error}{await self._backlog()}")]
+        return [Check(name="artifacts", status="ok", found=f"{store} takes results{await self._backlog()}")]
 
-    async def _objects(self) -> Sequence[Objects]:
-        """Where files may be: this database's own, then those of the databases that it was restored from."""
+    async def _backlog(self) -> str:
+        """What waits, for the end of a sentence."""
+        config = self._orchestrator.config
+        notes = Notes(config.artifacts_dir)
+        waiting = len(await asyncio.to_thread(notes.waiting, config.artifacts.store or ""))
+        if not waiting:
+            return ""
+        trouble = await asyncio.to_thread(notes.trouble)
+        builds = "1 build waits" if waiting == 1 else f"{waiting:,} builds wait"
+        since = f" since {trouble.since:%Y-%m-%d %H:%M} UTC" if trouble else ""
+        return one_line(f"; {builds} here to be brought there{since}", 120)
+
+    async def _within(self, seconds: float, asked: Awaitable[T]) -> T:
+        try:
+            return await self._orchestrator.clock.within(seconds, asked)
+        except TimeoutError:
+            raise ArchiveError(f"{self._orchestrator.config.artifacts.store} does not answer") from None
+
+    async def _objects(self) -> Objects | None:
         orchestrator = self._orchestrator
         await orchestrator.refresh()
         secrets = Secrets(orchestrator.config, orchestrator.environment)
         access = await asyncio.to_thread(Access.of, orchestrator.config.artifacts, secrets.resolve)
         if access is None:
-            return ()
+            return None
         store = await orchestrator.store()
-        return [Objects(access, owner) for owner in (await store.uuid(), *await store.read(identity.before))]
-
-
-async def _first(places: Sequence[Objects], work: Callable[[Objects], Awaitable[T]]) -> T:
-    """From the first place that has it. NotFound: none has."""
-    for objects in places[:-1]:
-        with contextlib.suppress(NotFound):
-            return await work(objects)
-    return await work(places[-1])
+        return Objects(access, await store.uuid(), await store.read(before))

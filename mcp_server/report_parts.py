@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # views are only read here; the orchestrator brings a databas
 
 TABLE_BYTES = 4000
 MOST_NAMED = 200  # attempts of a build up to which the one that others were not run for is looked for
+MOST_BEFORE = 3  # stages that kept one from being run, by name
 AGENT_STOPS = ("no_progress", "budget", "outside", "no_change", "agent")
 ENDED_HOW = {
     "timeout": "timed out",
@@ -117,24 +118,37 @@ def stage_that_failed(view: "BuildView") -> Stage | None:
 
 
 def not_run(view: "BuildView", row: Stage) -> str:
-    """`not run: host-build failed`, the nearest stage before it that did; "" where it was not skipped for that."""
+    """`not run: host-build and docs failed`, the nearest before it that did; "" where it was not skipped for that."""
     if row.status is not StageStatus.SKIPPED or row.reason != "dependency":
         return ""
-    near, seen = [row.stage] if len(view.stages) <= MOST_NAMED else [], set[str]()
+    near, bad = [row.stage] if len(view.stages) <= MOST_NAMED else [], dict[str, StageStatus]()
     specs = {spec.name: spec for spec in view.build.plan.stages} if near else {}
     # As it was then: an attempt that came later changes no word of it.
     over = [one for one in view.stages if one.round == row.round and not one.status.is_open] if near else []
-    last = {one.stage: one for one in over if not (one.ended_at and row.ended_at and one.ended_at > row.ended_at)}
+    last = {
+        one.stage: one.status for one in over if not (one.ended_at and row.ended_at and one.ended_at > row.ended_at)
+    }
     for name in near:  # grows: those before it, then those before them
-        for need in specs[name].depends_on if name in specs and name not in seen else ():
-            before = last.get(need)
-            if before and before.status is StageStatus.CANCELLED:
-                return f"not run: {one_line(need, 60)} was cancelled"
-            if before and before.status is StageStatus.FAILED and not specs[need].allow_failure:
-                return f"not run: {one_line(need, 60)} failed"
-            near.append(need)
-        seen.add(name)
-    return "not run: an earlier stage failed"
+        for need in specs[name].depends_on if name in specs else ():
+            status = last.get(need)
+            failed = status is StageStatus.FAILED and not (need in specs and specs[need].allow_failure)
+            if status is not None and (failed or status is StageStatus.CANCELLED):
+                bad[need] = status
+            elif need not in near:
+                near.append(need)
+    told = [_all_were(bad, StageStatus.FAILED, "failed"), _all_were(bad, StageStatus.CANCELLED, "was cancelled")]
+    return f"not run: {', '.join(filter(None, told)) or 'an earlier stage failed'}"
+
+
+def _all_were(stages: Mapping[str, StageStatus], wanted: StageStatus, what: str) -> str:
+    """`a failed`, `a and b failed`, `a, b and 3 more failed`."""
+    names = [one_line(name, 60) for name, status in stages.items() if status is wanted]
+    if len(names) > 1:
+        what = what.replace("was ", "were ")
+        names = (
+            names if len(names) <= MOST_BEFORE else [*names[: MOST_BEFORE - 1], f"{len(names) - MOST_BEFORE + 1} more"]
+        )
+    return f"{', '.join(names[:-1])}{' and ' if len(names) > 1 else ''}{names[-1]} {what}" if names else ""
 
 
 def failed_fix(view: "BuildView") -> Stage | None:

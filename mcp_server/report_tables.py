@@ -1,6 +1,6 @@
 """Builds, stages, files, sizes, events and checks as lists: a line each, bounded in bytes.
 
-May import: expected, idf, logs, model, text and other reports. Never: store, engine, hosts, a front.
+May import: compared, expected, idf, logs, model, text and other reports. Never: store, engine, hosts, a front.
 """
 
 import json
@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from mcp_server import report_parts as parts
+from mcp_server.compared import compared
 from mcp_server.idf.doctor import SERIAL_PORTS
 from mcp_server.model import Build, BuildStatus, Event, Project
 from mcp_server.report_figures import figure_lines
@@ -25,6 +26,8 @@ if TYPE_CHECKING:  # views are only read here; the orchestrator brings a databas
 DOCTOR_BYTES = 1500
 BOARDS_BYTES, FINE_BYTES = 500, 400  # of it for boards and ports that are fine, and for what else is
 MOST_EVENTS = 40
+MOST_LINKS, MOST_PATH = 8, 120  # 2 kB of the table at most
+NOT_HERE = "not here"
 _MAIN_PARTS = ("app", "elf", "bootloader", "partition-table")
 
 
@@ -70,30 +73,42 @@ def event_list(view: "BuildView", events: Sequence[Event]) -> str:
 
 def artifact_changes(view: "BuildView", other: "BuildView") -> str:
     """What one build left against what another did: new, gone and changed files, by their hashes."""
-    now, then = ({one.path: one for one in each.artifacts} for each in (view, other))
-    same = [path for path in now if path in then and now[path].sha256 == then[path].sha256]
-    lines = [f"build {view.build.id} against build {other.build.id}: {parts.plural(len(same), 'file')} unchanged"]
-    for path in sorted({*now, *then}.difference(same)):
-        if path not in then:
-            lines.append(f"{path} new, {now[path].size:,}")
-        elif path not in now:
-            lines.append(f"{path} gone, was {then[path].size:,}")
+    told = compared(view, other)
+    same = parts.plural(told["unchanged"], "file")
+    lines = [f"build {view.build.id} against build {other.build.id}: {same} unchanged"]
+    for file in told["files"]:
+        if file["change"] == "new":
+            lines.append(f"{file['path']} new, {file['size']:,}")
+        elif file["change"] == "gone":
+            lines.append(f"{file['path']} gone, was {file['was']:,}")
         else:
-            lines.append(f"{path} changed, {now[path].size:,} ({now[path].size - then[path].size:+,})")
+            lines.append(f"{file['path']} changed, {file['size']:,} ({file['size'] - file['was']:+,})")
     return fit([one_line(line, 300) for line in lines], parts.TABLE_BYTES)
 
 
-def artifact_table(view: "BuildView") -> str:
-    """Path, size, flash offset and hash of every file that was left."""
+def artifact_table(view: "BuildView", kept: str = "", links: Mapping[str, str] | None = None) -> str:
+    """Path, size, flash offset and hash of every file that was left; `kept`: where else; links by path, to some."""
     if not view.artifacts:
         return f"build {view.build.id} left no artifacts: it is {view.build.status}"
-    head = f"build {view.build.id}: {parts.plural(len(view.artifacts), 'file')} in {view.build.artifacts_path or '?'}"
+    place = f" in {view.build.artifacts_path or '?'}" if not kept.startswith(NOT_HERE) else ""
+    head = f"build {view.build.id}: {parts.plural(len(view.artifacts), 'file')}{place}{f' · {kept}' if kept else ''}"
     lines = [
         f"{a.path} · {number_of_bytes(a.size)} · {a.kind}{f' · at {a.offset}' if a.offset else ''} · "
         f"sha256 {a.sha256[:16]}"
         for a in view.artifacts
     ]
-    return fit([one_line(line, 300) for line in (head, *lines)], parts.TABLE_BYTES)
+    if not links:
+        return fit([one_line(line, 300) for line in (head, *lines)], parts.TABLE_BYTES)
+    told = ["links, for an hour and without a token:", *links.values()]
+    room = parts.TABLE_BYTES - sum(len(line.encode()) + 1 for line in told)
+    return "\n".join([fit([one_line(line, 300) for line in (head, *lines)], room), *told])
+
+
+def linked_files(view: "BuildView") -> Sequence[str]:
+    """The paths of those files that whoever is far away wants first: what is flashed, then the others."""
+    kinds = [*_MAIN_PARTS, "file"]
+    found = sorted(view.artifacts, key=lambda a: (not a.offset, kinds.index(a.kind) if a.kind in kinds else 9))
+    return list(dict.fromkeys(a.path for a in found if len(a.path) <= MOST_PATH))[:MOST_LINKS]
 
 
 def size_table(view: "BuildView", other: "BuildView | None" = None) -> str:

@@ -19,11 +19,15 @@ _BUILT_IN = re.compile(r"[\w-]+")
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Whoever asks: a token's name, or "local" for a user of this machine. `by_cookie`: from the page."""
+    """Whoever asks: a token's name, or "local" for a user of this machine. `by_cookie`: from the page.
+
+    `at`: the service as the caller has addressed it, "https://builds.example.org".
+    """
 
     name: str
     scope: Scope
     by_cookie: bool = False
+    at: str = ""
 
     def may(self, wanted: Scope) -> bool:
         """Whether it may do what needs `wanted`."""

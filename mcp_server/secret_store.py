@@ -68,9 +68,10 @@ def _from_file(path: Path) -> str:
             raise EnvironmentMissing(f"the secret file {path} is not there")
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
-        text = _without_line_end(content.decode())
     except OSError as error:
         raise EnvironmentMissing(f"the secret file {path} cannot be read: {error.strerror}") from None
+    try:
+        text = _without_line_end(content.decode())
     except ValueError:
         text = ""
     if not text or len(content) > MAX_BYTES or "\0" in text:
@@ -131,6 +132,25 @@ def set_secret(folder: Path, name: str, value: str) -> None:
         with contextlib.suppress(OSError):
             passing.unlink()
         raise EnvironmentMissing(f"the secret {name} cannot be written: {path}: {error.strerror}") from None
+
+
+def make_secret(folder: Path, name: str, make: Callable[[], str]) -> str:
+    """The secret of this name; where there is none, what `make` gives, of all who come at once that of the first."""
+    if (found := read_secret(folder, name)) is not None:
+        return found
+    passing = f"{name}.{randomness.token_hex(4)}"
+    set_secret(folder, passing, make())
+    try:
+        with contextlib.suppress(FileExistsError):
+            os.link(folder / passing, folder / name)
+    except OSError as error:
+        raise EnvironmentMissing(f"the secret {name} cannot be written: {folder}: {error.strerror}") from None
+    finally:
+        (folder / passing).unlink(missing_ok=True)
+    found = read_secret(folder, name)
+    if found is None:
+        raise _missing(name)
+    return found
 
 
 def list_secrets(folder: Path) -> list[str]:

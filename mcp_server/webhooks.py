@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from functools import partial
+from itertools import chain, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -30,6 +31,8 @@ from mcp_server.store.superseded import PUSH, supersede
 from mcp_server.workflows import WorkflowAsk
 
 if TYPE_CHECKING:
+    from mcp_server.notify.callback import Outcome
+    from mcp_server.notify.github import Teller
     from mcp_server.orchestrator import Orchestrator
 
 log = logging.getLogger(__name__)
@@ -43,7 +46,8 @@ CONTEXT = "build-orchestrator"  # of a commit's status
 HEADS = "refs/heads/"
 RESUMED_S, MOST_RESUMED = 86_400.0, 100  # deliveries that a service which died has left
 ORDERED_S = 30.0  # no order takes that long while its service lives
-TELL_AGAIN_S = (5.0, 30.0)  # what GitHub did not take of a push that came to no build
+TELL_AGAIN_S = (5.0, 30.0, 120.0, 600.0, 1800.0, 3600.0)  # what GitHub did not take of a push that came to no build
+TOLD_S = 86_400.0  # for so long, as the statuses of builds are
 LISTED_COMMITS = 20  # a push of more may have changed files that it does not name
 
 
@@ -141,13 +145,14 @@ class Webhooks:
                 await clock.sleep(max(ORDERED_S - age, 0.0))
                 if not await store.read(lambda c, name=row.id: projects.is_ended(c, name)):
                     log.info("delivery %s was not ordered by the service that took it", row.id)
-                    await self._order(row.id, _push_of(row.push), row)
+                    self._begin(self._order(row.id, _push_of(row.push), row))  # one may have to tell for a day
         except Exception:  # a redelivery tries again
             log.exception("deliveries of before")
 
     async def settled(self) -> None:
         """Return once nothing that was accepted is still being ordered."""
-        await asyncio.gather(*self._working)
+        while self._working:
+            await asyncio.gather(*self._working)
 
     async def _order(self, delivery: str, push: Push, again: projects.Delivery | None = None) -> None:
         said: list[str] = []
@@ -169,8 +174,11 @@ class Webhooks:
                         if (told := self._told(push, part)) is not None:
                             failed[told.context] = str(error)
                 end = "; ".join(said) or f"no project is of {push.full_name}"
+                if not failed:
+                    await store.write(lambda c: projects.end_delivery(c, delivery, end))
+            if failed:  # it ends once it is told, so that a service which stops meanwhile leaves it to the next one
+                await self._tell_failures(push, failed)
                 await store.write(lambda c: projects.end_delivery(c, delivery, end))
-            await self._tell_failures(push, failed)
         except Exception:  # it is answered already: a redelivery tries again
             log.exception("delivery %s", delivery)
 
@@ -184,16 +192,25 @@ class Webhooks:
         secrets = Secrets(self._orchestrator.config, environment)
         token = await asyncio.to_thread(secrets.resolve, settings.token)
         teller = github.Teller(settings.api, token, settings.url)
+        place = f"{push.full_name}/statuses/{push.commit}"
         for context, why in failed.items():
             body = json.dumps({"state": "error", "context": context, "description": github.described(why)})
-            for pause in (*TELL_AGAIN_S, None):
-                outcome = await github.tell(teller, f"{push.full_name}/statuses/{push.commit}", None, body)
-                if outcome.ok:
-                    break
-                if outcome.gone or pause is None:
-                    log.warning("%s of %s was not told: %s", context, push.commit, outcome.why)
-                    break
-                await self._orchestrator.clock.sleep(pause)
+            outcome = await self._tell(teller, place, body)
+            if not outcome.ok:
+                log.warning("%s of %s was not told: %s", context, push.commit, outcome.why)
+
+    async def _tell(self, teller: "Teller", place: str, body: str) -> "Outcome":
+        """What became of the last attempt: GitHub took it, never will, or a day is over."""
+        from mcp_server.notify import github  # noqa: PLC0415 - as above
+
+        clock = self._orchestrator.clock
+        until = clock.monotonic() + TOLD_S
+        for pause in chain(TELL_AGAIN_S, repeat(TELL_AGAIN_S[-1])):
+            outcome = await github.tell(teller, place, None, body)
+            if outcome.ok or outcome.gone or clock.monotonic() + pause > until:
+                return outcome
+            await clock.sleep(max(pause, outcome.retry_after_s or 0.0))
+        raise AssertionError("repeat has no end")
 
     async def _build(self, project: Project, push: Push, part: str) -> int:
         """The number of the build of a push: a new one, or the open one of the same commit."""

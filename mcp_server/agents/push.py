@@ -98,7 +98,25 @@ async def push(
         )
     known = Pushed("failed", branch, without_login(remote), without_login(url), sha, notes=_notes(git))
     async with _sender(git, url, PROTOCOLS if protocols is None else protocols) as sender:
-        return await sender.push(known, allow_default, timeout_s)
+        done = await sender.push(known, allow_default, timeout_s)
+    if done.ok and (ref := _tracking(git, remote, branch)) is not None:
+        # As Git itself would, so that nobody takes these commits for ones that are nowhere else. Of no consequence
+        # for the push, which is done.
+        await git.run("update-ref", ref, sha, check=False)
+    return done
+
+
+def _tracking(git: Git, remote: str, branch: str) -> str | None:
+    """Where this repository notes that branch of a remote; None: nowhere, as of a URL that has no name here."""
+    for one in git.settings:
+        source, _, target = one.value.removeprefix("+").partition(":")
+        if one.key != f"remote.{remote}.fetch" or not target.startswith("refs/remotes/"):
+            continue
+        if source == f"refs/heads/{branch}" and "*" not in target:
+            return target
+        if source == "refs/heads/*" and target.endswith("/*"):
+            return f"{target[:-1]}{branch}"
+    return None
 
 
 def url_of(git: Git, remote: str) -> str | None:

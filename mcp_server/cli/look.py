@@ -21,6 +21,9 @@ Status = Annotated[
     str | None, typer.Option("--status", metavar="STATUS", help="pending, running, success, failed or cancelled.")
 ]
 OneBuild = Annotated[str | None, typer.Argument(metavar="BUILD", help="Only this build: a number or a UUID.")]
+CompareTo = Annotated[
+    str | None, typer.Option("--compare-to", metavar="OTHER", help="Print what BUILD left and weighs against OTHER's.")
+]
 Limit = Annotated[int, typer.Option("--limit", metavar="N", help="At most so many.")]
 
 
@@ -58,6 +61,7 @@ def status(
     junit: Annotated[
         bool, typer.Option("--junit", help="Print what tests of BUILD's firmware came to, as JUnit XML.")
     ] = False,
+    compare_to: CompareTo = None,
 ) -> int:
     """Show running and pending builds, then the last few.
 
@@ -70,9 +74,14 @@ def status(
     if junit and (build is None or watch or json):
         raise BadInput("--junit", "wants one BUILD, and neither --watch nor --json")
 
+    if compare_to is not None and (build is None or watch or junit):
+        raise BadInput("--compare-to", "wants one BUILD, and neither --watch nor --junit")
+
     async def work(orchestrator: "Orchestrator") -> int:
         from mcp_server.cli import overview  # noqa: PLC0415  # as above
 
+        if compare_to is not None and build is not None:
+            return await overview.print_compared(orchestrator, build, compare_to, json=json)
         if junit and build is not None:
             return await overview.print_junit(orchestrator, build)
         if build is not None:

@@ -89,6 +89,19 @@ async def print_build(orchestrator: "Orchestrator", build: str, *, watch: bool, 
         show(view, screen)
 
 
+async def print_compared(orchestrator: "Orchestrator", build: str, other: str, *, json: bool) -> int:
+    """What one build left and weighs against another."""
+    from mcp_server import report_tables  # noqa: PLC0415 - seldom asked for
+    from mcp_server.compared import compared  # noqa: PLC0415
+
+    views = await orchestrator.get(build), await orchestrator.get(other)
+    if json:
+        print_json(compared(*views))
+    else:
+        out().say(report_tables.artifact_changes(*views), report_tables.size_table(*views))
+    return 0
+
+
 async def watch(orchestrator: "Orchestrator") -> None:
     """Looks painted over each other until Ctrl-C; where nothing can be painted, a look whenever something changed."""
     screen = out()

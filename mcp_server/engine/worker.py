@@ -196,8 +196,8 @@ def main() -> int:
     parser.add_argument("--lock-fd", type=int)
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    for talkative in ("asyncssh", "procrastinate"):  # eight lines for each channel, two for each build
-        logging.getLogger(talkative).setLevel(logging.WARNING)
+    logging.getLogger("asyncssh").setLevel(logging.WARNING)  # it has eight lines to say of each channel
+    logging.getLogger("procrastinate").setLevel(logging.CRITICAL)  # what it says as an error we say ourselves
     try:
         return run(options.lock_fd)
     except OrchestratorError as error:

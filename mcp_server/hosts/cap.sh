@@ -10,11 +10,14 @@ gap() { # the hole in the log: in `answer`, `first` and `last`
     answer=absent first=0 last=0
     [ -d "$d" ] || return 0
     answer=none
-    { read -r first last <"$d/hole"; } 2>/dev/null && [ "$first" != - ] && answer="hole $first $last"
+    { read -r first last <"$d/hole.end" || read -r first last <"$d/hole"; } 2>/dev/null && [ "$first" != - ] &&
+        answer="hole $first $last"
     return 0
 }
 
-punch() { # of more than `cap` bytes keep the first half and the last quarter; offsets stay, the middle takes no space
+punch() { # of more than `cap` bytes keep the first half and the last quarter; offsets stay, the middle takes no space.
+    # Noted in $1: `hole` is the keeper's, `hole.end` the supervisor's, who has the last word. A keeper that is late would
+    # else put back what it saw before; it cannot have gone further, because the log never shrinks.
     first= last=
     { read -r first last <"$d/hole"; } 2>/dev/null
     [ "$first" != - ] || return 1
@@ -24,8 +27,8 @@ punch() { # of more than `cap` bytes keep the first half and the last quarter; o
     until=$(((size - cap / 4) / 4096 * 4096))
     [ "$until" -gt "$last" ] || return 1
     if fallocate -p -o "$last" -l "$((until - last))" "$d/log" 2>/dev/null; then
-        { read -r _ last <"$d/hole"; } 2>/dev/null # keeper and supervisor may both be at it: the hole never shrinks
-        [ "$last" -ge "$until" ] || printf '%-47s\n' "$first $until" 1<>"$d/hole"
+        { read -r _ last <"$d/$1"; } 2>/dev/null # two keepers may be at it for a moment: the hole never shrinks
+        [ "$last" -ge "$until" ] || printf '%-47s\n' "$first $until" 1<>"$d/$1"
     else
         say "this log passes $cap bytes and cannot be cut: no fallocate here, or a file system without holes" >>"$d/log"
         measure
@@ -78,7 +81,7 @@ look() { # at the logs; `pause` becomes short while one is growing past its cap
         d=${d%/log}
         { read -r cap <".keeper/running/${d##*/}"; } 2>/dev/null || continue
         measure
-        if [ "$size" -gt "$cap" ] && punch; then pause=20; fi
+        if [ "$size" -gt "$cap" ] && punch hole; then pause=20; fi
     done
 }
 

@@ -24,6 +24,7 @@
 #   log    stdout and stderr     pid   PID START BOOT of the job's own process, which leads the job's session
 #   why    exit, cancelled or timeout: what the end will be put down to     exit   CODE REASON START END SIZE
 #   hole   START END of the log's middle, given up because the log passed CAP; `- -`: it cannot be (cap.sh)
+#   hole.end   the same, where the end of the job gave up more
 # Where /proc is missing (macOS) only the process group is known; that way is cheap, and not tested.
 
 set -u
@@ -182,12 +183,12 @@ record() { # CODE REASON START END: into the space reserved at the start, so tha
 
 # --- start -------------------------------------------------------------------------------------------------------------
 
-prepare() { # a whole directory under another name, with room for all that will be written; else why not in `answer`
-    new=$jobs/.new.$id.$request.$$
+furnish() { # $1: a directory with room for all that will be written, and spec $2 if given; else why not in `answer`
+    new=$1
     trouble=$({
-        mkdir -p "$new" && mkfifo "$new/alive" && : >"$new/log" && printf '%s\n' "$1" >"$new/spec" &&
+        mkdir -p "$new" && mkfifo "$new/alive" && : >"$new/log" &&
             printf '%-15s\n' exit >"$new/why" && printf '%-79s\n' '' >"$new/pid" &&
-            printf '%-127s\n' '' >"$new/exit.new"
+            printf '%-127s\n' '' >"$new/exit.new" && { [ $# = 1 ] || describe "$2"; }
     } 2>&1) && return
     rm -rf "$new"
     case $trouble in
@@ -196,6 +197,8 @@ prepare() { # a whole directory under another name, with room for all that will 
     esac
     return 1
 }
+
+describe() { printf '%s\n' "$1" >"$new/spec"; }
 
 claim() { # rename never replaces a directory that holds something; where one is there already, mv goes into it
     mv -f "$new" "$d" 2>/dev/null && [ ! -d "$d/${new##*/}" ] && return
@@ -213,20 +216,61 @@ join() {
     { read -r other _ _ _ whose <"$d/spec"; } 2>/dev/null || other= whose=
     case $other in
         "$hash") if [ "$whose" = "$token" ]; then tell started; else tell joined; fi ;; # asked again by the same call
-        - | '') tell joined ;; # never to run, or lost
+        - | '') if [ -d "$d" ]; then tell joined; else tell 'error it vanished'; fi ;; # never to run, or lost
         *) tell conflict ;;
     esac
+}
+
+begin() { # as the supervisor of the one job that was asked for
+    read -r hash token limit grace cap lock script || exit 65
+    [ ! -d "$d" ] || { join; exit; }
+    born $$
+    furnish "$jobs/.new.$id.$request.$$" "$hash $$ $began $boot $token" || { tell "$answer"; exit 1; }
+    exec 7<>"$new/alive"
+    supervise
+}
+
+# Most of what a start takes is the birth of its supervisor and of its directory. So once a multiplexer has started a
+# job, a supervisor stands by: born, with its directory, it reads requests from the multiplexer's queue, a pipe. The one
+# that starts a job leaves the queue to a successor; so only one ever reads. The end of the queue: nobody will ask.
+
+stand_by() {
+    born $$
+    furnish "$jobs/.stand-by.$began.$$" && exec 7<>"$new/alive" || exit
+    until listen; do number=$((number + 1)); done
+    supervise
+}
+
+listen() { # to one request; fails where it is answered already
+    request=
+    printf '%-31s\n' "$number $$" 1<>"$desk/ready" || leave # so that the multiplexer knows who listens
+    while [ -z "$request" ]; do # an empty line only asks whether all is well
+        read -r request id hash token limit grace cap lock script || leave "$desk"
+        [ -p "$new/alive" ] && [ -s "$desk/ready" ] || leave
+    done
+    d=$jobs/$id
+    if [ -d "$d" ]; then join; return 1; fi
+    describe "$hash $$ $began $boot $token" && return
+    tell full # it needs space of its own, small as it is: on a full disk nothing is to start
+    return 1
+}
+
+leave() { # first the queue, so that the multiplexer sees it; $1: its directory, where it has gone
+    exec </dev/null
+    [ -z "$request" ] || [ $# = 1 ] || tell gone # ask again
+    exec >/dev/null
+    rm -rf "$new" "$@"
     exit
 }
 
-supervise() { # the process that starts the job, waits for it and writes its exit record
-    read -r hash token limit grace cap lock script || exit 65
-    [ ! -d "$d" ] || join
-    born $$
-    prepare "$hash $$ $began $boot $token" || { tell "$answer"; exit 1; }
-    exec 7<>"$new/alive"
-    claim || join
+relieve() {
+    [ -z "$desk" ] || $detached sh "$self" _stand_by "$((number + 1))" "$mask" "$reset" "$desk" 7>&-
+}
+
+supervise() { # starts the job, waits for it and writes its exit record
+    claim || { join; relieve; exit; }
     tell started
+    relieve
     exec </dev/null >/dev/null 2>&1
     seconds
     from=$now timer=
@@ -277,7 +321,7 @@ conclude() { # an exit record means that nothing of a timed out or cancelled job
         [ -z "$left" ] || say "the command has ended; left running in the background: $left" >>"$d/log"
     fi
     measure
-    [ "$size" -le "$cap" ] || punch
+    [ "$size" -le "$cap" ] || punch hole.end
     record "$d" "$code" "$why" "$from" "$now"
     exec 7>&- # the end is known from here on
     kick
@@ -309,11 +353,16 @@ say() { echo "build-orchestrator: $*"; }
 hold() { # the kernel lock of folder $1, on a descriptor that all children inherit, so that a survivor still holds it
     { true <&9; } 2>/dev/null || { say "cannot make or read $1, which the job is to lock"; exit 126; }
     command -v flock >/dev/null 2>&1 || { say "no flock here: $1 is not locked"; return; }
-    flock -n 9 2>/dev/null
-    case $? in
-        0) return ;;
-        1) say "waiting for $1, locked by another job"; flock 9 && return ;;
-    esac
+    set -- "$1" -n
+    while :; do
+        flock ${2-} 9 2>/dev/null
+        case $? in
+            0) return ;;
+            1) say "waiting for $1, locked by another job"; set -- "$1" ;;
+            129 | 1[3-9]? | 2??) ;; # somebody ended flock, which is no leave to go on
+            *) break ;;
+        esac
+    done
     say "$1 cannot be locked" # some network file systems
 }
 

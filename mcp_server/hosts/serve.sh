@@ -2,7 +2,7 @@
 
 cancel() { # $1: grace
     if [ ! -d "$d" ]; then # a job that was never started must never start
-        prepare '- - - - -' || return
+        furnish "$jobs/.new.$id.$request.$$" '- - - - -' || return
         seconds
         size=0
         record "$new" 143 cancelled "$now" "$now"
@@ -31,8 +31,8 @@ discard() {
     esac
 }
 
-sweep() { # what a supervisor left that died before its job began, and half a removal
-    for dir in "$jobs"/.new.* "$jobs"/.gone.*; do
+sweep() { # what somebody left who died before his job began, and half a removal
+    for dir in "$jobs"/.new.* "$jobs"/.stand-by.* "$jobs"/.gone.*; do
         [ ! -d "$dir" ] || kill -s 0 "${dir##*.}" 2>/dev/null || rm -rf "$dir"
     done
 }
@@ -42,6 +42,35 @@ in_background() { # the reader of requests never waits; its grandchild leaves no
 }
 
 serve_wait() { await; report gone; }
+
+start() { # by the supervisor that stands by, else by one that is born for it; neither belongs to anybody
+    [ -f "$self" ] || { echo "$request gone"; return; }
+    ready=
+    { read -r ready _ <"$desk/ready"; } 2>/dev/null
+    if [ "$ready" = "$number" ]; then
+        number=$((number + 1))
+        offer "$request $id $rest" && return
+    fi
+    printf '%s\n' "$rest" | $detached sh "$self" _supervise "$id" "$mask" "$request" "$reset" 6>&-
+    offer '' || recruit
+}
+
+offer() { # line $1 to who stands by; fails where nobody does
+    trap '' PIPE
+    printf '%s\n' "$1" >&6
+    set -- $?
+    trap - PIPE
+    return "$1"
+}
+
+recruit() { # the first to stand by, or the next where the last one was killed
+    exec 6>&-
+    [ -p "$desk/queue" ] || { mkdir -p "$desk" && mkfifo "$desk/queue"; } || return
+    command exec 5<>"$desk/queue" || return # so that neither of its ends waits for the other
+    $detached sh "$self" _stand_by "$number" "$mask" "$reset" "$desk" <"$desk/queue" 5>&-
+    command exec 6>"$desk/queue"
+    exec 5>&-
+}
 
 serve() {
     if [ -e /proc/self/stat ]; then # alone in its process group, so that it can end all its helpers at once
@@ -56,22 +85,19 @@ serve() {
     env --default-signal=INT,QUIT true 2>/dev/null && reset=--default-signal=INT,QUIT
     sweep
     printf '%s\n' "ready 1 $jobs"
-    exec 2>/dev/null
+    exec 2>/dev/null 6>&- # the queue, later; no helper may hold it
+    born $$
+    desk=$jobs/.stand-by.queue-$began.$$ number=0
     while read -r request op id rest; do
         answer= d=$jobs/$id
         case $id in '' | .* | *[!A-Za-z0-9._-]*) echo "$request error unsafe id"; continue ;; esac
         case $op in
-            start) # to a supervisor that belongs to nobody
-                if [ -f "$self" ]; then
-                    printf '%s\n' "$rest" | $detached sh "$self" _supervise "$id" "$mask" "$request" "$reset"
-                else
-                    echo "$request gone"
-                fi ;;
+            start) start ;;
             status) report; echo "$request $answer" ;;
             hole) gap; echo "$request $answer" ;;
-            wait) (in_background serve_wait) ;;
-            kill) (in_background cancel "$rest") ;;
-            remove) (in_background discard) ;;
+            wait) (in_background serve_wait) 6>&- ;;
+            kill) (in_background cancel "$rest") 6>&- ;;
+            remove) (in_background discard) 6>&- ;;
             *) echo "$request error unknown operation" ;;
         esac
     done
@@ -100,13 +126,14 @@ follow() {
     exit 0
 }
 
-id=${2-} d=$jobs/${2-}
+id=${2-} d=$jobs/${2-} desk=
 case $op in
     serve) serve; exit ;;
 esac
 case $id in '' | .* | *[!A-Za-z0-9._-]*) echo "unsafe id" >&2; exit 64 ;; esac
 case $op in
-    _supervise) mask=$3 request=$4 reset=$5; supervise ;;
+    _supervise) mask=$3 request=$4 reset=$5; begin ;;
+    _stand_by) number=$id mask=$3 reset=$4 desk=$5; stand_by ;;
     _job) mask=$3; become "$4" ;;
     _keep) keep ;;
     clean) clean "$id" "$3" "$4" ;;

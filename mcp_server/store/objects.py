@@ -2,240 +2,270 @@
 
     <prefix>/<store>/blobs/ab/<sha256>             each content once
     <prefix>/<store>/refs/<sha256>/<build>         empty; a blob without any is nobody's
+    <prefix>/<store>/builds/<id>/begun             empty; written anew whenever somebody begins to bring it
     <prefix>/<store>/builds/<id>/logs/<name>.gz
     <prefix>/<store>/builds/<id>/manifest.json     written last: a build that has one is whole
+    <prefix>/<store>/doomed/<what>/<who>           empty; somebody looks whether a blob or a build can go
 
-`<store>` is the database's uuid: several may use one bucket. A build is written again as often as need be; what is
-there already is left as it is.
+`<store>` is the database's uuid: several may use one bucket, and each removes below its own name only. A build is
+written again as often as need be; what is there already is left as it is.
+
+Machines of one store bring and remove at the same time. Whoever removes writes `doomed` first and then looks for
+`refs` or `begun`; whoever brings writes those first and then looks for `doomed`, and waits for what he finds. So one of
+the two always sees the other, as such stores show everybody what was written before.
 """
 
 import asyncio
+import contextlib
 import json
-import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from pydantic import SecretStr
-
-from mcp_server.config import Artifacts
-from mcp_server.errors import ArchiveError, BadInput, NotFound, OrchestratorError
+from mcp_server.errors import ArchiveError, NotFound, OrchestratorError
 from mcp_server.store.archive import LOGS, MANIFEST
+from mcp_server.store.bucket import Access, Bucket
 
 if TYPE_CHECKING:
-    from obstore.store import S3Store
+    from collections.abc import AsyncGenerator
 
 AT_ONCE = 8
-TIMEOUT_S, CONNECT_S, RETRIES = 300, 10, 3
 LINK_S = 900  # a link is for the one who asked for it, now
 MOST_MANIFEST = 64 * 1024 * 1024
-_CODE = re.compile(r"<Code>([A-Za-z]{1,80})</Code>(?:<Message>([^<]{0,200})</Message>)?")
-_STATUS = re.compile(r"status code: (\d{3} [A-Za-z ]{0,40})")
+LOOK_S, LOOKS = 0.5, 20  # at what somebody else is removing; then later again
+END_S = 1
+DECIDED_S = 60  # whoever stood still for longer between his look and the removal leaves it
+STALE = timedelta(minutes=30)  # of a `doomed` whose writer is gone: far above DECIDED_S and a request's patience
+LEFT = timedelta(days=1)  # what was not finished in that time never will be
+PAGE = 20_000  # keys that a sweep looks at
+MOST_REMOVED = 1000  # builds, blobs and uploads that one sweep removes, of each
+
+
+class BeingRemovedError(ArchiveError):
+    """Another machine is just removing what is to be brought: it can be brought when that is over."""
 
 
 @dataclass(frozen=True, slots=True)
-class Access:
-    """Where the bucket is, and who asks. What is None is taken from AWS's own variables and files."""
+class Tidied:
+    """What nothing refers to, and was removed: parts of builds, blobs, uploads that were never finished."""
 
-    url: str
-    endpoint: str | None = None
-    region: str | None = None
-    key_id: str | None = None
-    secret: str | None = field(default=None, repr=False)
-
-    @classmethod
-    def of(cls, settings: Artifacts, resolve: Callable[[SecretStr], str]) -> "Access | None":
-        """As config.yaml says; None where results are kept on a disk only. `resolve` reads secrets, and raises."""
-        if not settings.is_remote or settings.store is None:
-            return None
-        key_id, secret = (None if one is None else resolve(one) for one in (settings.key_id, settings.secret))
-        return cls(settings.store.rstrip("/"), settings.endpoint, settings.region, key_id, secret)
+    builds: int
+    blobs: int
+    uploads: int
 
 
 class Objects:
-    """The results of one database's builds in a bucket. ArchiveError, from each: it cannot be used now, and why."""
+    """The results of one database's builds in a bucket. ArchiveError, from each: it cannot be used now, and why.
 
-    def __init__(self, access: Access, owner: str) -> None:
-        self._access, self._owner = access, owner
-        self._store: S3Store | None = None
+    `earlier`: databases that this one was restored from. What they left is read, and never removed: they may live on.
+    """
+
+    def __init__(self, access: Access, owner: str, earlier: Sequence[str] = ()) -> None:
+        self._bucket, self._owner, self._earlier = Bucket(access), owner, earlier
 
     async def keep(self, build: int, folder: Path) -> int:
         """Bring an archived build there, `folder` as `Archive` made it: how many bytes were sent.
 
-        NotFound: there is no manifest, so it is not archived; or one of its files is gone.
+        NotFound: there is no manifest, so it is not archived; or one of its files is gone. BeingRemovedError: later.
         """
         kept = [file for file in await asyncio.to_thread(_listed, folder) if _is_blob(file)]
         files = {file["sha256"]: folder / file["stage"] / file["path"] for file in kept}
 
-        async def keep(sha256: str) -> int:
-            return await self._keep_blob(build, sha256, files[sha256])
+        async def refer(sha256: str) -> int:
+            return await self._put(f"refs/{sha256}/{build}", b"")
 
+        async def keep(sha256: str) -> int:
+            return await self._keep_blob(sha256, files[sha256])
+
+        await self._put(f"builds/{build}/begun", b"")
+        await _each(sorted(files), refer)
+        await self._wait_for_removals(build, files)
         sent = sum(await _each(sorted(files), keep))
         logs = await asyncio.to_thread(lambda: sorted((folder / LOGS).glob("*.gz")))
         for log in logs:
             sent += await self._put(f"builds/{build}/logs/{log.name}", log)
         return sent + await self._put(f"builds/{build}/{MANIFEST}", folder / MANIFEST)
 
-    async def _keep_blob(self, build: int, sha256: str, path: Path) -> int:
+    async def _keep_blob(self, sha256: str, path: Path) -> int:
         try:
             key, size = _blob(sha256), (await asyncio.to_thread(path.stat)).st_size
         except OSError as error:
             raise NotFound(f"{path} cannot be read: {error.strerror}") from None
-        await self._put(f"refs/{sha256}/{build}", b"")  # first: from now on no clean-up takes the blob away
-        return 0 if await self._size(key) == size else await self._put(key, path)
+        found = await self._bucket.facts(self._key(key))
+        return 0 if found is not None and found[0] == size else await self._put(key, path)
 
-    async def drop(self, build: int) -> None:
-        """Take a build away, and the contents that no other has."""
-        try:
-            files = _files(await self.read(f"builds/{build}/{MANIFEST}", MOST_MANIFEST))
-        except NotFound:
-            files = []  # one that was never whole
-        shas = {file["sha256"] for file in files if _is_blob(file)}
-        for sha256 in sorted(shas):
-            await self._delete([f"refs/{sha256}/{build}"])
-            if not await self._list(f"refs/{sha256}/"):
-                await self._delete([_blob(sha256)])
-        left = await self._list(f"builds/{build}/")
-        await self._delete([*(key for key in left if not key.endswith(MANIFEST)), f"builds/{build}/{MANIFEST}"])
+    async def _wait_for_removals(self, build: int, shas: Mapping[str, object]) -> None:
+        """Until nobody removes any of it. BeingRemovedError: that takes long."""
+        for _ in range(LOOKS):
+            doomed = await self._all("doomed/")
+            mine = [at for key, at in doomed.items() if (what := key.split("/")[1]) in shas or what == f"build-{build}"]
+            begun = await self._bucket.facts(self._key(f"builds/{build}/begun")) if mine else None
+            if begun is None or all(begun[1] - at > STALE for at in mine):  # both by the clock of the store
+                return
+            await asyncio.sleep(LOOK_S)
+        raise BeingRemovedError(f"build {build} cannot be stored while the same is being removed there")
+
+    async def drop(self, build: int, before: datetime | None = None) -> bool:
+        """Take a build away, and the contents that no other has. False: it was brought after `before`, so it stays."""
+        async with self._doom(f"build-{build}"):
+            there = await self._all(f"builds/{build}/")
+            if before is not None and any(changed > before for changed in there.values()):
+                return False
+            try:
+                manifest = await self._bucket.read(self._key(f"builds/{build}/{MANIFEST}"), MOST_MANIFEST)
+                shas = {file["sha256"] for file in _files(manifest) if _is_blob(file)}
+            except NotFound:
+                shas: set[str] = set()  # one that was never whole: `tidy` finds what refers to it
+            await self._bucket.delete([self._key(f"refs/{sha256}/{build}") for sha256 in sorted(shas)])
+            for sha256 in sorted(shas):
+                await self._drop_blob(sha256)
+            last = f"builds/{build}/{MANIFEST}"
+            await self._delete([*(key for key in there if key != last), last])
+        return True
+
+    async def _drop_blob(self, sha256: str) -> bool:
+        """Unless a build has it."""
+        if await self._refers(sha256):
+            return False
+        looked = time.monotonic()
+        async with self._doom(sha256):
+            if await self._refers(sha256) or time.monotonic() - looked > DECIDED_S:
+                return False
+            await self._delete([_blob(sha256)])
+        return True
+
+    async def tidy(self, now: datetime, start: str | None = None) -> Tidied:
+        """Remove what was begun a day ago and never finished, at most so much; from hash `start` on, else anywhere.
+
+        What is referred to, by whichever build of this store, stays, as does everything of others.
+        """
+        before = now - LEFT
+        start = secrets.token_hex(2) if start is None else start
+        builds = await self._overview()
+        parts = {number for number, (newest, whole) in builds.items() if whole is None and newest < before}
+        stray, blobs = await self._unreferred(start, builds, before)
+        unfinished = sorted({*parts, *stray})[:MOST_REMOVED]
+        for number in unfinished:
+            await self._drop_part(number, stray.get(number, []), before)
+        dropped = [sha256 for sha256 in blobs[:MOST_REMOVED] if await self._drop_blob(sha256)]
+        old = [key for key, changed in (await self._all("doomed/")).items() if changed < before]
+        await self._delete(old)
+        uploads = await self._bucket.end_unfinished(self._key(""), before, MOST_REMOVED)
+        return Tidied(len(unfinished), len(dropped), uploads)
+
+    async def _drop_part(self, build: int, shas: Sequence[str], before: datetime) -> None:
+        async with self._doom(f"build-{build}"):
+            there = await self._all(f"builds/{build}/")
+            if f"builds/{build}/{MANIFEST}" in there or any(changed > before for changed in there.values()):
+                return
+            await self._delete([*(f"refs/{sha256}/{build}" for sha256 in shas), *there])
+            for sha256 in shas:
+                await self._drop_blob(sha256)
+
+    async def _unreferred(
+        self, start: str, builds: Mapping[int, tuple[datetime, datetime | None]], before: datetime
+    ) -> tuple[Mapping[int, list[str]], Sequence[str]]:
+        """Old references of builds that are not whole, by build; old blobs that have no reference at all."""
+        stray: dict[int, list[str]] = {}
+        loose: list[str] = []
+        for low in dict.fromkeys((start, "")):
+            refs = await self._page("refs/", low)
+            last = refs[-1][0].split("/")[1] if len(refs) == PAGE else "~"  # its own are not all known
+            blobs = await self._page("blobs/", f"{low[:2]}/{low}" if low else "")
+            used = {key.split("/")[1] for key, _ in refs}
+            old = [key.rpartition("/")[2] for key, changed in blobs if changed < before]
+            loose += [sha256 for sha256 in old if sha256 < last and sha256 not in used]
+            for key, changed in refs:
+                _, sha256, number = key.split("/")
+                whole = builds.get(int(number), (None, None))[1] if number.isdecimal() else changed
+                if whole is None and changed < before:
+                    stray.setdefault(int(number), []).append(sha256)
+            if len(refs) == PAGE or len(blobs) == PAGE:
+                break  # enough for one time
+        return stray, list(dict.fromkeys(loose))
 
     async def builds(self) -> Mapping[int, datetime]:
         """Those that are whole there, and since when."""
-        found: dict[int, datetime] = {}
-        for key, changed in (await self._list("builds/")).items():
-            _, number, *rest = key.split("/")
-            if rest == [MANIFEST] and number.isdecimal():
-                found[int(number)] = changed
-        return found
+        return {number: whole for number, (_, whole) in (await self._overview()).items() if whole is not None}
 
-    async def link(self, sha256: str, seconds: int = LINK_S) -> str:
+    async def _overview(self) -> Mapping[int, tuple[datetime, datetime | None]]:
+        """Of each build when anything of it was written last, and when its manifest was."""
+
+        def read(entries: Iterator[tuple[str, datetime]]) -> dict[int, tuple[datetime, datetime | None]]:
+            found: dict[int, tuple[datetime, datetime | None]] = {}
+            for key, changed in entries:
+                _, number, *rest = key.removeprefix(f"{self._owner}/").split("/")
+                if number.isdecimal():
+                    newest, whole = found.get(int(number), (changed, None))
+                    found[int(number)] = (max(newest, changed), changed if rest == [MANIFEST] else whole)
+            return found
+
+        return await self._bucket.listed(self._key("builds/"), read)
+
+    async def link(self, sha256: str, name: str, seconds: int = LINK_S) -> str:
         """An address from which anybody can read this content for so long. NotFound: it is not there."""
-        key = _blob(sha256)
-        if await self._size(key) is None:
-            raise NotFound(f"content {sha256[:12]} is not in {self._access.url}")
-        obstore = _library()
-        async with self._said("sign a link"):
-            return await asyncio.to_thread(
-                obstore.sign, self._open(), "GET", self._key(key), timedelta(seconds=seconds)
-            )
+        return await self._bucket.link(await self._place(sha256), seconds, name)
 
     async def content(self, sha256: str, most: int) -> bytes:
         """What has this hash. NotFound: it is not there. BadInput: it has more than `most` bytes."""
-        return await self.read(_blob(sha256), most)
+        return await self._bucket.read(await self._place(sha256), most)
 
-    async def read(self, key: str, most: int) -> bytes:
-        """As `content`, of any key of this store's."""
-        obstore = _library()
-        async with self._said("read"):
-            found = await asyncio.to_thread(obstore.get, self._open(), self._key(key))
-            if found.meta["size"] > most:
-                raise BadInput("path", f"it has {found.meta['size']:,} bytes; at most {most:,} are read this way")
-            return bytes(await asyncio.to_thread(found.bytes))
+    async def _place(self, sha256: str) -> str:
+        for owner in (self._owner, *self._earlier):
+            if await self._bucket.facts(key := f"{owner}/{_blob(sha256)}") is not None:
+                return key
+        raise NotFound(f"content {sha256[:12]} is not in {self._bucket.access.url}")
 
     async def check(self) -> None:
         """Write and remove an empty object: what it says is that results can be kept."""
         await self._put("check", b"")
         await self._delete(["check"])
 
-    # -- the library -----------------------------------------------------------------------------------------------
+    @contextlib.asynccontextmanager
+    async def _doom(self, what: str) -> "AsyncGenerator[None]":
+        """While one looks whether it can go, and removes it."""
+        key = f"doomed/{what}/{secrets.token_hex(4)}"
+        await self._put(key, b"")
+        try:
+            yield
+        except asyncio.CancelledError:  # whoever ends waits for no store: it grows stale
+            with contextlib.suppress(TimeoutError, OrchestratorError):
+                await asyncio.wait_for(self._delete([key]), END_S)
+            raise
+        except BaseException:
+            with contextlib.suppress(OrchestratorError):
+                await self._delete([key])
+            raise
+        await self._delete([key])
 
-    def _open(self) -> "S3Store":
-        if self._store is None:
-            from obstore.store import S3Store  # noqa: PLC0415 - as `_library`
+    async def _refers(self, sha256: str) -> bool:
+        return await self._bucket.listed(self._key(f"refs/{sha256}/"), lambda entries: next(entries, None) is not None)
 
-            bucket, _, prefix = self._access.url.removeprefix("s3://").partition("/")
-            given = {
-                "endpoint": self._access.endpoint,
-                "region": self._access.region,
-                "access_key_id": self._access.key_id,
-                "secret_access_key": self._access.secret,
-            }
-            plain = (self._access.endpoint or "").startswith("http://")
-            self._store = S3Store(
-                bucket,
-                prefix=prefix or None,
-                client_options={
-                    "allow_http": plain,
-                    "timeout": f"{TIMEOUT_S}s",
-                    "connect_timeout": f"{CONNECT_S}s",
-                },
-                retry_config={"max_retries": RETRIES, "retry_timeout": timedelta(seconds=TIMEOUT_S)},
-                virtual_hosted_style_request=self._access.endpoint is None,
-                **{name: value for name, value in given.items() if value is not None},  # pyright: ignore[reportArgumentType]
-            )
-        return self._store
+    async def _page(self, prefix: str, after: str) -> list[tuple[str, datetime]]:
+        start = f"{self._owner}/"
+        return await self._bucket.listed(
+            self._key(prefix),
+            lambda entries: [(key.removeprefix(start), changed) for key, changed in islice(entries, PAGE)],
+            self._key(prefix + after) if after else "",
+        )
+
+    async def _all(self, prefix: str) -> Mapping[str, datetime]:
+        found = await self._bucket.all(self._key(prefix))
+        return {key.removeprefix(f"{self._owner}/"): changed for key, changed in found.items()}
 
     def _key(self, key: str) -> str:
         return f"{self._owner}/{key}"
 
-    def _said(self, doing: str) -> "_Said":
-        return _Said(self._access.url, doing)
-
     async def _put(self, key: str, content: Path | bytes) -> int:
-        obstore = _library()
-        async with self._said("write"):
-            await asyncio.to_thread(obstore.put, self._open(), self._key(key), content)
-        return len(content) if isinstance(content, bytes) else (await asyncio.to_thread(content.stat)).st_size
-
-    async def _size(self, key: str) -> int | None:
-        obstore = _library()
-        try:
-            async with self._said("read"):
-                return int((await asyncio.to_thread(obstore.head, self._open(), self._key(key)))["size"])
-        except NotFound:
-            return None
+        return await self._bucket.put(self._key(key), content)
 
     async def _delete(self, keys: Sequence[str]) -> None:
-        obstore = _library()
-        if keys:
-            async with self._said("remove"):
-                await asyncio.to_thread(obstore.delete, self._open(), [self._key(key) for key in keys])
-
-    async def _list(self, prefix: str) -> Mapping[str, datetime]:
-        """Keys, and when each was written."""
-        obstore, store, start = _library(), self._open(), f"{self._owner}/"
-
-        def listed() -> dict[str, datetime]:
-            batches = obstore.list(store, prefix=self._key(prefix))
-            return {entry["path"].removeprefix(start): entry["last_modified"] for batch in batches for entry in batch}
-
-        async with self._said("list"):
-            return await asyncio.to_thread(listed)
-
-
-class _Said:
-    """Around what the library does: its failures as ours, in one sentence without anything that was sent."""
-
-    def __init__(self, url: str, doing: str) -> None:
-        self._url, self._doing = url, doing
-
-    async def __aenter__(self) -> None: ...
-
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if kind is None or error is None or not isinstance(error, Exception) or isinstance(error, NotFound | BadInput):
-            return
-        text = str(error)
-        code, status = _CODE.search(text), _STATUS.search(text)
-        read = self._doing != "write"  # what is written is never missing: that is another fault
-        if isinstance(error, FileNotFoundError) and read and (code is None or code[1] == "NoSuchKey"):
-            raise NotFound(f"it is not in {self._url}") from None
-        said = f"{code[1]}: {code[2] or ''}".strip(": ") if code else status[1].strip() if status else ""
-        if not said:
-            said = "it does not answer" if "sending request" in text else text.partition("\n")[0][:200]
-        raise ArchiveError(f"{self._url} cannot be used to {self._doing} results: {said}") from None
-
-
-def _library() -> Any:
-    """Loaded at the first use. ArchiveError: it is not installed.
-
-    Its functions are called in threads: the threads behind its own coroutines can abort a process that ends.
-    """
-    try:
-        import obstore  # noqa: PLC0415 - five megabytes that few homes need
-    except ImportError:
-        raise ArchiveError("artifacts.store is s3://…: that needs `pip install 'build-orchestrator[team]'`") from None
-    return obstore
+        await self._bucket.delete([self._key(key) for key in keys])
 
 
 async def _each(keys: Sequence[str], work: Callable[[str], Awaitable[int]]) -> list[int]:

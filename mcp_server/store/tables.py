@@ -215,4 +215,5 @@ WORKERS = sa.Table(
     sa.Column("number", sa.Integer),
     sa.Column("started_at", UtcTime, nullable=False),
     sa.Column("seen_at", UtcTime, nullable=False),
+    sa.Column("until", UtcTime, nullable=False),
 )

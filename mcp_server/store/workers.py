@@ -10,16 +10,17 @@ import sqlalchemy as sa
 from mcp_server.store.callbacks import next_time
 from mcp_server.store.tables import BUILDS, META, WORKERS, UtcTime
 
-BEAT_S = 2.0
-DEAD_S = 8.0  # without a beat; what it had goes to others then
-FORGOTTEN_S = 24 * 3600.0  # and then its row, too
+FORGOTTEN_S = 24 * 3600.0  # then the row of a dead worker goes, too
 OPEN = ("pending", "running")
 LEADER = "leader"  # the key in `meta`
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerRow:
-    """A worker. `state`: serving, or leaving; `machine`: that of its home; `number`: what the engine calls it."""
+    """A worker. `state`: serving, or leaving; `machine`: that of its home; `number`: what the engine calls it.
+
+    `until`: not seen again until then it counts as dead, and what it had goes to others.
+    """
 
     id: str
     machine: str
@@ -31,6 +32,7 @@ class WorkerRow:
     number: int | None
     started_at: datetime
     seen_at: datetime
+    until: datetime
     alive: bool = True
     leads: bool = False
     builds: int = 0
@@ -45,9 +47,10 @@ def now_of(c: sa.Connection) -> datetime:
     return c.execute(sa.select(sa.type_coerce(text, UtcTime))).scalar_one()
 
 
-def beat(c: sa.Connection, facts: dict[str, Any]) -> None:
-    """Note that a worker is there: `facts` are its columns but those of time."""
+def beat(c: sa.Connection, facts: dict[str, Any], lost_s: float) -> None:
+    """Note that a worker is there, for `lost_s` from now on; `facts` are its columns but those of time."""
     now = now_of(c)
+    facts = {**facts, "until": now + timedelta(seconds=lost_s)}
     if not c.execute(sa.update(WORKERS).where(WORKERS.c.id == facts["id"]).values(**facts, seen_at=now)).rowcount:
         c.execute(sa.insert(WORKERS).values(**facts, started_at=now, seen_at=now))
 
@@ -84,7 +87,7 @@ def list_workers(c: sa.Connection) -> list[WorkerRow]:
     has = {row[0]: int(row[1]) for row in c.execute(count.group_by(BUILDS.c.worker))}
     found: list[WorkerRow] = []
     for row in c.execute(sa.select(WORKERS).order_by(WORKERS.c.name, WORKERS.c.started_at)).mappings():
-        there = (now - row["seen_at"]).total_seconds() < DEAD_S
+        there = row["until"] > now
         leads, count_ = row["id"] == leader and there, has.get(row["id"], 0)
         found.append(WorkerRow(**row, alive=there, leads=leads, builds=count_))
     return found
@@ -124,4 +127,4 @@ def over(c: sa.Connection, builds: Collection[int]) -> set[int]:
 
 
 def _alive(c: sa.Connection) -> sa.ColumnElement[bool]:
-    return WORKERS.c.seen_at > now_of(c) - timedelta(seconds=DEAD_S)
+    return WORKERS.c.until > now_of(c)

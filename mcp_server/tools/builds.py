@@ -1,6 +1,6 @@
 """Looking at builds, waiting for them, ending and repeating them."""
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from mcp.server.mcpserver import Elicit, Resolve
 from mcp_types import CallToolResult
@@ -8,10 +8,15 @@ from pydantic import Field
 
 from mcp_server.errors import BadInput
 from mcp_server.model import Plan
+from mcp_server.scopes import CALLER
 from mcp_server.tools import consent
 from mcp_server.tools.answers import CANCEL_S, Roots, answer, follow, orchestrator_of, project_path, to_the_end
 from mcp_server.tools.arguments import MAX_WAIT_S, Build, BuildRef, Ctx, Text, WaitS
 from mcp_server.tools.consent import Yes
+
+if TYPE_CHECKING:  # a database comes with it: loaded at the first call
+    from mcp_server.orchestrator import Orchestrator
+    from mcp_server.views import BuildView
 
 Detail = Literal["verdict", "stages", "sizes", "artifacts", "events"]
 Status = Literal["pending", "running", "success", "failed", "cancelled"]
@@ -43,7 +48,8 @@ async def build_get(
     if detail == "stages":
         return answer(report_tables.stage_table(view))
     if detail == "artifacts":
-        return answer(report_tables.artifact_table(view))
+        kept, links = await _kept(orchestrator, view), await _links(orchestrator, view)
+        return answer(report_tables.artifact_table(view, kept, links))
     if detail == "events":
         from mcp_server import report_story  # noqa: PLC0415
 
@@ -55,6 +61,23 @@ async def build_get(
     tests = tests_text(view)
     room = report.DETAIL_BYTES - len(tests.encode()) - 1
     return answer(report.build_report(view, place=True, limit_bytes=room) + (f"\n{tests}" if tests else ""))
+
+
+async def _kept(orchestrator: "Orchestrator", view: "BuildView") -> str:
+    """Where a finished build's files are, beside their folder."""
+    return "" if view.build.status.is_open else (await orchestrator.kept.keeping(view)).sentence
+
+
+async def _links(orchestrator: "Orchestrator", view: "BuildView") -> dict[str, str]:
+    """To its files, for a caller on another machine: the folder is of no use there."""
+    from mcp_server.report_tables import linked_files  # noqa: PLC0415
+
+    caller = CALLER.get()
+    if caller is None or not caller.at or view.build.status.is_open:
+        return {}
+    paths = linked_files(view)
+    links, _ = await orchestrator.kept.links.make(view, paths, caller.at)
+    return dict(zip(paths, links, strict=True))
 
 
 async def build_log(

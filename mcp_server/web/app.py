@@ -8,11 +8,12 @@ from fastapi import FastAPI
 from starlette.routing import Route
 
 from mcp_server import __version__
-from mcp_server.web import bots, builds, docs, live, machines, metrics, problems, projects, queue, webhooks
+from mcp_server.web import bots, builds, docs, linked, live, machines, metrics, problems, projects, queue, webhooks
 from mcp_server.web.dashboard import files, login
 from mcp_server.web.faults import Faults
 from mcp_server.web.feed import Feed
 from mcp_server.web.guard import Guard
+from mcp_server.web.heads import Heads
 from mcp_server.web.heavy import Heavy
 from mcp_server.web.mcp import McpOverHttp
 from mcp_server.web.sessions import Sessions
@@ -26,6 +27,7 @@ DESCRIPTION = (
 )
 ROUTERS = (
     builds.router,
+    linked.router,
     projects.router,
     bots.router,
     queue.router,
@@ -44,7 +46,7 @@ def make_app(orchestrator: "Orchestrator") -> tuple[Faults, FastAPI]:
     routes = make_routes(orchestrator)
     tools: McpOverHttp = routes.state.tools
     sessions: Sessions = routes.state.sessions
-    return Faults(Guard(tools, orchestrator.tokens, orchestrator.clock, sessions)), routes
+    return Faults(Guard(Heads(tools), orchestrator.tokens, orchestrator.clock, sessions)), routes
 
 
 def _methods_of(path: str) -> set[str]:

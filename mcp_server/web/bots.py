@@ -49,7 +49,7 @@ async def get_task(service: Service, build: Number) -> Task:
 
 
 async def _ordered(service: Service, order: Order) -> Ordered:
-    started = await service.workflows.create(order, triggered_by="webhook", agreed=True)
+    started = await service.workflows.create(order, triggered_by="api", agreed=True)
     return Ordered(task_id=started.build.task_id, status=_word(started.build.status))
 
 

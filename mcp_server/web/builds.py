@@ -1,26 +1,25 @@
 """/api/builds: list, look, log, files, cancel, retry."""
 
-import asyncio
 import contextlib
 import json
 from typing import Annotated, Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Path, Query
-from fastapi.responses import FileResponse, RedirectResponse, Response
+from fastapi.responses import FileResponse, Response
 from starlette.requests import Request
 
 from mcp_server import record, report
-from mcp_server.artifact_files import artifact_file
-from mcp_server.errors import NotFound
+from mcp_server.compared import compared
+from mcp_server.file_links import MOST_S
 from mcp_server.logs import LogSlice
 from mcp_server.model import BuildStatus
 from mcp_server.text import clip
 from mcp_server.views import BuildView
-from mcp_server.web.context import Service
+from mcp_server.web.context import Service, who_of
 from mcp_server.web.feed import encode
-from mcp_server.web.file_answers import sent_file
 from mcp_server.web.heavy import heavy_of
+from mcp_server.web.linked import file_of_build
 from mcp_server.web.shapes import (
     LAST,
     MOST_PROMPT_BYTES,
@@ -28,6 +27,7 @@ from mcp_server.web.shapes import (
     BuildPage,
     BuildRow,
     BuildWhole,
+    Compared,
     RetryAsk,
     Triggered,
 )
@@ -64,6 +64,14 @@ async def list_builds(
 async def get_build(service: Service, build: Number) -> BuildWhole:
     """A build with its stages, what it left and what it came to."""
     return whole(await service.get(build))
+
+
+@router.get("/{build}/compare")
+async def compare_build(
+    service: Service, build: Number, to: Annotated[str, Query(max_length=64, description="The other build.")]
+) -> Compared:
+    """What a build left and weighs against another, from what is recorded: neither's files need be there any more."""
+    return Compared(**compared(await service.get(build), await service.get(to)))
 
 
 @router.post("/{build}/retry", status_code=202)
@@ -142,23 +150,28 @@ def _told(piece: LogSlice) -> dict[str, str]:
 
 
 @router.get("/{build}/artifacts")
-async def list_artifacts(service: Service, build: Number) -> list[dict[str, object]]:
-    """What the build left: paths, sizes in bytes, SHA-256, flash addresses."""
-    return [artifact.model_dump(mode="json") for artifact in (await service.get(build)).artifacts]
+async def list_artifacts(
+    service: Service,
+    request: Request,
+    build: Number,
+    link_s: Annotated[
+        int | None, Query(ge=1, le=MOST_S, description="With it each file has a link that needs no token so long.")
+    ] = None,
+) -> list[dict[str, object]]:
+    """What the build left: paths, sizes in bytes, SHA-256, flash addresses; on request `url`, and when that ends."""
+    view = await service.get(build)
+    rows = [artifact.model_dump(mode="json") for artifact in view.artifacts]
+    if link_s is None:
+        return rows
+    paths = [artifact.path for artifact in view.artifacts]
+    links, expires = await service.kept.links.make(view, paths, who_of(request).at, link_s)
+    return [{**row, "url": url, "url_expires_at": expires} for row, url in zip(rows, links, strict=True)]
 
 
 @router.get("/{build}/artifacts/{path:path}", response_class=FileResponse)
 async def get_artifact(service: Service, request: Request, build: Number, path: str) -> Response:
     """One of these files, as it was recorded. 307: it is in the object store only. 404: it is gone, or was changed."""
-    view = await service.get(build)
-    try:
-        async with heavy_of(request).turn():
-            found = await asyncio.to_thread(artifact_file, view, path)
-    except NotFound:
-        if (link := await service.kept.link(view, path)) is None:
-            raise
-        return RedirectResponse(link, 307, headers={"Cache-Control": "no-store"})
-    return await sent_file(found, request.headers.get("range", ""))
+    return await file_of_build(service, request, await service.get(build), path)
 
 
 def whole(view: BuildView) -> BuildWhole:
@@ -173,7 +186,14 @@ def whole(view: BuildView) -> BuildWhole:
         verdict=report.build_report(view),
         decided_by=f"{decided.stage}:{decided.round}.{decided.attempt}" if decided else None,
         graph=[
-            {"stage": one.name, "depends_on": list(one.depends_on), "role": one.role, "once": one.once} for one in specs
+            {
+                "stage": one.name,
+                "depends_on": list(one.depends_on),
+                "role": one.role,
+                "once": one.once,
+                "allow_failure": one.allow_failure,
+            }
+            for one in specs
         ],
         stages=told["stages"],
         artifacts=told["artifacts"],

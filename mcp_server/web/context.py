@@ -21,6 +21,11 @@ def who_of(connection: HTTPConnection) -> Caller:
     return cast("Caller", connection.state.who)
 
 
+def trigger_of(request: Request) -> str:
+    """What a build says of who has ordered it here: a person by the page, or a program."""
+    return "manual" if request.headers.get("x-requested-with") == "build-orchestrator" else "api"
+
+
 def _orchestrator(request: Request) -> object:
     return orchestrator_of(request)
 

@@ -5,6 +5,7 @@ it sends one, are loopback names, and whose body is JSON, which no other site's 
 """
 
 import asyncio
+import dataclasses
 import functools
 import ipaddress
 from collections import OrderedDict
@@ -13,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from mcp_server.clock import Clock
+from mcp_server.file_links import PLACE
 from mcp_server.scopes import CALLER, Caller, Scope
 from mcp_server.tokens import Tokens
 from mcp_server.web.dashboard.files import FILES
@@ -102,7 +104,8 @@ class Guard:
             if (wait := self._wrong.wait_s(client, take=False)) > 0:
                 return _slow_down(wait)
             scope.setdefault("state", {})["wrong_token"] = functools.partial(self._wrong.wait_s, client)
-        if path in PUBLIC or path.startswith(SIGNED):
+        reads = scope["type"] == "http" and scope["method"] in READING
+        if path in PUBLIC or path.startswith(SIGNED) or (reads and path.startswith(PLACE)):
             return None
         origin = headers.get("origin")
         who = await self._who(headers, client)
@@ -110,7 +113,6 @@ class Guard:
             return problem(403, f"Origin {origin[:100]!r} is another site's: its pages may not use this service")
         if not isinstance(who, Caller):
             return who
-        reads = scope["type"] == "http" and scope["method"] in READING
         if who.by_cookie and not reads and not own_page(headers, is_socket=scope["type"] == "websocket"):
             return problem(403, "a session is used by this service's own page only: programs send a token")
         looks = path == MCP or scope["type"] == "websocket" or reads  # each tool asks by itself
@@ -119,6 +121,7 @@ class Guard:
             return problem(403, f"token {who.name} may {who.scope}: this needs {wanted}")
         if who.name == "local" and (refusal := _not_json(scope, headers)) is not None:
             return refusal
+        who = dataclasses.replace(who, at=_address(scope, headers))
         scope.setdefault("state", {})["who"] = who
         CALLER.set(who)
         return None
@@ -225,6 +228,13 @@ def _not_json(scope: Message, headers: dict[str, str]) -> Any | None:
 
 def _headers(scope: Message) -> dict[str, str]:
     return {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+
+
+def _address(scope: Message, headers: dict[str, str]) -> str:
+    """The service's, as it was asked."""
+    host = headers.get("host", "")
+    secure = scope.get("scheme") in ("https", "wss")
+    return f"{'https' if secure else 'http'}://{host}" if _name_of(host) else ""
 
 
 def _name_of(host: str) -> str:

@@ -44,5 +44,5 @@ async def run_pipeline(service: Service, ask: PipelineAsk) -> dict[str, Any]:
     if ask.dry_run:
         usual = await service.projects.usual_durations(folder, pipeline.name)
         return report_plan.record(pipeline, service.machines.hosts, usual, service.config)
-    build = (await service.start_pipeline(pipeline, folder, triggered_by="webhook", agreed=True)).build
+    build = (await service.start_pipeline(pipeline, folder, triggered_by="api", agreed=True)).build
     return triggered(build.id, build.status, build.project_id, build.commit_sha).model_dump(mode="json")

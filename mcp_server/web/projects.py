@@ -4,12 +4,13 @@ import dataclasses
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query
+from starlette.requests import Request
 
 from mcp_server import scopes
 from mcp_server.build_trends import MOST_BUILDS
 from mcp_server.model import Project
 from mcp_server.web.builds import Limit, triggered
-from mcp_server.web.context import Service
+from mcp_server.web.context import Service, trigger_of
 from mcp_server.web.shapes import ImportAsk, ImportedProject, RemoveAsk, Removed, SyncAsk, Trigger, Triggered
 from mcp_server.web.trend_shapes import TrendsShape
 from mcp_server.workflows import WorkflowAsk
@@ -26,24 +27,24 @@ async def list_projects(service: Service, limit: Limit = 50, after: str | None =
 
 
 @router.post("", status_code=202)
-async def import_project(service: Service, ask: ImportAsk) -> ImportedProject:
+async def import_project(service: Service, request: Request, ask: ImportAsk) -> ImportedProject:
     """Make a folder of this machine or a Git repository a project; `build_id` is the build that clones it.
 
     It is `pending` until that is over, then `active`, or `error` with the `reason`. A known one is synced.
     """
     scopes.need("admin")
     made = await service.projects.import_(
-        ask.source, ask.name, ask.target, ask.branch, public=True, triggered_by="webhook"
+        ask.source, ask.name, ask.target, ask.branch, public=True, triggered_by=trigger_of(request)
     )
     return ImportedProject(project=made.project, build_id=made.build)
 
 
 @router.post("/{project}/sync", status_code=202)
-async def sync_project(service: Service, project: Name, ask: SyncAsk | None = None) -> Triggered:
+async def sync_project(service: Service, request: Request, project: Name, ask: SyncAsk | None = None) -> Triggered:
     """Bring a clone to what its branch is at its origin, by fast-forward only; with `build`, build it then."""
     scopes.need("admin")
     started = await service.projects.sync(
-        project, build=ask is not None and ask.build, public=True, triggered_by="webhook"
+        project, build=ask is not None and ask.build, public=True, triggered_by=trigger_of(request)
     )
     build = started.build
     return triggered(build.id, build.status, build.project_id, build.commit_sha)
@@ -93,7 +94,7 @@ async def get_trends(
 
 
 @router.post("/{project}/build", status_code=202)
-async def trigger_build(service: Service, project: Name, ask: Trigger | None = None) -> Triggered:
+async def trigger_build(service: Service, request: Request, project: Name, ask: Trigger | None = None) -> Triggered:
     """Run the whole workflow on a project: build, emulator, board where `flash` asks for it, checks.
 
     What is no ESP-IDF project is built by its own `.build-orchestrator.yaml`, without `flash` and `agent`.
@@ -106,7 +107,7 @@ async def trigger_build(service: Service, project: Name, ask: Trigger | None = N
         WorkflowAsk(project, ask.target, ask.flash, ask.qemu, ask.agent, ask.max_rounds, expect=tuple(ask.expect)),
         commit=ask.commit_sha,
         branch=ask.branch,
-        triggered_by=ask.trigger,
+        triggered_by=ask.trigger or trigger_of(request),
         priority=ask.priority,
     )
     build = started.build

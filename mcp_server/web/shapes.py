@@ -178,7 +178,9 @@ class Trigger(Body):
 
     commit_sha: str | None = Field(default=None, pattern=r"^[0-9a-fA-F]{4,64}$")
     branch: str | None = Field(default=None, max_length=200)
-    trigger: Literal["manual", "push", "webhook"] = "manual"
+    trigger: Literal["manual", "push", "webhook", "api"] | None = Field(
+        default=None, description="What the build says of who has started it; without: `api`, from the page `manual`."
+    )
     target: str | None = Field(default=None, max_length=40)
     flash: bool = False
     qemu: bool = True
@@ -242,6 +244,34 @@ class Removed(BaseModel):
     """One sentence: what is gone, and what stays."""
 
     removed: str
+
+
+class ComparedFile(BaseModel):
+    """A file that is not the same in both; sizes in bytes, null where it is not there."""
+
+    path: str
+    change: Literal["new", "gone", "changed"]
+    size: int | None
+    was: int | None
+
+
+class ComparedSize(BaseModel):
+    """Bytes that a stage's firmware uses of its app partition (`app`) or a memory; null where it is not on record."""
+
+    stage: str
+    what: str
+    size: int | None
+    was: int | None
+
+
+class Compared(BaseModel):
+    """What `build` left and weighs against `to`; `unchanged` counts files that are the same, by hash."""
+
+    build: int
+    to: int
+    unchanged: int
+    files: list[ComparedFile]
+    sizes: list[ComparedSize]
 
 
 class RetryAsk(Body):

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from mcp_server import report, report_tables
+from mcp_server.compared import compared
 from mcp_server.idf.size import AppPartition, Memory, Sizes
 from mcp_server.model import Artifact, BuildStatus, StageStatus, Verdict
 from mcp_server.views import BuildView
@@ -145,3 +146,15 @@ def test_a_table_of_many_components_is_bounded() -> None:
     assert report.size(text) <= 4000
     assert "component-with-a-long-name-199 1,827 new (memory 8 +207 · " in text
     assert "· and 5 more)" in text
+
+
+def test_two_builds_are_compared_as_values_from_what_is_recorded() -> None:
+    """Issue. The page's and a program's; what one of the two has not recorded is null."""
+    told = compared(view(43, LARGE), view(42, SMALL))
+    assert (told["build"], told["to"], told["unchanged"], told["files"]) == (43, 42, 1, [])
+    assert told["sizes"] == [
+        {"stage": "build", "what": "app", "size": 1012 * KB, "was": 932 * KB},
+        {"stage": "build", "what": "Flash Code", "size": 95_500, "was": 90_000},
+        {"stage": "build", "what": "DRAM", "size": 310_000, "was": 60_000},
+    ]
+    assert {one["size"] for one in compared(view(44, None), view(42, SMALL))["sizes"]} == {None}

@@ -78,6 +78,23 @@ def test_tables_show_stages_events_and_files() -> None:
     assert report_tables.artifact_table(a_view(a_build())) == "build 42 left no artifacts: it is pending"
 
 
+def test_files_are_told_with_where_they_are_kept_and_links_within_the_table() -> None:
+    """Ours. A long list gives way to the links, of what is flashed first."""
+    many = tuple(FLASHED[2].model_copy(update={"path": f"out/{number}.txt", "kind": "file"}) for number in range(200))
+    view = a_view(a_build(status=BuildStatus.SUCCESS), a_stage(StageStatus.SUCCESS), artifacts=(*many, *FLASHED))
+    paths = report_tables.linked_files(view)
+    assert paths[:4] == ["blink.bin", "bootloader/bootloader.bin", "partition_table/partition-table.bin", "blink.elf"]
+    assert len(paths) == report_tables.MOST_LINKS
+
+    links = {path: f"http://host/{path}?{'s' * 120}" for path in paths}
+    text = report_tables.artifact_table(view, "stored in s3://b", links)
+    assert len(text.encode()) <= 4000
+    assert " · stored in s3://b" in text.splitlines()[0]
+    assert text.splitlines()[-8:] == list(links.values())
+    away = report_tables.artifact_table(view, "not here, in s3://b if they are anywhere")
+    assert away.splitlines()[0] == "build 42: 204 files · not here, in s3://b if they are anywhere"
+
+
 def test_sizes_are_compared_file_by_file() -> None:
     """interfaces: compare_to."""
     now = succeeded_view(artifacts=FLASHED)
@@ -201,3 +218,17 @@ def test_a_stage_that_was_not_run_names_the_one_that_failed() -> None:
     assert report_parts.not_run(a_view(view.build, *ends), ends[3]) == "not run: build was cancelled"
     assert report_parts.not_run(a_view(view.build, ends[3]), ends[3]) == "not run: an earlier stage failed"
     assert report_parts.not_run(view, ends[0]) == ""
+
+    names = ["a", "b", "c", "d"]
+    all_before = [*(StageSpec(name=name, kind="command") for name in names)]
+    plan = Plan(stages=(*all_before, StageSpec(name="last", kind="command", depends_on=tuple(names))))
+    skipped = a_stage(StageStatus.SKIPPED, "last", reason="dependency", started_at=None)
+
+    def said(*statuses: StageStatus) -> str:
+        rows = [a_stage(status, name, reason="exit") for name, status in zip(names, statuses, strict=False)]
+        return report_parts.not_run(a_view(a_build(plan=plan), *rows, skipped), skipped)
+
+    assert said(StageStatus.FAILED, StageStatus.FAILED) == "not run: a and b failed"
+    assert said(*[StageStatus.FAILED] * 3) == "not run: a, b and c failed"
+    assert said(*[StageStatus.CANCELLED] * 4) == "not run: a, b and 2 more were cancelled"
+    assert said(StageStatus.FAILED, StageStatus.CANCELLED) == "not run: a failed, b was cancelled"

@@ -2,10 +2,15 @@
 
 A row of it is one hand-over. It is never retried: where its worker died, it is dropped and another one is made, so that
 a worker which was only frozen finds its row gone, and cannot end another's.
+
+What it takes to be sure of the engine, each tried: it beats and looks after its LISTEN only as long as something is
+periodic in it; one question that fails ends its worker, which is begun anew then; and it keeps no note of the version
+of its tables.
 """
 
 import asyncio
 import contextlib
+import hashlib
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,20 +21,21 @@ import sqlalchemy as sa
 from procrastinate import App, JobContext, PsycopgConnector
 from procrastinate.exceptions import AlreadyEnqueued, ConnectorException
 from procrastinate.jobs import Job, Status
-from procrastinate.schema import SchemaManager
+from procrastinate.schema import SchemaManager, migrations_path
 from procrastinate.worker import Worker
 from psycopg_pool import PoolTimeout
 
 from mcp_server.clock import Clock
 from mcp_server.errors import StoreError
 from mcp_server.store.postgres import WRITERS, conninfo
-from mcp_server.store.workers import DEAD_S
 
 log = logging.getLogger(__name__)
 
 SCHEMA = "procrastinate"  # its tables are in one of their own
 TASK = "build"  # rows name it: it stays as it is
 ANY = "any"  # the queue of what every worker can do
+SELDOM = "0 0 29 2 *"
+LONGEST_QUEUE = 40  # bytes: the server takes no longer name of a channel
 POLL_S = 1.0  # what no NOTIFY told of is found so late
 AWAY_S = 5.0  # a question waits so long for a connection
 NEVER_S = 10.0**8
@@ -52,8 +58,11 @@ class Handed:
 class Handover:
     """The engine of one worker. StoreError from all that asks the database, where that is away."""
 
-    def __init__(self, url: sa.URL, run_build: RunBuild, queues: Sequence[str], at_once: int, clock: Clock) -> None:
-        self._url, self._run_build, self._queues, self._at_once = url, run_build, list(queues), at_once
+    def __init__(
+        self, url: sa.URL, run_build: RunBuild, queues: Sequence[str], at_once: int, lost_s: float, clock: Clock
+    ) -> None:
+        self._url, self._run_build, self._at_once, self._lost_s = url, run_build, at_once, lost_s
+        self._queues = [_short(name) for name in queues]
         self._clock = clock
         self.number: int | None = None
         self._rows: dict[int, int] = {}  # of what is run here, the build of each
@@ -72,6 +81,7 @@ class Handover:
         )
         self._jobs = self._app.job_manager
         self._app.task(name=TASK, queue=ANY, pass_context=True)(self._take)
+        self._app.periodic(cron=SELDOM)(self._app.task(name="never", queue=ANY)(_never))
 
     async def start(self) -> None:
         """Make the engine's tables, and take from now on what is handed over."""
@@ -80,11 +90,17 @@ class Handover:
             await self._app.open_async()
         self._serving = asyncio.create_task(self._serve())
 
-    async def aclose(self) -> None:
-        """Take nothing any more; what runs here is let go of."""
+    async def stop(self) -> Sequence[int]:
+        """Take nothing any more; the builds that this worker had. Their rows are gone, where the database is there."""
+        mine = list(self._rows.values())
         if self._serving is not None:
             self._serving.cancel()
             await asyncio.wait({self._serving})
+        return mine
+
+    async def aclose(self) -> None:
+        """Let the database go."""
+        await self.stop()
         with contextlib.suppress(*_LOST):
             await self._app.close_async()
 
@@ -110,7 +126,7 @@ class Handover:
     async def reap(self) -> Sequence[int]:
         """Drop the hand-overs to workers that are dead; their builds, which are to be handed over anew."""
         async with _asked():
-            dead = list(await self._jobs.get_stalled_jobs(task_name=TASK, seconds_since_heartbeat=DEAD_S))
+            dead = list(await self._jobs.get_stalled_jobs(task_name=TASK, seconds_since_heartbeat=self._lost_s))
             for job in dead:
                 await self._drop(job.id)
         return [int(job.task_kwargs["build"]) for job in dead]  # pyright: ignore[reportArgumentType]
@@ -143,14 +159,6 @@ class Handover:
             for row in odd & self._odd:  # seen twice: it is not just being taken
                 await self._drop(row)
             self._odd = odd - self._odd
-
-    async def give_back(self) -> Sequence[int]:
-        """Drop what this worker has, as it leaves; the builds."""
-        rows, self._rows = dict(self._rows), {}
-        async with _asked():
-            for row in rows:
-                await self._drop(row)
-        return list(rows.values())
 
     async def _take(self, context: JobContext, build: int) -> None:
         row = context.job.id
@@ -187,18 +195,22 @@ class Handover:
             )
             running = asyncio.create_task(worker.run())
             try:
-                while not running.done():
-                    self.number = worker.worker_id
-                    if self.number is not None:
-                        break
-                    await asyncio.wait({running}, timeout=0.02)
+                await self._begun(worker, running)
                 await asyncio.wait({running})
             finally:
                 running.cancel()
                 ended = (await asyncio.gather(running, return_exceptions=True))[0]
-            log.warning("the engine has lost the database and begins again: %s", type(ended).__name__)
-            self.number = None
+            log.warning("the engine and the database were apart, it begins again: %s", type(ended).__name__)
             await self._clock.sleep(POLL_S)
+
+    async def _begun(self, worker: Worker, running: "asyncio.Task[None]") -> None:
+        """Return once the engine's worker is known to the database; the one that was before it is dead."""
+        while worker.worker_id is None and not running.done():
+            await asyncio.wait({running}, timeout=0.02)  # it has no event for this
+        before, self.number = self.number, worker.worker_id
+        if before is not None and self.number is not None:
+            with contextlib.suppress(StoreError):
+                await self.bury(before)
 
 
 @contextlib.asynccontextmanager
@@ -215,7 +227,7 @@ def _job(build: int, queue: str, urgency: int) -> Job:
     name = f"build-{build}"
     return Job(
         id=None,
-        queue=queue,
+        queue=_short(queue),
         priority=urgency,
         lock=name,  # two hand-overs of one build never run at once
         queueing_lock=name,
@@ -231,15 +243,33 @@ def _handed(job: Job) -> Handed | None:
     return Handed(job.id, build, job.queue, job.worker_id if job.status == "doing" else None)
 
 
+def _short(queue: str) -> str:
+    """A queue's name, as far as the server takes it."""
+    if len(queue.encode()) <= LONGEST_QUEUE:
+        return queue
+    return f"{queue.partition(':')[0][:16]}:{hashlib.sha256(queue.encode()).hexdigest()[:16]}"
+
+
+async def _never(timestamp: int) -> None:
+    """Due on the 29th of February."""
+
+
 async def _configure(link: "psycopg.AsyncConnection[Any]") -> None:
     await link.set_autocommit(True)  # else BEGIN and COMMIT are trips of their own
 
 
 async def _make_tables(where: str) -> None:
+    """Its tables, or what a newer version adds to them; which of its files they have seen is noted beside them."""
     async with await psycopg.AsyncConnection.connect(where) as link:  # one transaction
         await link.execute(f"SELECT pg_advisory_xact_lock({WRITERS})".encode())
-        await link.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}".encode())
-        found = await (await link.execute(f"SELECT to_regclass('{SCHEMA}.procrastinate_jobs')".encode())).fetchone()
-        if found is None or found[0] is None:
-            await link.execute(f"SET LOCAL search_path = {SCHEMA}".encode())
-            await link.execute(SchemaManager.get_schema().encode())
+        await link.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}; SET LOCAL search_path = {SCHEMA}".encode())
+        await link.execute(b"CREATE TABLE IF NOT EXISTS applied (name text PRIMARY KEY)")
+        noted = {str(row[0]) for row in await (await link.execute(b"SELECT name FROM applied")).fetchall()}
+        if not noted:
+            await link.execute(SchemaManager.get_schema().encode())  # what all files together come to
+        for file in sorted(migrations_path.glob("*.sql")):
+            if file.name in noted:
+                continue
+            if noted:
+                await link.execute(file.read_bytes())
+            await link.execute(b"INSERT INTO applied VALUES (%s)", (file.name,))

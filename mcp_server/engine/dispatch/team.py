@@ -34,6 +34,7 @@ CLEAN_S = 3600.0
 URGENT = 1_000_000  # what ran before, or is to be cancelled, goes before all that waits
 MOST_BESIDE = 8  # transfers at a time
 AGAIN_S = 1.0
+BEATS = 4  # in the time after which a worker counts as lost
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,8 @@ class Team:
         self._places = places.places_of_worker(str(services.config.home), machine)
         at_once = services.config.queue.per_worker
         url = services.store.engine.url
-        self._engine = Handover(url, self._run_build, [ANY, *self._places], at_once, services.clock)
+        self._lost_s = services.config.queue.lost_after
+        self._engine = Handover(url, self._run_build, [ANY, *self._places], at_once, self._lost_s, services.clock)
         self._runs: dict[int, _Run] = {}
         self._leads = False
         self._leader = _Leader(services, self._engine)
@@ -98,13 +100,12 @@ class Team:
         self._closed = True
         for task in self._tasks:
             task.cancel()
+        mine = await self._engine.stop()
+        await self._stop_all()
         with contextlib.suppress(StoreError):
-            mine = await self._engine.give_back()
-            await self._stop_all()
             rows = await self._open(mine)
             await self._engine.hand_over([(row.id, queue_of(row), URGENT) for row in rows])
             await self._services.store.write(lambda c: workers.leave(c, self.id))
-        await self._stop_all()
         await self._engine.aclose()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
@@ -129,7 +130,7 @@ class Team:
 
     async def _live(self) -> None:
         while True:
-            await self._services.clock.sleep(workers.BEAT_S)
+            await self._services.clock.sleep(self._lost_s / BEATS)
             try:
                 await self._beat()
                 await self._engine.beat()
@@ -142,7 +143,7 @@ class Team:
         mine = list(self._runs)
 
         def statements(c: sa.Connection) -> tuple[bool, set[int], Collection[tuple[str, str, str]]]:
-            workers.beat(c, {**self._facts, "state": state, "number": self._engine.number})
+            workers.beat(c, {**self._facts, "state": state, "number": self._engine.number}, self._lost_s)
             return workers.lead(c, self.id), workers.lost(c, self.id, mine), workers.alive(c)
 
         leads, lost, alive = await self._services.store.write(statements)
@@ -179,9 +180,8 @@ class Team:
             taken = await self._take(build)
             if taken is None or self._closed:
                 return
-            claim, row = taken
-            known = self._begin(claim, row)
-        await asyncio.shield(known.task)
+            known = self._begin(*taken)
+        await asyncio.wait({known.task})
 
     def _begin(self, claim: Claim, row: OpenBuild) -> _Run:
         run = BuildRun(self._services, row.id)

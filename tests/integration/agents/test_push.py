@@ -60,9 +60,28 @@ async def test_branch_is_made_then_there_then_moved_on_and_nothing_else_is(
     assert tree.git("for-each-ref", "--format=%(refname)", cwd=origin).split() == [
         f"refs/heads/{BRANCH}", "refs/heads/main",
     ]  # fmt: skip
+    assert tree.git("rev-parse", f"refs/remotes/origin/{BRANCH}") == sha  # as Git itself notes it
+    assert tree.git("rev-list", BRANCH, "--not", "--remotes") == ""
     assert [one for one in tree.git("for-each-ref").splitlines() if BRANCH not in one] == [
         one for one in refs.splitlines() if BRANCH not in one
     ]
+
+
+async def test_what_was_pushed_is_noted_where_the_repository_says_and_a_refused_one_nowhere(
+    tree: UserTree, origin: Path, workspace: Workspace
+) -> None:
+    """Ours. A clone of one branch has no place for others; a URL has no name here."""
+    noted = f"refs/remotes/origin/{BRANCH}"
+    assert (await pushed(workspace, f"file://{origin}")).ok
+    tree.git("config", "remote.origin.fetch", "+refs/heads/main:refs/remotes/origin/main")
+    assert (await pushed(workspace)).ok
+    assert noted not in tree.git("for-each-ref")
+    tree.git("config", "--add", "remote.origin.fetch", f"+refs/heads/{BRANCH}:refs/remotes/elsewhere/x")
+    assert (await pushed(workspace)).ok
+    assert "refs/remotes/elsewhere/x" in tree.git("for-each-ref")
+    tree.git("config", "--replace-all", "remote.origin.fetch", "+refs/heads/*:refs/remotes/origin/*")
+    assert (await pushed(workspace, branch="main")).outcome == "default_branch"
+    assert tree.git("rev-parse", "refs/remotes/origin/main") == tree.git("rev-parse", "main")
 
 
 async def test_branch_with_other_commits_is_never_overwritten(

@@ -163,6 +163,26 @@ async def test_a_build_of_which_a_file_is_gone_stays_here_and_holds_up_no_other(
     await services.aclose()
 
 
+async def compared_with_one_that_is_here(orchestrator: Orchestrator, stored: int, folder: Path) -> None:
+    """Issue. Any two builds, also where the files of one are in the object store only."""
+    text = PIPELINE.replace("FOLDER", str(folder)).replace("echo firmware", "echo another firmware")
+    started = await orchestrator.start_pipeline(await orchestrator.read_pipeline(text=text), folder)
+    number = (await orchestrator.wait(started.build.id, 30)).build.id
+    change = {"path": "a.bin", "change": "changed", "size": 17, "was": 9}
+    async with web_service() as service:
+        for one, other, file in (
+            (number, stored, change),
+            (stored, number, {**change, "size": 9, "was": 17}),
+        ):
+            told = (await service.ask("GET", f"/api/builds/{one}/compare?to={other}")).json()
+            assert told == {"build": one, "to": other, "unchanged": 0, "files": [file], "sizes": []}
+        same = (await service.ask("GET", f"/api/builds/{stored}/compare?to={stored}")).json()
+        assert (same["unchanged"], same["files"]) == (1, [])
+        assert (await service.ask("GET", f"/api/builds/{stored}/compare?to=99")).status_code == 404
+        assert (await service.ask("GET", f"/api/builds/{stored}/compare?to=x")).status_code == 422
+        assert (await service.ask("GET", f"/api/builds/{stored}/compare")).status_code == 422
+
+
 async def test_what_is_old_goes_first_here_then_there_and_never_what_is_nowhere_else(
     orchestrator: Orchestrator, tmp_path: Path, home: Path
 ) -> None:
@@ -182,6 +202,7 @@ async def test_what_is_old_goes_first_here_then_there_and_never_what_is_nowhere_
     await clean(services)
     assert not (archive / "builds" / str(number)).exists()
     assert await orchestrator.kept.content(view, "a.bin", 100) == b"firmware\n"
+    await compared_with_one_that_is_here(orchestrator, number, tmp_path)
 
     clock.seconds = 31 * 86_400
     await clean(services)

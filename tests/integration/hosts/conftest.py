@@ -154,6 +154,27 @@ def processes_of(jobs_dir: Path) -> dict[int, str]:
     return found
 
 
+async def standing_by(jobs_dir: Path, asked: int = 0) -> int:
+    """The supervisor that stands by once jobs were started there; `asked`: requests that its like had before."""
+    async with asyncio.timeout(5):
+        while True:
+            for path in jobs_dir.glob("*/.stand-by.*/ready"):
+                number, pid = map(int, path.read_text().split() or (-1, 0))
+                if (
+                    number >= asked
+                    and Path(f"/proc/{pid}").exists()
+                    and any(jobs_dir.glob(f"*/.stand-by.*.{pid}/exit.new"))
+                ):
+                    return pid
+            await asyncio.sleep(0.005)
+
+
+async def quiet(processes: Processes) -> None:
+    """Until supervisors of jobs and their keeper, who tidy up after the end, have gone."""
+    theirs = [pid for pid, line in processes().items() if " serve" not in line and "_stand_by" not in line]
+    assert [pid for pid in theirs if not await is_gone(pid)] == []
+
+
 BIG = 6 << 20  # bytes; far more than all pipes on the way hold
 
 

@@ -79,6 +79,21 @@ async def test_following_a_capped_log_keeps_every_offset(host: Host, sh: Sh, off
     assert all(not any(piece) or b"\0" not in piece for piece in pieces)
 
 
+@pytest.mark.parametrize("make", ["local"], indirect=True)
+async def test_a_late_keeper_does_not_shrink_the_hole(host: Host, sh: Sh, jobs_dir: Path) -> None:
+    """Ours. Stopped between its look and its note, it writes what it saw before the job's end gave up more."""
+    await host.start(replace(sh("a", LINES, 4096), log_cap_bytes=CAP))
+    await host.wait("a")
+    job = next(jobs_dir.glob("*/a"))
+    assert (job / "hole.end").exists() or (job / "hole").rename(job / "hole.end")  # the keeper may have done all of it
+    hole = await host.log_hole("a")
+    (job / "hole").write_text(f"{CAP // 2} {CAP:<40}\n")
+    assert hole and hole[1] > CAP
+    assert await host.log_hole("a") == hole
+    pieces = [piece async for piece in host.follow("a", CAP // 2)]
+    assert b"".join(pieces) == bytes(hole[1] - hole[0]) + b"".join(map(line, range(hole[1] >> 10, 4096)))
+
+
 @WITH_HOLES
 async def test_a_running_flood_is_cut_with_nobody_connected(
     host: Host, make: Callable[[], Host], sh: Sh, gate: Any, jobs_dir: Path

@@ -35,7 +35,8 @@ async def said(host: Host, job_id: str, text: str) -> None:
             log += piece
             if text.encode() in log:
                 return
-    raise AssertionError(log)
+    everybody = {each: (await host.status(each), await host.read_log(each, 0)) for each in ("a", "b")}
+    raise AssertionError(log, everybody)
 
 
 async def test_the_folder_is_made_and_stays_empty(host: Host, sh: Sh, log: Log, build: str) -> None:
@@ -98,6 +99,36 @@ async def test_the_survivor_of_a_lost_job_still_holds_it(
     async with asyncio.timeout(5):
         await host.kill("a", grace_s=0.5)
         assert (await host.wait("b")).code == 0
+
+
+async def test_who_ends_the_waiting_flock_gives_no_leave_to_run(
+    host: Host, sh: Sh, gate: Any, log: Log, build: str
+) -> None:
+    """Ours: a process that hangs is easily taken for one in the way."""
+    go = gate()
+    await host.start(sh("a", 'echo first; read x <"$1"', go.path, lock=build))
+    await said(host, "a", "first")
+    await host.start(sh("b", "echo ran", lock=build))
+    await said(host, "b", "waiting for")
+    old = await waiting_flock(host)
+    os.kill(old, signal.SIGTERM)
+    assert await waiting_flock(host, old)
+    go.open()
+    async with asyncio.timeout(5):
+        assert (await host.wait("b")).code == 0
+    assert (await log("b")).endswith(b"locked by another job\nran\n")
+    assert (await log("b")).count(b"\n") == 2
+
+
+async def waiting_flock(host: Host, old: int = 0) -> int:
+    """The process that waits for the lock of job b, another than `old`."""
+    leader = int((Path(await host.directory()) / "b" / "pid").read_text().split()[0])
+    children = Path(f"/proc/{leader}/task/{leader}/children")
+    async with asyncio.timeout(5):
+        while True:
+            if (found := [int(pid) for pid in children.read_text().split()]) and found != [old]:
+                return found[0]
+            await asyncio.sleep(0.005)
 
 
 async def test_who_waits_in_line_can_be_cancelled_and_times_out(host: Host, sh: Sh, gate: Any, build: str) -> None:

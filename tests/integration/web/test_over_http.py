@@ -25,6 +25,7 @@ from mcp_server.config import load_config
 from mcp_server.demo.place import lay_out, simulated_installation
 from mcp_server.orchestrator import Orchestrator
 from mcp_server.store import events
+from tests.support.left_files import build_that_left
 from tests.support.workers import end_everything
 
 pytestmark = pytest.mark.timeout(90)
@@ -91,6 +92,20 @@ async def news(client: Client, address: str, told: asyncio.Queue[str]) -> str:
         await orchestrator.aclose()
 
 
+async def a_file_by_its_link(client: Client, url: str, place: Path) -> bytes:
+    """What a bot on another machine reads of a build by what the tool tells it, without a token."""
+    orchestrator = Orchestrator(load_config())
+    try:
+        number = await build_that_left(orchestrator, place, {"app.bin": b"firmware"})
+    finally:
+        await orchestrator.aclose()
+    _, text = await called(client, "build_get", build=number, detail="artifacts")
+    link = text.splitlines()[-1]
+    assert link.startswith(f"{url}/files/{number}/build/app.bin?expires=")
+    async with httpx2.AsyncClient() as http:
+        return (await http.get(link)).content
+
+
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
 async def test_the_tools_are_there_within_what_a_token_may(url: str, home: Path, tmp_path: Path, mode: str) -> None:
     """Issue: the same tools over HTTP, with sessions and without. A project by its name, or below the roots."""
@@ -117,10 +132,12 @@ async def test_the_tools_are_there_within_what_a_token_may(url: str, home: Path,
             await called(client, "pipeline_run", yaml="pipeline: {}"),
         ]
         told_of = await news(client, "build://1", told)
+        linked = await a_file_by_its_link(client, url, tmp_path / "kept")
 
     assert {"idf_build", "workflow_run", "build_wait"} <= names
     assert failed and built.startswith("build 1 failed in stage build") and "valve_opne" in built
     assert told_of == "build://1"
+    assert linked == b"firmware"
     assert by_name[0] is False and "1" in by_name[1]
     assert refused == [
         (True, "project: a service has no folder of its caller's: give a project's id or name"),

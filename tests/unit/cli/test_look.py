@@ -228,3 +228,13 @@ def test_tests_of_a_builds_firmware_come_as_junit(cli: Cli, fake: FakeOrchestrat
     fake.views = [view(build(42, "success"))]
     assert "has no test results" in cli("status", "42", "--junit").err
     assert "--junit" in cli("status", "--junit").err
+
+
+def test_a_build_is_compared_with_another(cli: Cli, fake: FakeOrchestrator) -> None:
+    """Issue. Files by hash and sizes, as text or values."""
+    fake.views = [view(build(42, "success")), view(build(41, "success"))]
+    assert cli("status", "42", "--compare-to", "41").out.startswith("build 42 against build 41: 0 files unchanged\n")
+    told = json.loads(cli("status", "42", "--compare-to", "41", "--json").out)
+    assert told == {"build": 42, "to": 41, "unchanged": 0, "files": [], "sizes": []}
+    assert "--compare-to" in cli("status", "--compare-to", "41").err
+    assert "--compare-to" in cli("status", "42", "--compare-to", "41", "--watch").err

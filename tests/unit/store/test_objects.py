@@ -2,14 +2,15 @@
 
 import asyncio
 import urllib.request
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from mcp_server.errors import ArchiveError, BadInput, NotFound
 from mcp_server.store.archive import Archive
-from mcp_server.store.objects import Access, Objects
+from mcp_server.store.bucket import Access
+from mcp_server.store.objects import Objects
 from tests.support import extras
 from tests.unit.store.test_archive import staged
 
@@ -28,9 +29,9 @@ def s3() -> Iterator[S3]:
         yield server
 
 
-def objects(s3: S3, owner: str, **changed: str) -> Objects:
+def objects(s3: S3, owner: str, earlier: Sequence[str] = (), **changed: str) -> Objects:
     given = {"url": f"s3://{BUCKET}/p", "endpoint": s3.endpoint, "region": "us-east-1", "key_id": "a", "secret": "b"}
-    return Objects(Access(**given | changed), owner)
+    return Objects(Access(**given | changed), owner, earlier)
 
 
 async def archived(root: Path, build: int, *texts: str) -> tuple[Path, list[str]]:
@@ -57,7 +58,7 @@ async def test_a_build_is_brought_there_once_read_by_a_link_and_leaves_with_its_
     assert await kept.keep(2, second) < await kept.keep(1, first) + len(ONE)  # its content is there already
     assert set(await kept.builds()) == {1, 2}
 
-    link = await kept.link(one)
+    link = await kept.link(one, "a file.bin")
     read = await asyncio.to_thread(lambda: urllib.request.urlopen(link).read())
     assert read.decode() == ONE
     assert await kept.content(two, 100) == TWO.encode()
@@ -67,7 +68,7 @@ async def test_a_build_is_brought_there_once_read_by_a_link_and_leaves_with_its_
     await kept.drop(1)
     assert await kept.content(one, 100) == ONE.encode()
     with pytest.raises(NotFound):
-        await kept.link(two)
+        await kept.link(two, "b")
     await kept.drop(1)  # a removal that was cut short is begun again
     await kept.drop(2)
     assert not await kept.builds()

@@ -17,6 +17,7 @@ from mcp_server.errors import Conflict, NotFound
 from mcp_server.expected import Place
 from mcp_server.hosts.registry import Hosts
 from mcp_server.idf.doctor import Check
+from mcp_server.kept import Keeping
 from mcp_server.logs import LogSlice
 from mcp_server.machines import HostView
 from mcp_server.model import (
@@ -311,6 +312,13 @@ class Fake(Happenings):
     @property
     def figures(self) -> "Fake":
         return self
+
+    @property
+    def kept(self) -> "Fake":
+        return self
+
+    async def keeping(self, view: BuildView) -> Keeping:
+        return Keeping(here=True, store=None, stored=False, why=None)
 
     async def beside_stats(self, project: str | None) -> Trends | None:
         return None

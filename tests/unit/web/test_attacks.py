@@ -1,7 +1,6 @@
 """What a hostile caller writes into addresses, filters and headers, and what he reads by it: nothing."""
 
 import asyncio
-import hashlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -9,12 +8,10 @@ from urllib.parse import quote
 
 import pytest
 import pytest_asyncio
-import sqlalchemy as sa
 
 from mcp_server.logs import LogSlice
-from mcp_server.model import Artifact, BuildStatus, Plan, Stage, StageSpec, StageStatus, Verdict
-from mcp_server.store import builds
 from mcp_server.web import heavy
+from tests.support.left_files import build_that_left
 from tests.support.moved_clock import MovedClock
 from tests.support.web_service import Service, web_service
 
@@ -32,30 +29,11 @@ async def service(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
         monkeypatch.setattr(service.orchestrator, "poke", nothing)
         place = tmp_path / "kept"
-        (place / "build" / "out").mkdir(parents=True)
         (tmp_path / "secret").write_text(SECRET)
-        for name in ("a", "b"):
-            (place / "build" / "out" / f"{name}.txt").write_text(name)
-        artifacts = tuple(
-            Artifact(path=f"out/{name}.txt", size=1, sha256=hashlib.sha256(name.encode()).hexdigest()) for name in "ab"
-        )
+        number = await build_that_left(service.orchestrator, place, {"out/a.txt": b"a", "out/b.txt": b"b"})
+        assert number == 1
         (place / "build" / "out" / "b.txt").unlink()
         (place / "build" / "out" / "b.txt").symlink_to(tmp_path / "secret")
-        store, now = await service.orchestrator.store(), service.orchestrator.clock.now()
-        plan = Plan(stages=(StageSpec(name="build", kind="command", params={"project": str(place)}),))
-        started = await service.orchestrator.start_plan(place, plan, name="p", project_name="lamp")
-        number = started.build.id
-        verdict = Verdict(result="pass", summary="", artifacts=artifacts)
-        row = Stage(
-            build=number, stage="build", kind="command", host="local", verdict=verdict, status=StageStatus.SUCCESS
-        )
-
-        def statements(c: sa.Connection) -> None:
-            builds.put_stage(c, row, now)
-            builds.set_running(c, number, now)
-            builds.end_build(c, number, BuildStatus.SUCCESS, "exit", now, artifacts_path=str(place))
-
-        await store.write(statements)
         yield service
 
 

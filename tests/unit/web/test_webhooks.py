@@ -98,6 +98,16 @@ async def rows(service: Service) -> list[tuple[str, str | None, str]]:
     return [(row["commit_sha"], row["branch"], row["triggered_by"]) for row in found]
 
 
+async def test_a_build_says_who_has_started_it(service: Service) -> None:
+    """Ours. A program over REST, a person by the page, or what the caller says; a webhook only where one came."""
+    page = {"X-Requested-With": "build-orchestrator"}
+    for target, ask, headers in (("esp32", {}, {}), ("esp32c3", {}, page), ("esp32s3", {"trigger": "webhook"}, page)):
+        body = {"target": target, **ask}
+        answer = await service.ask("POST", "/api/projects/greenhouse/build", json=body, headers=headers)
+        assert answer.status_code == 202, answer.text
+    assert [row[2] for row in await rows(service)] == ["webhook", "manual", "api"]
+
+
 async def test_a_push_builds_its_commit_once(service: Service) -> None:
     """Issue: ping → pong, push → build of that commit, a delivery once however often it comes."""
     assert await send(service, {"zen": "Keep it simple"}, event="ping") == (200, "pong")
@@ -158,21 +168,21 @@ async def test_a_push_that_cannot_be_ordered_is_an_error_at_github_with_the_reas
     service: Service, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Issue: whoever pushed sees beside the commit why nothing was built; the delivery says so, too."""
-    monkeypatch.setattr(webhooks, "TELL_AGAIN_S", (0.0, 0.0))
+    monkeypatch.setattr(webhooks, "TELL_AGAIN_S", (0.0,))
     set_secret(home / "secrets", "token", "ghp_x")
     store = await service.orchestrator.store()
     project = (await store.read(projects.imported))[0]
     async with http_peer() as peer:
-        peer.answers = [answer(502), answer(201)]
+        peer.answers = [*[answer(502)] * 6, answer(201)]  # for a day, as what builds came to
         api = f"    api: http://127.0.0.1:{peer.port}\n    url: https://builds.example\n"
         (home / "config.yaml").write_text(CONFIG + api)
         await store.write(lambda c: projects.set_project(c, project.id, status="error", reason="no such repository"))
         why = "Project status is 'error', must be 'active': no such repository"
         assert await send(service, a_push()) == (202, f"greenhouse is not built: {why}")
         told = [json.loads(got.body) for got in peer.got]
-        assert [got.path for got in peer.got] == ["/repos/me/greenhouse/statuses/" + "a" * 40] * 2
+        assert [got.path for got in peer.got] == ["/repos/me/greenhouse/statuses/" + "a" * 40] * 7
         status = {"state": "error", "context": "build-orchestrator", "description": why}
-        assert told == [{**status, "target_url": "https://builds.example/#/"}] * 2
+        assert told == [{**status, "target_url": "https://builds.example/#/"}] * 7
         assert await send(service, a_push()) == (202, "delivered before")
 
         await store.write(lambda c: projects.set_project(c, project.id, status="active", reason=None))
@@ -181,6 +191,39 @@ async def test_a_push_that_cannot_be_ordered_is_an_error_at_github_with_the_reas
         assert await send(service, strange, "d-2") == (202, "accepted")
         assert json.loads(peer.got[-1].body)["description"] == "branch: 'a..b' is no name that a branch can have"
     assert await rows(service) == []
+
+
+async def test_what_github_was_not_told_of_is_left_to_the_next_service(
+    service: Service, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ours. A service that stops in that day has not ended the delivery."""
+    monkeypatch.setattr(webhooks, "TELL_AGAIN_S", (0.0, 3600.0))
+    monkeypatch.setattr(webhooks, "ORDERED_S", 0.0)
+    set_secret(home / "secrets", "token", "ghp_x")
+    store = await service.orchestrator.store()
+    project = (await store.read(projects.imported))[0]
+    await store.write(lambda c: projects.set_project(c, project.id, status="error", reason="gone"))
+    async with http_peer() as peer, asyncio.timeout(20):
+        peer.answers = [answer(502), answer(502), answer(201)]
+        (home / "config.yaml").write_text(CONFIG + f"    api: http://127.0.0.1:{peer.port}\n")
+        waits, sleep = asyncio.Event(), service.orchestrator.clock.sleep
+
+        async def asleep(seconds: float) -> None:
+            if seconds:
+                waits.set()
+            await sleep(seconds)
+
+        monkeypatch.setattr(service.orchestrator.clock, "sleep", asleep)
+        sending = asyncio.create_task(send(service, a_push()))
+        await waits.wait()
+        sending.cancel()
+        await service.orchestrator.webhooks.aclose()
+        assert len(peer.got) == 2
+        service.orchestrator.webhooks.resume()
+        await service.orchestrator.webhooks.settled()
+        assert len(peer.got) == 3
+    now = service.orchestrator.clock.now()
+    assert not await store.read(lambda c: projects.unended_deliveries(c, now - timedelta(days=1), 10))
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ def upgrade() -> None:
         """CREATE TABLE workers (
         id VARCHAR NOT NULL PRIMARY KEY, machine VARCHAR NOT NULL, name VARCHAR NOT NULL, home VARCHAR NOT NULL,
         pid INTEGER NOT NULL, version VARCHAR NOT NULL, state VARCHAR NOT NULL, number INTEGER,
-        started_at DATETIME NOT NULL, seen_at DATETIME NOT NULL)"""
+        started_at DATETIME NOT NULL, seen_at DATETIME NOT NULL, until DATETIME NOT NULL)"""
     )
     op.execute("DROP TRIGGER events_remain")
     op.execute(

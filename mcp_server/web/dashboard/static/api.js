@@ -111,20 +111,41 @@ export class Live {
 
 export const live = new Live();
 
-// Calls `work` now and then while it is asked for: at most one at a time, at most once in `ms`.
+const AGAIN_MS = 1000; // after a failure, then twice as long each time
+const MOST_MS = 30000;
+const behind = new Map(); // what could not be asked for anew, and why
+
+function tell(call, why) {
+  if (why ? behind.get(call) === why : !behind.delete(call)) return;
+  if (why) behind.set(call, why);
+  document.dispatchEvent(new CustomEvent('behind', { detail: [...behind.values()][0] ?? '' }));
+}
+
+// Whether asking once more can help: the service is away, busy, or has a fault that passes.
+export const passes = (error) => error.status === undefined || error.status === 0 || error.status === 429 || error.status >= 500;
+
+// Calls `work` now and then while it is asked for: at most one at a time, at most once in `ms`; where it fails again by
+// itself, after pauses that grow, and the page says that what it shows may be old. `stop` is for good.
 export function throttled(work, ms) {
-  let [timer, running, again] = [0, false, false];
+  let [timer, running, again, stopped, pause] = [0, false, false, false, 0];
   const run = async () => {
     timer = 0;
     running = true;
-    try { await work(); } catch { /* the next event asks again */ }
+    let failed = null;
+    try { await work(); } catch (error) { failed = error; }
     running = false;
-    if (again) { again = false; call(); }
+    if (stopped) return;
+    pause = failed && passes(failed) ? Math.min(pause ? pause * 2 : AGAIN_MS, MOST_MS) : 0;
+    tell(call, failed && failed.status !== 401 ? failed.message : '');
+    if (pause) timer = setTimeout(run, pause);
+    else if (again) timer = setTimeout(run, ms);
+    again = false;
   };
   const call = () => {
+    if (stopped) return;
     if (running) again = true;
     else if (!timer) timer = setTimeout(run, ms);
   };
-  call.stop = () => { clearTimeout(timer); timer = 0; again = false; };
+  call.stop = () => { stopped = true; clearTimeout(timer); tell(call, ''); };
   return call;
 }

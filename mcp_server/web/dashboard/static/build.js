@@ -4,7 +4,7 @@ import { get, live, post, throttled } from './api.js';
 import { badge, buildLink, confirmed, count, duration, el, keepFocus, keyed, may, news, progress, row, table, when, sentence, word } from './dom.js';
 import { MOST_NODES, drawGraph, notRun } from './graph.js';
 import { LogView } from './log.js';
-import { compile, coverage, files, prompt, tests } from './parts.js';
+import { comparison, compile, coverage, files, prompt, tests } from './parts.js';
 import { isTold, story, told } from './story.js';
 import { reference, verdict } from './verdict.js';
 import { waits } from './waits.js';
@@ -108,11 +108,15 @@ export async function buildView(place, session, id, wantedLog) {
   };
   const drawRest = () => keepFocus(rest, [...tests(build), ...coverage(build), ...compile(build), ...files(build)]);
 
+  const other = el('div', null);
+  const drawOther = () => { if (!isOpen(build.status) && build.artifacts.length && !other.childElementCount) other.append(comparison(build)); };
+
   drawTop();
   drawFigures();
   drawBody();
   drawRest();
-  place.append(top, ...prompt(build), graph, el('h2', null, 'Stages'), stages, none, logPlace, rest, el('h2', null, 'What happened'), events);
+  drawOther();
+  place.append(top, ...prompt(build), graph, el('h2', null, 'Stages'), stages, none, logPlace, rest, other, el('h2', null, 'What happened'), events);
   showLog().then(() => { if (wanted) logPlace.scrollIntoView(); });
   const roles = build.graph.some((one) => one.role);
   story(id, roles).then((lines) => events.replaceChildren(...lines)).catch(() => {});
@@ -122,6 +126,7 @@ export async function buildView(place, session, id, wantedLog) {
     if (before !== build.status) {
       news(`build ${id}: ${build.status}`);
       drawTop();
+      drawOther();
     }
     drawFigures();
     drawBody();

@@ -4,6 +4,7 @@ import { duration, svg } from './dom.js';
 
 const [WIDE, HIGH, GAP_X, GAP_Y] = [164, 44, 40, 14];
 const SIGNS = { success: '✓', failed: '✗', running: '▶', cancelled: '■', skipped: '–', pending: '◷' };
+const MOST_BEFORE = 3;
 export const MOST_NODES = 200;
 
 function depths(graph) {
@@ -25,17 +26,29 @@ function depths(graph) {
 
 const short = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
 
-// Why a stage was skipped, in words. Of several that did not pass before it, one may have been allowed to: none is named.
+// Why a stage was skipped, in words: the nearest before it that did not pass, by name.
 export function notRun(graph, stages, row) {
   if (row.status !== 'skipped' || row.reason !== 'dependency') return '';
-  const known = new Map(graph.map((one) => [one.stage, one.depends_on]));
+  const known = new Map(graph.map((one) => [one.stage, one]));
   const over = stages.filter((one) => one.round === row.round && !(one.ended_at && row.ended_at && new Date(one.ended_at) > new Date(row.ended_at)));
   const last = new Map(over.map((one) => [one.stage, one.status]));
-  const near = new Set(graph.length > MOST_NODES ? [] : known.get(row.stage));
-  for (const need of near) for (const before of known.get(need) ?? []) near.add(before); // grows meanwhile
-  const bad = [...near].filter((need) => ['failed', 'cancelled'].includes(last.get(need)));
-  if (bad.length !== 1) return 'not run: an earlier stage failed';
-  return `not run: ${bad[0]} ${last.get(bad[0]) === 'failed' ? 'failed' : 'was cancelled'}`;
+  const near = new Set(graph.length > MOST_NODES ? [] : [row.stage]);
+  const bad = { failed: new Set(), cancelled: new Set() };
+  for (const name of near) { // grows meanwhile
+    for (const need of known.get(name)?.depends_on ?? []) {
+      const status = last.get(need);
+      if (status === 'cancelled' || (status === 'failed' && !known.get(need)?.allow_failure)) bad[status].add(need);
+      else near.add(need);
+    }
+  }
+  const told = [allWere([...bad.failed], 'failed', 'failed'), allWere([...bad.cancelled], 'was cancelled', 'were cancelled')].filter(Boolean);
+  return `not run: ${told.join(', ') || 'an earlier stage failed'}`;
+}
+
+function allWere(all, one, several) {
+  const names = all.length > MOST_BEFORE ? [...all.slice(0, MOST_BEFORE - 1), `${all.length - MOST_BEFORE + 1} more`] : all;
+  if (names.length < 2) return names.length ? `${names[0]} ${one}` : '';
+  return `${names.slice(0, -1).join(', ')} and ${names.at(-1)} ${several}`;
 }
 
 // The newest round's: what has not begun again in it is to come, whatever it was before.

@@ -1,6 +1,6 @@
 // Which view is shown: the address's hash says it, so that every view has a link.
 
-import { ask, get, live } from './api.js';
+import { ask, get, live, passes } from './api.js';
 import { buildView } from './build.js';
 import { byId, el, news } from './dom.js';
 import { hostsView } from './hosts.js';
@@ -21,10 +21,12 @@ const VIEWS = [
 
 let end = null;
 let shown = 0;
+let [again, pause] = [0, 0]; // of a view that could not be shown
 const session = { name: '', scope: 'read', login: false };
 
 async function show() {
   const turn = ++shown;
+  clearTimeout(again);
   end?.();
   end = null;
   const main = byId('main');
@@ -44,12 +46,18 @@ async function show() {
     const over = await found[2](place, session, ...found[0].slice(1));
     if (turn !== shown) { over?.(); return; }
     end = over;
+    pause = 0;
     main.replaceChildren(place);
     // What happened while a view was asked for came before it listened, and nothing else may come for long.
     if (live.last !== before) live.tell({ type: 'live.again', build: null });
   } catch (error) {
     if (turn !== shown || error.status === 401) return;
     main.replaceChildren(el('h1', null, 'This cannot be shown'), el('p', { class: 'problem' }, error.message));
+    if (passes(error)) {
+      pause = Math.min(pause ? pause * 2 : 1000, 30000);
+      again = setTimeout(show, pause);
+      main.append(el('p', { class: 'soft' }, 'It is asked for again by itself.'));
+    }
   }
   main.removeAttribute('aria-busy');
   document.title = `${main.querySelector('h1')?.textContent ?? ''} · build-orchestrator`;
@@ -57,6 +65,7 @@ async function show() {
 
 function loginForm() {
   shown += 1;
+  clearTimeout(again);
   end?.();
   end = null;
   live.stop();
@@ -105,6 +114,7 @@ addEventListener('hashchange', () => {
 });
 document.addEventListener('keydown', keys);
 document.addEventListener('login-needed', loginForm);
+document.addEventListener('behind', ({ detail: why }) => { byId('behind').textContent = why ? `What is shown may be old: ${why}. It is asked for again by itself.` : ''; });
 byId('help').addEventListener('click', help);
 byId('skip').addEventListener('click', (event) => { event.preventDefault(); byId('main').focus(); });
 byId('logout').addEventListener('click', async () => {

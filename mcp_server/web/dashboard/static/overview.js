@@ -1,6 +1,6 @@
 // All builds: totals, what runs, what waits, and history by pages.
 
-import { get, live, throttled } from './api.js';
+import { get, live, passes, throttled } from './api.js';
 import { badge, buildLink, count, duration, el, keyed, may, news, progress, projectName, row, successRate, table, when, word } from './dom.js';
 import { startForm } from './start.js';
 import { waits } from './waits.js';
@@ -130,7 +130,7 @@ class Open {
   async draw() {
     if (this.changed) {
       this.changed = false;
-      const lists = await Promise.all(['running', 'pending'].map((status) => get(`/api/builds?status=${status}&limit=${MOST_OPEN}`)));
+      const lists = await Promise.all(['running', 'pending'].map((status) => get(`/api/builds?status=${status}&limit=${MOST_OPEN}`))).catch((error) => { this.changed = true; throw error; });
       const ids = new Set(lists.flatMap((list) => list.builds).map((one) => one.id));
       this.more = lists.some((list) => list.next !== null);
       for (const id of this.shown.keys()) if (!ids.has(id)) this.shown.delete(id);
@@ -138,7 +138,11 @@ class Open {
     }
     const wanted = [...this.stale];
     this.stale.clear();
-    const wholes = await Promise.all(wanted.map((id) => get(`/api/builds/${id}`).catch(() => null)));
+    let failed = null;
+    const wholes = await Promise.all(wanted.map((id) => get(`/api/builds/${id}`).catch((error) => {
+      if (passes(error)) { this.stale.add(id); failed = error; }
+      return null;
+    })));
     for (const one of wholes.filter(Boolean)) {
       if (one.status === 'running' || one.status === 'pending') this.shown.set(one.id, one);
       else this.shown.delete(one.id);
@@ -147,6 +151,7 @@ class Open {
     const place = (one) => one.queue?.position ?? one.id;
     keyed(this.list, [...this.shown.values()].sort((a, b) => running(b) - running(a) || (running(a) ? b.id - a.id : place(a) - place(b))), (one) => one.id, openCard);
     this.empty.replaceChildren(this.shown.size ? '' : 'Nothing runs or waits.', this.more ? el('a', { href: '#/queue' }, 'All that runs and waits') : '');
+    if (failed) throw failed; // the others are drawn
   }
 }
 
@@ -186,7 +191,7 @@ export async function overview(place, session, query) {
   const later = throttled(() => {
     const changed = new Set(happened);
     happened.clear();
-    return Promise.all([figures(), history.refresh(changed)]);
+    return Promise.all([figures(), history.refresh(changed)]).catch((error) => { changed.forEach((id) => happened.add(id)); throw error; });
   }, 700);
   const off = live.on((event) => {
     if (event.type === 'build.status' || event.type === 'live.again') {

@@ -1,5 +1,6 @@
 // What a build came to, as tables: tests, coverage, compile time, files.
 
+import { get } from './api.js';
 import { bar } from './charts.js';
 import { badge, count, duration, el, plural, row, size, table, sentence, word } from './dom.js';
 
@@ -8,6 +9,30 @@ const TESTS = ['Result', 'Test', 'What', 'Where'];
 const COMPILE = ['File', 'Seconds'];
 const COVERAGE = ['File', 'Lines', 'Branches', 'Functions'];
 const MOST = 200;
+
+const CHANGES = ['File', 'Change', 'Size', 'Before'];
+const WEIGHTS = ['Stage', 'What', 'Bytes', 'Before', 'Difference'];
+
+const signed = (number) => (number > 0 ? `+${count(number)}` : number ? `−${count(-number)}` : '0');
+const bytes = (number) => (number === null ? '–' : count(number));
+
+function changes(told) {
+  const files = told.files.slice(0, MOST).map((file) => row(CHANGES, [word(file.path, { class: 'path' }), file.change, bytes(file.size), bytes(file.was)]));
+  const sizes = told.sizes.map((one) => row(WEIGHTS, [word(one.stage), word(one.what), bytes(one.size), bytes(one.was), one.size === null || one.was === null ? '–' : signed(one.size - one.was)]));
+  return [el('p', { class: 'soft' }, `${plural(told.unchanged, 'file')} unchanged${told.files.length > MOST ? `, ${count(told.files.length - MOST)} more changed` : ''}`),
+    files.length ? table(`Files against build ${told.to}`, CHANGES, files) : '', sizes.length ? table(`Sizes against build ${told.to}`, WEIGHTS, sizes) : ''];
+}
+
+// Asked for once and left as it is: it is of what is recorded.
+export function comparison(build) {
+  const said = el('div', { 'aria-live': 'polite' });
+  const field = el('input', { type: 'number', id: 'compare', min: 1, required: true, inputmode: 'numeric', value: build.id > 1 ? build.id - 1 : '' });
+  const send = async (event) => {
+    event.preventDefault();
+    try { said.replaceChildren(...changes(await get(`/api/builds/${build.id}/compare?to=${field.value}`))); } catch (error) { said.replaceChildren(el('p', { class: 'problem' }, error.message)); }
+  };
+  return el('section', null, el('h2', null, 'Compared'), el('form', { class: 'head', onsubmit: send }, el('label', { for: 'compare' }, 'With build'), field, el('button', { type: 'submit' }, 'Compare')), said);
+}
 
 export function files(build) {
   const path = (file) => `/api/builds/${build.id}/artifacts/${file.path.split('/').map(encodeURIComponent).join('/')}`;

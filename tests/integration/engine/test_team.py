@@ -1,0 +1,208 @@
+"""Several workers on one PostgreSQL: builds spread, and go on elsewhere when a worker dies, freezes or leaves."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import psycopg
+import pytest
+import pytest_asyncio
+import sqlalchemy as sa
+
+from mcp_server.config import load_config
+from mcp_server.model import Build, BuildStatus
+from mcp_server.orchestrator import Orchestrator
+from tests.support.postgres import Server
+from tests.support.team import Team
+
+PIPELINE = """
+pipeline:
+  name: {name}
+  stages:
+    - {{name: one, server: far, command: "echo started >> {marks}/{name}; sleep {seconds}", timeout: 60s}}
+    - {{name: two, server: far, command: "echo ended >> {marks}/{name}", depends_on: [one]}}
+"""
+IN_TIME = 60  # generous: the whole of this is done in seconds on a machine that does nothing else
+
+
+@pytest.fixture
+def team(tmp_path: Path, postgres_url: str) -> Iterator[Team]:
+    team = Team(tmp_path / "team", postgres_url)
+    yield team
+    team.close()
+
+
+@pytest.fixture
+def database(postgres: Server, postgres_url: str) -> Iterator[psycopg.Connection]:
+    with postgres.connect(sa.make_url(postgres_url).database or "") as connection:
+        yield connection
+
+
+@pytest_asyncio.fixture
+async def front(team: Team, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Orchestrator]:
+    """A front on a machine of its own, without a worker."""
+    for name, value in team.environment(0).items():
+        monkeypatch.setenv(name, value)
+    orchestrator = Orchestrator(load_config())
+    yield orchestrator
+    await orchestrator.aclose()
+
+
+async def order(front: Orchestrator, team: Team, name: str, seconds: float = 0) -> int:
+    """A build of two stages on a far host; its first takes so long, and leaves a mark each time it is started."""
+    text = PIPELINE.format(name=name, marks=team.work, seconds=seconds)
+    pipeline = await front.read_pipeline(text=text)
+    return (await front.start_pipeline(pipeline, team.work, agreed=True)).build.id
+
+
+async def ended(front: Orchestrator, *numbers: int) -> list[Build]:
+    views = await asyncio.gather(*(front.wait(number, IN_TIME) for number in numbers))
+    return [view.build for view in views]
+
+
+async def until(front: Orchestrator, number: int, status: BuildStatus) -> Build:
+    async with asyncio.timeout(IN_TIME), front.changes() as changed:
+        while (build := (await front.get(number)).build).status is not status:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(changed.wait(), 1)
+        return build
+
+
+async def started(team: Team, name: str) -> None:
+    """Return once the first job of a build runs; nothing but its mark tells."""
+    async with asyncio.timeout(IN_TIME):
+        while not (team.work / name).exists():  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+
+def marks(team: Team, name: str) -> list[str]:
+    return (team.work / name).read_text().split()
+
+
+async def test_builds_spread_over_workers_and_each_is_done_once(
+    front: Orchestrator, team: Team, database: psycopg.Connection
+) -> None:
+    """Issue: `serve` on one machine and `worker` on three. Slots hold over all of them."""
+    await front.store()
+    team.start(1, 2, 3)
+    numbers = [await order(front, team, f"build{n}", 0.3) for n in range(16)]
+    builds = await ended(front, *numbers)
+
+    assert [build.status for build in builds] == [BuildStatus.SUCCESS] * 16
+    assert [marks(team, f"build{n}") for n in range(16)] == [["started", "ended"]] * 16
+    names = team.names(database)
+    assert len({names[build.worker or ""] for build in builds}) > 1
+    assert database.execute("SELECT count(*) FROM leases").fetchone() == (0,)
+    most = database.execute(
+        "SELECT max(n) FROM (SELECT sum(CASE type WHEN 'lease.taken' THEN 1 ELSE -1 END) OVER (ORDER BY id) AS n "
+        "FROM events WHERE type LIKE 'lease.%' AND data ->> 'resource' = 'host:far') AS held"
+    ).fetchone()
+    assert most is not None and most[0] <= 8
+
+
+async def test_a_dead_workers_build_goes_on_elsewhere_and_its_job_is_found_again(
+    front: Orchestrator, team: Team, database: psycopg.Connection
+) -> None:
+    """Issue: a dead machine's builds go on elsewhere and its jobs are re-attached, not started twice."""
+    team.start(1)
+    number = await order(front, team, "long", 3)
+    await started(team, "long")
+    first = (await front.get(number)).build.worker
+    team.start(2)
+    team.signal(1, signal.SIGKILL)
+    [build] = await ended(front, number)
+
+    assert (build.status, build.claim) == (BuildStatus.SUCCESS, 2)
+    assert build.worker != first
+    assert marks(team, "long") == ["started", "ended"]
+
+
+async def test_a_worker_that_was_frozen_neither_repeats_nor_spoils_what_others_did_meanwhile(
+    front: Orchestrator, team: Team, database: psycopg.Connection
+) -> None:
+    """Issue: SIGSTOP. Awake again it finds its claim gone, lets go, and takes other builds."""
+    team.start(1)
+    number = await order(front, team, "long", 2)
+    await started(team, "long")
+    team.signal(1, signal.SIGSTOP)
+    team.start(2)
+    [build] = await ended(front, number)
+    team.signal(1, signal.SIGCONT)
+    team.signal(2, signal.SIGTERM)
+    again = await order(front, team, "again")
+    [second] = await ended(front, again)
+
+    assert (build.status, build.claim) == (BuildStatus.SUCCESS, 2)
+    assert second.status is BuildStatus.SUCCESS
+    assert marks(team, "long") == ["started", "ended"]
+    rows = database.execute("SELECT status FROM stages WHERE build = %s", (number,)).fetchall()
+    assert rows == [("success",), ("success",)]
+    ends = "SELECT count(*) FROM events WHERE type = 'workflow.completed' AND build = %s"
+    assert database.execute(ends, (number,)).fetchone() == (1,)
+
+
+async def test_a_worker_that_leaves_hands_its_builds_on_at_once(
+    front: Orchestrator, team: Team, database: psycopg.Connection
+) -> None:
+    """Issue: drain. Nobody waits until it counts as dead."""
+    team.lost_after = "1h"
+    team.start(1)
+    number = await order(front, team, "long", 2)
+    await started(team, "long")
+    team.start(2)
+    async with asyncio.timeout(IN_TIME):
+        while len(team.names(database)) < 2:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+    team.signal(1, signal.SIGTERM)
+    [build] = await ended(front, number)
+
+    assert (build.status, build.claim) == (BuildStatus.SUCCESS, 2)
+    assert marks(team, "long") == ["started", "ended"]
+    assert list(team.names(database).values()) == ["machine2"]
+
+
+async def test_cancelling_reaches_the_worker_that_has_the_build(front: Orchestrator, team: Team) -> None:
+    """Issue."""
+    team.start(1, 2)
+    number = await order(front, team, "long", 60)
+    await started(team, "long")
+    await front.cancel(number)
+    [build] = await ended(front, number)
+
+    assert build.status is BuildStatus.CANCELLED
+    assert marks(team, "long") == ["started"]
+
+
+async def test_what_uses_a_machines_own_folders_waits_for_that_machine(
+    front: Orchestrator, team: Team, database: psycopg.Connection
+) -> None:
+    """Issue: nothing is built in a folder of the same name on another machine. A front starts its own worker for it."""
+    team.start(1)
+    text = "pipeline:\n  name: here\n  stages:\n    - {name: one, command: 'echo $PWD'}\n"
+    pipeline = await front.read_pipeline(text=text)
+    number = (await front.start_pipeline(pipeline, team.work, agreed=True)).build.id
+    [build] = await ended(front, number)
+
+    machine = (team.home(0) / "machine").read_text().strip()
+    assert (build.status, build.place, build.machine) == (BuildStatus.SUCCESS, f"machine:{machine}", machine)
+    held = database.execute("SELECT data ->> 'resource' FROM events WHERE type = 'lease.taken'").fetchall()
+    assert (f"host:local@{machine}",) in held
+
+
+async def test_a_cut_from_the_database_costs_no_build(
+    front: Orchestrator, team: Team, postgres: Server, database: psycopg.Connection
+) -> None:
+    """Issue: failover with lost connections, in the middle of everything."""
+    team.start(1, 2)
+    numbers = [await order(front, team, f"build{n}", 1) for n in range(6)]
+    await started(team, "build0")
+    with postgres.connect() as admin:
+        for _ in range(3):
+            admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+            await asyncio.sleep(0.3)
+    builds = await ended(front, *numbers)
+
+    assert [build.status for build in builds] == [BuildStatus.SUCCESS] * 6
+    assert [marks(team, f"build{n}") for n in range(6)] == [["started", "ended"]] * 6

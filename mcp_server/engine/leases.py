@@ -74,7 +74,7 @@ class LeaseLine:
         """
         self._count += 1
         granted: asyncio.Future[tuple[Lease, ...]] = asyncio.get_running_loop().create_future()
-        pools = [self._called(Pool.of(claim)) for claim in claims]
+        pools = [Pool.of(claim) for claim in claims]
         ticket = Ticket(priority, build, rank, self._count, pools, stage, reason, gate, granted, current())
         lane = self._line.add(ticket)
         if self._may_hold(ticket):
@@ -94,18 +94,21 @@ class LeaseLine:
     async def acquire_one(self, resource: str, *, build: Build) -> Lease:
         """The only slot of `resource`, for the whole build."""
         asked = self.acquire(
-            [[Choice(resource)]], build=build.id, stage=None, reason=f"build {build.id}", priority=build.priority
+            [[Choice(self._called(resource))]],
+            build=build.id,
+            stage=None,
+            reason=f"build {build.id}",
+            priority=build.priority,
         )
         return (await asked)[0]
 
-    def _called(self, pool: Pool) -> Pool:
-        machine = self._machine
-        return pool if machine is None else pool.called(lambda name: places.of_all(name, machine))
+    def _called(self, resource: str) -> str:
+        return places.of_all(resource, self._machine) if self._machine else resource
 
     async def holder_of(self, resource: str) -> int | None:
         """The build that has a resource now."""
-        resource = places.of_all(resource, self._machine) if self._machine else resource
-        held = await self._store.read(lambda c: table.held(c, {resource}))
+        called = self._called(resource)
+        held = await self._store.read(lambda c: table.held(c, {called}))
         return held[0][2] if held else None
 
     def release(self, leases: Iterable[Lease], gate: Gate | None = None, *, heirs: bool = False) -> None:
@@ -260,10 +263,10 @@ class LeaseLine:
     def _grant(self, c: sa.Connection, line: Sequence[Ticket], own: bool) -> Grants:
         """Who gets what. What is chosen is looked at once more: another worker may have taken it."""
         self._holdings.forget(self._tried)  # it is not known what became of it
+        line = [ticket for ticket in line if not _is_lost(c, ticket)]
         now, sure = self._clock.now(), self._holdings.take_stale()
         if sure:
             self._holdings.see(sure, table.held(c, sure))
-        line = [ticket for ticket in line if not self._is_lost(c, ticket)]
         while True:
             granted, new = self._choose(line, now, own)
             for lease in new:
@@ -314,14 +317,6 @@ class LeaseLine:
         taken = self._holdings.holders(best.resource)
         return _lease(ticket, best.resource, next(slot for slot in range(best.slots) if slot not in taken), now)
 
-    def _is_lost(self, c: sa.Connection, ticket: Ticket) -> bool:
-        """Whether the ticket's build has gone to another worker, which asks for itself."""
-        try:
-            check(c, ticket.holder)
-        except Taken:
-            return True
-        return False
-
     def _take_back(self, c: sa.Connection, leases: Sequence[Lease]) -> None:
         for lease in leases:
             table.release(c, lease, self._clock.now())
@@ -336,3 +331,12 @@ def _lease(ticket: Ticket, resource: str, slot: int, taken_at: datetime) -> Leas
         reason=ticket.reason,
         taken_at=taken_at,
     )
+
+
+def _is_lost(c: sa.Connection, ticket: Ticket) -> bool:
+    """Whether the ticket's build has gone to another worker, which asks for itself."""
+    try:
+        check(c, ticket.holder)
+    except Taken:
+        return True
+    return False

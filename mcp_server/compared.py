@@ -6,7 +6,6 @@ May import: idf, model, report_parts, report_sizes, views. Never: store, engine,
 from typing import TYPE_CHECKING, Any
 
 from mcp_server import report_parts
-from mcp_server.idf.size import Sizes
 from mcp_server.report_sizes import sizes_of
 
 if TYPE_CHECKING:

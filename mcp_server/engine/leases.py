@@ -17,7 +17,7 @@ from mcp_server.engine.line import Gate, Lane, Line, Ticket
 from mcp_server.errors import StoreError
 from mcp_server.model import Build, Lease
 from mcp_server.store import leases as table
-from mcp_server.store.claims import Taken, check, current, work_for
+from mcp_server.store.claims import current, stale, work_for
 from mcp_server.store.database import Store
 
 __all__ = ["Choice", "Claim", "Gate", "LeaseLine", "Pool"]
@@ -263,7 +263,8 @@ class LeaseLine:
         now, sure = self._clock.now(), self._holdings.take_stale()
         if sure:
             self._holdings.see(sure, table.held(c, sure))
-        line = [ticket for ticket in line if not self._is_lost(c, ticket)]
+        gone = stale(c, {ticket.holder for ticket in line if ticket.holder is not None})  # they ask for themselves
+        line = [ticket for ticket in line if ticket.holder not in gone]
         while True:
             granted, new = self._choose(line, now, own)
             for lease in new:
@@ -313,14 +314,6 @@ class LeaseLine:
             return None
         taken = self._holdings.holders(best.resource)
         return _lease(ticket, best.resource, next(slot for slot in range(best.slots) if slot not in taken), now)
-
-    def _is_lost(self, c: sa.Connection, ticket: Ticket) -> bool:
-        """Whether the ticket's build has gone to another worker, which asks for itself."""
-        try:
-            check(c, ticket.holder)
-        except Taken:
-            return True
-        return False
 
     def _take_back(self, c: sa.Connection, leases: Sequence[Lease]) -> None:
         for lease in leases:

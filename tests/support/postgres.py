@@ -12,7 +12,7 @@ import signal
 import socket
 import subprocess
 import tempfile
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,8 +73,8 @@ class Server:
 
 
 @contextmanager
-def running() -> Generator[Server]:
-    """A server, as long as the context lasts."""
+def running(settings: Mapping[str, str] = SETTINGS) -> Generator[Server]:
+    """A server, as long as the context lasts; without settings it writes to the disk as any does."""
     found = programs()
     if found is None:
         pytest.skip("no PostgreSQL here: neither the wheel pgserver nor a package")
@@ -92,7 +92,7 @@ def running() -> Generator[Server]:
     make = [found / "initdb", "-D", data, "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--no-sync"]
     subprocess.run(make, check=True, user=user, env=environment, stdout=subprocess.DEVNULL, cwd=data)
     port = _free_port()
-    options = [f"-c{name}={value}" for name, value in SETTINGS.items()]
+    options = [f"-c{name}={value}" for name, value in settings.items()]
     start = [found / "postgres", "-D", data, "-k", data, "-p", str(port), *options]
     with (top / "log").open("wb") as log:
         server = subprocess.Popen(start, user=user, env=environment, stdout=log, stderr=log, cwd=data)

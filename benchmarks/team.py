@@ -108,7 +108,9 @@ async def measure_rate(orchestrator: Orchestrator, team: Workers, folder: Path, 
     assert sum(each) == count, each
     print(f"rate: {count} builds in {took:.2f} s = {count / took:.0f} builds/s, of the workers {each}; limit {RATE}")
     ordering = (cpu_s(psutil.Process()) - ours) / count * 1000
-    print(f"  processor time of a build: workers {' + '.join(f'{one:.2f}' for one in spent)} ms, order {ordering:.2f} ms")
+    print(
+        f"  processor time of a build: workers {' + '.join(f'{one:.2f}' for one in spent)} ms, order {ordering:.2f} ms"
+    )
     return count / took
 
 
@@ -128,7 +130,9 @@ async def measure_latency(orchestrator: Orchestrator, folder: Path, count: int) 
     waits = [(row[2] - row[1]).total_seconds() * 1000 for row in rows]
     ends = [row[3].timestamp() * 1000 - begun[row[0]] * 1000 for row in rows]
     for name, found in (("order -> running", waits), ("call -> end", ends)):
-        print(f"latency: {name}: median {median(found):.0f} ms, p95 {quantiles(found, n=20)[18]:.0f} ms, {count} orders")
+        print(
+            f"latency: {name}: median {median(found):.0f} ms, p95 {quantiles(found, n=20)[18]:.0f} ms, {count} orders"
+        )
 
 
 async def measure_idle(team: Workers, seconds: float) -> float:
@@ -165,7 +169,9 @@ async def measure_take_over(orchestrator: Orchestrator, team: Workers, folder: P
         while await store.read(lambda c: c.scalar(taken)) != count:  # noqa: ASYNC110
             await asyncio.sleep(LOOK_S)
     took = time.perf_counter() - began
-    print(f"take-over: {count} running builds of a killed worker are all claimed after {took:.1f} s; limit {TAKE_OVER_S}")
+    print(
+        f"take-over: {count} running builds of a killed worker are all claimed after {took:.1f} s; limit {TAKE_OVER_S}"
+    )
     for build in numbers:
         await orchestrator.cancel(build)
     await asyncio.gather(*(orchestrator.wait(build, WAIT_S) for build in numbers))
@@ -210,14 +216,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name, database() as url:
         team = Workers(Path(name), url, options.lost_after)
         os.environ.update(team.environment(0))
-        try:
-            with closing(team):
-                return asyncio.run(measure(team, lay_out(Path(name) / "nothing"), options))
-        finally:
-            for number in range(1, options.workers + 3):
-                log = Path(name) / f"worker{number}.log"
-                if log.exists() and os.environ.get("SHOW_LOGS"):
-                    print(log.read_text()[-3000:])
+        with closing(team):
+            return asyncio.run(measure(team, lay_out(Path(name) / "nothing"), options))
 
 
 if __name__ == "__main__":

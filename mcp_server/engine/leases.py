@@ -17,7 +17,7 @@ from mcp_server.engine.line import Gate, Lane, Line, Ticket
 from mcp_server.errors import StoreError
 from mcp_server.model import Build, Lease
 from mcp_server.store import leases as table
-from mcp_server.store.claims import Taken, check, current, work_for
+from mcp_server.store.claims import current, stale, work_for
 from mcp_server.store.database import Store
 
 __all__ = ["Choice", "Claim", "Gate", "LeaseLine", "Pool"]
@@ -263,10 +263,11 @@ class LeaseLine:
     def _grant(self, c: sa.Connection, line: Sequence[Ticket], own: bool) -> Grants:
         """Who gets what. What is chosen is looked at once more: another worker may have taken it."""
         self._holdings.forget(self._tried)  # it is not known what became of it
-        line = [ticket for ticket in line if not _is_lost(c, ticket)]
         now, sure = self._clock.now(), self._holdings.take_stale()
         if sure:
             self._holdings.see(sure, table.held(c, sure))
+        gone = stale(c, {ticket.holder for ticket in line if ticket.holder is not None})  # they ask for themselves
+        line = [ticket for ticket in line if ticket.holder not in gone]
         while True:
             granted, new = self._choose(line, now, own)
             for lease in new:
@@ -331,12 +332,3 @@ def _lease(ticket: Ticket, resource: str, slot: int, taken_at: datetime) -> Leas
         reason=ticket.reason,
         taken_at=taken_at,
     )
-
-
-def _is_lost(c: sa.Connection, ticket: Ticket) -> bool:
-    """Whether the ticket's build has gone to another worker, which asks for itself."""
-    try:
-        check(c, ticket.holder)
-    except Taken:
-        return True
-    return False

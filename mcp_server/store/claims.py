@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from mcp_server.errors import StoreError
+from mcp_server.store.builds import OPEN_COLUMNS, OpenBuild, open_build
 from mcp_server.store.prepared import Prepared
 from mcp_server.store.tables import BUILDS, STAGES
 
@@ -37,6 +38,25 @@ class Claim:
 
 _CURRENT: ContextVar[Claim | None] = ContextVar("claim", default=None)
 _NUMBER = Prepared(sa.select(BUILDS.c.claim).where(BUILDS.c.id == sa.bindparam("of_id")))
+_NUMBERS = Prepared(
+    sa.select(BUILDS.c.id, BUILDS.c.claim).where(
+        BUILDS.c.id == sa.any_(sa.bindparam("of_ids", type_=sa.ARRAY(sa.Integer)))
+    )
+)
+_TAKE = Prepared(
+    sa.update(BUILDS)
+    .where(BUILDS.c.id == sa.bindparam("of_id"), BUILDS.c.status.in_([sa.literal_column(f"'{one}'") for one in OPEN]))
+    .values(
+        worker=sa.bindparam("to_worker"),
+        machine=sa.case(
+            (BUILDS.c.place.is_not(None), sa.func.coalesce(BUILDS.c.machine, sa.bindparam("to_machine"))),
+            else_=BUILDS.c.machine,
+        ),
+        claim=BUILDS.c.claim + sa.literal_column("1"),
+    )
+    .returning(BUILDS.c.claim, *OPEN_COLUMNS)
+)
+_TOOK = "took"  # in a connection's `info`: the builds that were taken since `check_all`
 
 
 def current() -> Claim | None:
@@ -49,16 +69,16 @@ def work_for(claim: Claim | None) -> None:
     _CURRENT.set(claim)
 
 
-def take(c: sa.Connection, build: int, worker: str, machine: str) -> Claim | None:
+def take(c: sa.Connection, build: int, worker: str, machine: str) -> tuple[Claim, OpenBuild] | None:
     """Make an open build a worker's own, whoever had it; None: it is over, or there is none.
 
     One that uses a machine's own folders (it has a place) is bound to this machine from now on.
     """
-    taken = sa.update(BUILDS).where(BUILDS.c.id == build, BUILDS.c.status.in_(OPEN))
-    bound = sa.case((BUILDS.c.place.is_not(None), sa.func.coalesce(BUILDS.c.machine, machine)), else_=BUILDS.c.machine)
-    values = {"worker": worker, "machine": bound, "claim": BUILDS.c.claim + 1}
-    number = c.scalar(taken.values(values).returning(BUILDS.c.claim))
-    return None if number is None else Claim(build, int(number))
+    row = _TAKE.run(c, {"of_id": build, "to_worker": worker, "to_machine": machine}).fetchone()
+    if row is None:
+        return None
+    c.info.setdefault(_TOOK, set()).add(build)
+    return Claim(build, int(row[0])), open_build(row[1:])
 
 
 def unbind(c: sa.Connection, builds: Collection[int]) -> set[int]:
@@ -85,10 +105,37 @@ def give_up(c: sa.Connection, build: int, alive: Collection[str]) -> bool:
     return True
 
 
+def stale(c: sa.Connection, claims: Collection[Claim]) -> set[Claim]:
+    """Those of these whose builds have gone to other workers since."""
+    if c.dialect.name != "postgresql":
+        return {claim for claim in claims if _number(c, claim.build) != claim.number}
+    if not claims:
+        return set()
+    numbers = dict(_NUMBERS.run(c, {"of_ids": [claim.build for claim in claims]}).fetchall())
+    return {claim for claim in claims if numbers.get(claim.build) != claim.number}
+
+
+def check_all(c: sa.Connection, claims: Collection[Claim]) -> None:
+    """Taken: one of the builds has gone to another worker since. What a transaction begins with."""
+    c.info.pop(_TOOK, None)
+    for claim in stale(c, claims):
+        raise Taken(claim.build)
+
+
+def check_taken(c: sa.Connection, claim: Claim | None) -> None:
+    """Taken: the build was taken in this very transaction, after `check_all`."""
+    if claim is not None and claim.build in c.info.get(_TOOK, ()):
+        check(c, claim)
+
+
+def _number(c: sa.Connection, build: int) -> int | None:
+    row = _NUMBER.run(c, {"of_id": build}).fetchone()
+    return None if row is None else int(row[0])
+
+
 def check(c: sa.Connection, claim: Claim | None) -> None:
     """Taken: the build has gone to another worker since."""
     if claim is None:
         return
-    row = _NUMBER.run(c, {"of_id": claim.build}).fetchone()
-    if row is None or row[0] != claim.number:
+    if _number(c, claim.build) != claim.number:
         raise Taken(claim.build)

@@ -185,12 +185,10 @@ class Store:
 
 
 def _all(c: sa.Connection, group: Sequence[tuple[Statements[Any], Any, Claim | None]]) -> list[Any]:
-    checked: set[Claim | None] = {None}
+    claims.check_all(c, {claim for _, _, claim in group if claim is not None})
     results: list[Any] = []
     for work, _, claim in group:
-        if claim not in checked:
-            claims.check(c, claim)
-            checked.add(claim)
+        claims.check_taken(c, claim)
         results.append(work(c))
     return results
 
@@ -204,11 +202,15 @@ def make_engine(text: str, home: Path) -> tuple[sa.Engine, Backend]:
             backend, engine = Sqlite(url, home), sa.create_engine(url, json_serializer=_as_json)
         else:
             url = usable(url)
-            backend, engine = Postgres(url), sa.create_engine(url, json_serializer=as_json, pool_recycle=1800)
+            backend, engine = Postgres(url), _postgres_engine(url)
     except (exc.ArgumentError, exc.NoSuchModuleError, ModuleNotFoundError, ValueError) as error:
         raise StoreError(f"BUILD_ORCHESTRATOR_DATABASE_URL is not usable: {type(error).__name__}") from error
     backend.attach(engine)
     return engine, backend
+
+
+def _postgres_engine(url: sa.URL) -> sa.Engine:
+    return sa.create_engine(url, isolation_level="AUTOCOMMIT", json_serializer=as_json, pool_recycle=1800)
 
 
 def _as_json(value: Any) -> str:

@@ -8,12 +8,12 @@ import sqlalchemy as sa
 
 from mcp_server.model import Event
 from mcp_server.store.guards import KEPT_FROM
-from mcp_server.store.prepared import Prepared
+from mcp_server.store.prepared import Prepared, catch_up
 from mcp_server.store.tables import BUILDS, EVENTS, META
 
 GONE = "events.gone"  # told in the place of events that are not kept any more
 
-_APPEND = Prepared(sa.insert(EVENTS), [EVENTS.c.type, EVENTS.c.build, EVENTS.c.ts, EVENTS.c.data])
+_APPEND = Prepared(sa.insert(EVENTS).inline(), [EVENTS.c.type, EVENTS.c.build, EVENTS.c.ts, EVENTS.c.data])
 _DROP = sa.delete(EVENTS).where(
     EVENTS.c.build == sa.bindparam("of_build"),
     EVENTS.c.type == sa.bindparam("of_type"),
@@ -35,12 +35,14 @@ def append(
     Ids are given under the database's write lock, so whoever has read up to an id has missed none below it.
     """
     if replaces is not None:
+        catch_up(c)
         c.execute(_DROP, {"of_build": build_id, "of_type": event_type, "of_stage": replaces})
-    _APPEND.run(c, {"type": event_type, "build": build_id, "ts": now, "data": data})
+    _APPEND.run_later(c, {"type": event_type, "build": build_id, "ts": now, "data": data})
 
 
 def events_after(c: sa.Connection, after: int, *, build_id: int | None = None, limit: int = 500) -> list[Event]:
     """Events with an id above `after`, oldest first. Where some are not kept any more, `events.gone` says so before."""
+    catch_up(c)
     query = sa.select(EVENTS).where(EVENTS.c.id > after).order_by(EVENTS.c.id).limit(limit)
     if build_id is not None:
         query = query.where(EVENTS.c.build == build_id)
@@ -68,6 +70,7 @@ def _gone(c: sa.Connection, after: int, build_id: int | None) -> list[Event]:
 
 def last_id(c: sa.Connection) -> int:
     """The id of the newest event there was, 0 where there never was one."""
+    catch_up(c)
     found = c.scalar(sa.select(sa.func.max(EVENTS.c.id)))
     return int(found) if found is not None else max(_kept_from(c) - 1, 0)
 
@@ -78,6 +81,7 @@ def _kept_from(c: sa.Connection) -> int:
 
 def newest_events(c: sa.Connection, build_id: int, limit: int) -> list[Event]:
     """The last events of a build, oldest of them first."""
+    catch_up(c)
     query = sa.select(EVENTS).where(EVENTS.c.build == build_id).order_by(EVENTS.c.id.desc()).limit(limit)
     found = [Event(**row) for row in reversed(c.execute(query).mappings().all())]
     if len(found) == limit or (found and _is_first(found[0], build_id)):
@@ -100,6 +104,7 @@ def forget(c: sa.Connection, before: datetime, most: int = 1000) -> int:
     Events are dropped in their order, so that one number says which are left: a build that is open for long keeps what
     came after its beginning.
     """
+    catch_up(c)
     rows = c.execute(sa.select(EVENTS.c.id, EVENTS.c.build, EVENTS.c.ts).order_by(EVENTS.c.id).limit(most)).all()
     numbers = {row.build for row in rows if row.build is not None}
     over = sa.or_(BUILDS.c.completed_at.is_(None), BUILDS.c.completed_at >= before)

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy import event, exc
 
 from mcp_server.errors import StoreError
+from mcp_server.store.prepared import LATER, catch_up
 
 CHANNEL = "build_orchestrator"
 WRITERS = 0x626F7277  # the number of the writers' lock: any, but always the same
@@ -55,19 +56,18 @@ class Postgres:
 
     def options(self, writes: bool) -> dict[str, Any]:
         """Execution options of a transaction. Readers see one moment; a writer what was committed before its turn."""
-        if writes:
-            return {"writes": True}
-        return {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+        return {"writes": writes}
 
     def check(self, engine: sa.Engine) -> None:
         """Nothing: a server that is gone says so by itself."""
 
     def before_commit(self, c: sa.Connection) -> None:
-        """Wake who listens; with words where the transaction has any."""
+        """Do what was put off, wake who listens (with words where the transaction has any), and commit, in one trip."""
+        catch_up(c)
         words = c.info.pop(_TELL, ())
         said = json.dumps(sorted(words)) if words else ""
         said = said if len(said) <= LONGEST_WORD else "[]"
-        c.exec_driver_sql("SELECT pg_notify(%s, %s)", (CHANNEL, said))
+        c.exec_driver_sql(f"SELECT pg_notify('{CHANNEL}', {_quoted(said)}); COMMIT")
 
     def sentence(self, error: BaseException) -> str:
         """What went wrong, and what would be right; without anything of the URL that may be secret."""
@@ -166,12 +166,21 @@ def _prepare(connection: Any, _: object) -> None:
                 return super().dump(_storable(obj))
 
     connection.adapters.register_dumper(str, Storable)
-    was, connection.autocommit = connection.autocommit, True
+    connection.autocommit = True  # BEGIN is ours: it goes together with what follows it
     connection.execute(_SETTINGS)
-    connection.autocommit = was
 
 
 def _begin(connection: sa.Connection) -> None:
+    """Begin a transaction. What one that failed has left in `info` goes."""
     connection.info.pop(_TELL, None)
+    connection.info.pop(LATER, None)
     if connection.get_execution_options().get("writes"):
-        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITERS})")
+        connection.info[LATER] = []
+        connection.exec_driver_sql(f"BEGIN; SELECT pg_advisory_xact_lock({WRITERS})")
+    else:
+        connection.exec_driver_sql("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+
+
+def _quoted(text: str) -> str:
+    """A literal of SQL; the driver has nothing to fill in in what it is sent without values."""
+    return "'" + text.replace("'", "''") + "'"

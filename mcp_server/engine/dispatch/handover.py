@@ -14,7 +14,9 @@ import hashlib
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from time import monotonic
+from typing import Any, ClassVar
+from weakref import WeakKeyDictionary
 
 import psycopg
 import sqlalchemy as sa
@@ -23,7 +25,8 @@ from procrastinate.exceptions import AlreadyEnqueued, ConnectorException
 from procrastinate.jobs import Job, Status
 from procrastinate.schema import SchemaManager, migrations_path
 from procrastinate.worker import Worker
-from psycopg_pool import PoolTimeout
+from psycopg import AsyncConnection
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from mcp_server.clock import Clock
 from mcp_server.errors import StoreError
@@ -37,6 +40,7 @@ ANY = "any"  # the queue of what every worker can do
 SELDOM = "0 0 29 2 *"
 LONGEST_QUEUE = 40  # bytes: the server takes no longer name of a channel
 POLL_S = 1.0  # what no NOTIFY told of is found so late
+UNUSED_S = 2.0  # so old a connection may have been closed by the server
 AWAY_S = 5.0  # a question waits so long for a connection
 NEVER_S = 10.0**8
 OLD_H = 1  # after so many hours a row of a build that is over is dropped, if it was left
@@ -75,6 +79,7 @@ class Handover:
                 max_size=4,
                 timeout=AWAY_S,
                 configure=_configure,
+                pool_factory=_pool,
                 # A row that a crash of the server loses is missed by the leader, and handed over again.
                 kwargs={"options": f"-c search_path={SCHEMA} -c synchronous_commit=off"},
             )
@@ -178,6 +183,9 @@ class Handover:
         self._rows[row] = build
         try:
             await self._run_build(build)
+        except Exception:  # a mistake of ours: the engine says nothing of it, and the leader hands it over again
+            log.exception("build %d", build)
+            raise
         finally:
             self._rows.pop(row, None)
 
@@ -263,7 +271,24 @@ async def _never(timestamp: int) -> None:
     """Due on the 29th of February."""
 
 
-async def _configure(link: "psycopg.AsyncConnection[Any]") -> None:
+class _Pool(AsyncConnectionPool[AsyncConnection[Any]]):
+    """Asks a connection whether it is still there only where it was not used for a while: each asking is a trip."""
+
+    _used: ClassVar[WeakKeyDictionary[AsyncConnection[Any], float]] = WeakKeyDictionary()
+
+    @classmethod
+    async def check_if_old(cls, link: AsyncConnection[Any]) -> None:
+        now = monotonic()
+        if now - cls._used.get(link, float("-inf")) > UNUSED_S:
+            await cls.check_connection(link)
+        cls._used[link] = now
+
+
+def _pool(**given: Any) -> _Pool:
+    return _Pool(**{**given, "check": _Pool.check_if_old})
+
+
+async def _configure(link: AsyncConnection[Any]) -> None:
     await link.set_autocommit(True)  # else BEGIN and COMMIT are trips of their own
 
 

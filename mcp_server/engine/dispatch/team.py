@@ -170,6 +170,10 @@ class Team:
                 log.warning("%s", error)
                 self._leader.forget()
                 await self._services.clock.sleep(AGAIN_S)
+            except Exception:  # whoever leads has to go on: it is heard of, so nobody else would
+                log.exception("the leader's look")
+                self._leader.forget()
+                await self._services.clock.sleep(AGAIN_S)
 
     # -- a build of ours ---------------------------------------------------------------------------------------------
 
@@ -206,8 +210,7 @@ class Team:
         """Make a build this worker's; None: it is over."""
 
         def statements(c: sa.Connection) -> tuple[Claim, OpenBuild] | None:
-            claim = claims.take(c, build, self.id, self._machine)
-            return None if claim is None else (claim, builds.open_among(c, [build])[0])
+            return claims.take(c, build, self.id, self._machine)
 
         while True:
             try:
@@ -233,17 +236,21 @@ class _Leader:
     def __init__(self, services: Services, engine: Handover) -> None:
         self._services, self._engine = services, engine
         self._there: frozenset[str] = frozenset()
-        self.forget()
+        self._forget()
 
     def forget(self) -> None:
-        """Know nothing any more: somebody else led meanwhile, or the database was away."""
+        """Know nothing any more from the next look on: somebody else led meanwhile, or the database was away."""
+        self._is_outdated = True  # a look may be under way: it ends with what it knows, which changes nothing
+
+    def _forget(self) -> None:
+        self._is_outdated = False
         self._turns: Turns | None = None
         self._transfers = Turns(Limits(builds=MOST_BESIDE))
         self._handed: dict[int, tuple[OpenBuild, Turns | None]] = {}
         self._rows: dict[int, OpenBuild] = {}  # of those that wait for their turn
         self._parked: dict[int, OpenBuild] = {}  # where they can be done nobody is
         self._new: list[OpenBuild] = []
-        self._reckoned = self._cleaned = float("-inf")
+        self._reckoned = self._reaped = self._cleaned = float("-inf")
 
     @property
     def held_back(self) -> bool:
@@ -267,6 +274,8 @@ class _Leader:
     async def look(self) -> None:
         """Hand over what may go. Repeating it changes nothing."""
         now = self._services.clock.monotonic()
+        if self._is_outdated:
+            self._forget()
         if self._turns is None:
             await self._begin()
         assert self._turns is not None
@@ -278,7 +287,9 @@ class _Leader:
             await self._services.store.write(workers.forget)
             self._cleaned = now
         await self._note_ends()
-        reaped = await self._open(await self._engine.reap())
+        reaped: Sequence[OpenBuild] = ()
+        if now - self._reaped >= LOOK_S:
+            reaped, self._reaped = await self._open(await self._engine.reap()), now
         await self._hand_over([*await self._placed(reaped), *await self._sorted(), *self._next()])
 
     async def _begin(self) -> None:

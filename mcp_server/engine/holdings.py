@@ -2,8 +2,8 @@
 
 import heapq
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import overload
 
@@ -32,19 +32,12 @@ class Pool(Sequence[Choice]):
     def __init__(self, choices: Iterable[Choice]) -> None:
         self._choices = tuple(choices)
         self.names = frozenset(choice.resource for choice in self._choices)
-        self._other: Pool | None = None
         self.key: object = self._choices if len(self) <= FEW else id(self)  # a hash of a thousand costs a millisecond
 
     @classmethod
     def of(cls, claim: Claim) -> "Pool":
         """The claim itself where it is one already."""
         return claim if isinstance(claim, cls) else cls(claim)
-
-    def called(self, name: Callable[[str], str]) -> "Pool":
-        """The same under other names; made once."""
-        if self._other is None:
-            self._other = Pool(replace(choice, resource=name(choice.resource)) for choice in self)
-        return self._other
 
     def __len__(self) -> int:
         return len(self._choices)

@@ -74,7 +74,7 @@ class LeaseLine:
         """
         self._count += 1
         granted: asyncio.Future[tuple[Lease, ...]] = asyncio.get_running_loop().create_future()
-        pools = [self._called(Pool.of(claim)) for claim in claims]
+        pools = [Pool.of(claim) for claim in claims]
         ticket = Ticket(priority, build, rank, self._count, pools, stage, reason, gate, granted, current())
         lane = self._line.add(ticket)
         if self._may_hold(ticket):
@@ -94,18 +94,21 @@ class LeaseLine:
     async def acquire_one(self, resource: str, *, build: Build) -> Lease:
         """The only slot of `resource`, for the whole build."""
         asked = self.acquire(
-            [[Choice(resource)]], build=build.id, stage=None, reason=f"build {build.id}", priority=build.priority
+            [[Choice(self._called(resource))]],
+            build=build.id,
+            stage=None,
+            reason=f"build {build.id}",
+            priority=build.priority,
         )
         return (await asked)[0]
 
-    def _called(self, pool: Pool) -> Pool:
-        machine = self._machine
-        return pool if machine is None else pool.called(lambda name: places.of_all(name, machine))
+    def _called(self, resource: str) -> str:
+        return places.of_all(resource, self._machine) if self._machine else resource
 
     async def holder_of(self, resource: str) -> int | None:
         """The build that has a resource now."""
-        resource = places.of_all(resource, self._machine) if self._machine else resource
-        held = await self._store.read(lambda c: table.held(c, {resource}))
+        called = self._called(resource)
+        held = await self._store.read(lambda c: table.held(c, {called}))
         return held[0][2] if held else None
 
     def release(self, leases: Iterable[Lease], gate: Gate | None = None, *, heirs: bool = False) -> None:
@@ -260,11 +263,11 @@ class LeaseLine:
     def _grant(self, c: sa.Connection, line: Sequence[Ticket], own: bool) -> Grants:
         """Who gets what. What is chosen is looked at once more: another worker may have taken it."""
         self._holdings.forget(self._tried)  # it is not known what became of it
+        gone = stale(c, {ticket.holder for ticket in line if ticket.holder is not None})  # they ask for themselves
+        line = [ticket for ticket in line if ticket.holder not in gone]
         now, sure = self._clock.now(), self._holdings.take_stale()
         if sure:
             self._holdings.see(sure, table.held(c, sure))
-        gone = stale(c, {ticket.holder for ticket in line if ticket.holder is not None})  # they ask for themselves
-        line = [ticket for ticket in line if ticket.holder not in gone]
         while True:
             granted, new = self._choose(line, now, own)
             for lease in new:

@@ -12,7 +12,7 @@ from typing import TypeVar
 from mcp_server.engine.fair import Fair
 from mcp_server.engine.holdings import Pool
 from mcp_server.model import Lease
-from mcp_server.store.claims import Claim
+from mcp_server.store.claims import Claim as BuildClaim
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -32,7 +32,7 @@ class Gate:
 
 @dataclass(eq=False, slots=True)
 class Ticket:
-    """`place` is where it stands among those of its build and priority."""
+    """`place` is where it stands among those of its build and priority; `holder`: by which claim the build is ours."""
 
     priority: int
     build: int
@@ -43,7 +43,7 @@ class Ticket:
     reason: str
     gate: Gate | None
     granted: asyncio.Future[tuple[Lease, ...]]
-    holder: Claim | None = None
+    holder: BuildClaim | None = None
     place: tuple[int, int, float, int] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -168,16 +168,16 @@ class Line:
             group.level.take(group)
             group.level.put(group, new)
 
+    def names(self) -> set[str]:
+        """All that anybody wants."""
+        return {name for lane in self._lanes.values() if lane.levels for name in lane.names}
+
     def lanes_for(self, names: Iterable[str]) -> set[Lane]:
         """Those in which somebody wants one of these."""
         found: set[Lane] = set()
         for name in names:
             found |= self._of_name.get(name, set())
         return {lane for lane in found if lane.levels}
-
-    def names(self) -> set[str]:
-        """All that somebody wants."""
-        return set[str]().union(*(lane.names for lane in self._lanes.values() if lane.levels))
 
     def lanes_behind(self, gates: Iterable[Gate]) -> set[Lane]:
         """Those in which somebody waits behind one of these gates."""

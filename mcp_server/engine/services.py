@@ -22,6 +22,7 @@ from mcp_server.hosts.base import Host
 from mcp_server.hosts.registry import Hosts
 from mcp_server.model import StageSpec
 from mcp_server.notify import Notifier
+from mcp_server.places import at
 from mcp_server.secret_store import Secrets
 from mcp_server.store.archive import Archive
 from mcp_server.store.database import Store
@@ -140,5 +141,7 @@ class Services:
             while name in down and (name := self.hosts.server(name).fallback) and name not in names:
                 names[name] = order
         return Pool(
-            Choice(f"{HOST}{name}", self.hosts.slots(name), order) for name, order in names.items() if name not in down
+            Choice(f"{HOST}{at(name, self.machine)}", self.hosts.slots(name), order)
+            for name, order in names.items()
+            if name not in down
         )

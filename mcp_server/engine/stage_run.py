@@ -22,7 +22,7 @@ from mcp_server.errors import Conflict, HostUnreachable, JobConflict, NotFound, 
 from mcp_server.hosts.base import Exit, ExitReason, Host, JobSpec, JobState
 from mcp_server.hosts.globs import matcher
 from mcp_server.model import Artifact, Build, Lease, Stage, StageSpec, Verdict
-from mcp_server.places import of_one
+from mcp_server.places import at, of_one
 from mcp_server.store import artifacts
 
 log = logging.getLogger(__name__)
@@ -181,7 +181,8 @@ class StageRun:
         if self.stage.job_id is None:
             hosts = self.services.places(self.spec, self._down)
         else:
-            hosts = Pool([Choice(f"{HOST}{self.stage.host}", MANY)])  # it runs there, however many may be started
+            there = f"{HOST}{at(self.stage.host, self.services.machine)}"
+            hosts = Pool([Choice(there, MANY)])  # it runs there, however many may be started
         if not hosts:
             raise next(reversed(self._down.values()))
         if self.spec.kind in WITHOUT_SLOT or self.build.priority < 0:  # long builds keep no transfer waiting

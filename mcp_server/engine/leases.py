@@ -263,11 +263,11 @@ class LeaseLine:
     def _grant(self, c: sa.Connection, line: Sequence[Ticket], own: bool) -> Grants:
         """Who gets what. What is chosen is looked at once more: another worker may have taken it."""
         self._holdings.forget(self._tried)  # it is not known what became of it
+        gone = stale(c, {ticket.holder for ticket in line if ticket.holder is not None})  # they ask for themselves
+        line = [ticket for ticket in line if ticket.holder not in gone]
         now, sure = self._clock.now(), self._holdings.take_stale()
         if sure:
             self._holdings.see(sure, table.held(c, sure))
-        gone = stale(c, {ticket.holder for ticket in line if ticket.holder is not None})  # they ask for themselves
-        line = [ticket for ticket in line if ticket.holder not in gone]
         while True:
             granted, new = self._choose(line, now, own)
             for lease in new:

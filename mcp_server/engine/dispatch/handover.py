@@ -285,7 +285,8 @@ class _Pool(AsyncConnectionPool[AsyncConnection[Any]]):
 
 
 def _pool(**given: Any) -> _Pool:
-    return _Pool(**{**given, "check": _Pool.check_if_old})
+    given["check"] = _Pool.check_if_old
+    return _Pool(**given)
 
 
 async def _configure(link: AsyncConnection[Any]) -> None:

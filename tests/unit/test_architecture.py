@@ -31,6 +31,7 @@ KNOW_ROWS = (
     "backup",
     "figures",
     "orchestrator",
+    "elsewhere",
     "kept",
     "projects",
     "queue_view",

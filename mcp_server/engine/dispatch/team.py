@@ -318,6 +318,7 @@ class _Leader:
             line = self._line(row)
             if row.cancel_requested:
                 line.remove(row.id)
+                self._rows.pop(row.id, None)
                 self._handed[row.id] = row, None
                 at_once.append(row)
             elif row.running:

@@ -13,7 +13,6 @@ from mcp_server.clock import Clock, SystemClock
 from mcp_server.config import Config
 from mcp_server.config_file import ConfigFile
 from mcp_server.config_rules import LOCAL
-from mcp_server.elsewhere import host_with_log
 from mcp_server.engine import signals, start
 from mcp_server.engine.changes import Change, changes
 from mcp_server.errors import BadInput, Conflict, NotAgreed, NotFound
@@ -328,7 +327,7 @@ class Orchestrator(Facets):
         view = await self.get(reference)
         row = references.stage_with_log(view.build, view.stages, stage)
         assert row.job_id is not None
-        host = await host_with_log(self, view.build, row)
+        host = self.host(row.host)
         try:
             return await slice_log(host, row.job_id, row.stage, **wish)
         except NotFound:
@@ -342,8 +341,7 @@ class Orchestrator(Facets):
         row = references.stage_with_log(view.build, view.stages, stage)
         assert row.job_id is not None
         told = False
-        host = await host_with_log(self, view.build, row)
-        async for piece in host.follow(row.job_id):
+        async for piece in self.host(row.host).follow(row.job_id):
             if not is_hole(piece):
                 write(piece)
             elif not told:

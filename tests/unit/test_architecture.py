@@ -31,7 +31,6 @@ KNOW_ROWS = (
     "backup",
     "figures",
     "orchestrator",
-    "elsewhere",
     "kept",
     "projects",
     "queue_view",

@@ -81,6 +81,10 @@ class NotFound(OrchestratorError):
     reason = "not_found"
 
 
+class Elsewhere(NotFound):
+    """What was asked for is on another machine, which it names."""
+
+
 class Conflict(OrchestratorError):
     """The state of things forbids the operation, e.g. the retry of a build that succeeded."""
 

@@ -1,6 +1,7 @@
 """Files of builds that are not here any more, but in the object store that `artifacts.store` names; links to any file.
 
-May import: artifact_files, errors, file_links, idf, secret_store, store, text, views. Never: engine, a front.
+May import: artifact_files, elsewhere, errors, file_links, idf, secret_store, store, text, views.
+Never: engine, a front.
 """
 
 import asyncio
@@ -10,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from mcp_server.artifact_files import recorded
-from mcp_server.errors import ArchiveError, NotFound, OrchestratorError
+from mcp_server.elsewhere import machine_of
+from mcp_server.errors import ArchiveError, Elsewhere, NotFound, OrchestratorError
 from mcp_server.file_links import FileLinks
 from mcp_server.idf.doctor import Check
 from mcp_server.secret_store import Secrets
@@ -75,8 +77,21 @@ class Kept:
         _, artifact = recorded(view, path)
         objects = await self._objects()
         if objects is None:
-            raise NotFound(f"{path[:200]!r} of build {view.build.id} is gone")
+            raise await self.gone(view, path)
         return await self._within(READ_S, objects.content(artifact.sha256, most))
+
+    async def gone(self, view: BuildView, path: str) -> NotFound:
+        """What is said of a file that is neither here nor in an object store: which machine may have it."""
+        other, what = await machine_of(self._orchestrator, view.build), f"{path[:200]!r} of build {view.build.id}"
+        if other is None:
+            return NotFound(f"{what} is gone, or was changed since")
+        return Elsewhere(f"{what} is on machine {other}: take it there; `artifacts.store` keeps files for all machines")
+
+    async def log(self, build: int, name: str, most: int) -> bytes:
+        """A log of a build, packed by gzip. Raises as `content`."""
+        if (objects := await self._objects()) is None:
+            raise NotFound(f"log {name} of build {build} is gone")
+        return await self._within(READ_S, objects.log(build, name, most))
 
     async def keeping(self, view: BuildView) -> Keeping:
         """Where its files are, as far as this machine knows without asking the store."""

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from mcp_server import plans, references, scopes
+from mcp_server import build_logs, plans, references, scopes
 from mcp_server.build_statistics import Stats
 from mcp_server.clock import Clock, SystemClock
 from mcp_server.config import Config
@@ -18,18 +18,18 @@ from mcp_server.engine.changes import Change, changes
 from mcp_server.errors import BadInput, Conflict, NotAgreed, NotFound
 from mcp_server.facets import Facets
 from mcp_server.hosts.base import Host
-from mcp_server.hosts.gap import is_hole
 from mcp_server.idf.installation import Installation
-from mcp_server.logs import LogSlice, Wish, slice_log
+from mcp_server.logs import LogSlice, Wish
 from mcp_server.machines import HostView, Machines
 from mcp_server.model import Build, BuildStatus, Event, Plan, Project
 from mcp_server.orders import Order, Orders, RemoteAsk
 from mcp_server.pipelines.pipeline import Pipeline
-from mcp_server.store import builds, events, leases, stats
+from mcp_server.store import builds, cancelling, events, leases, stats
 from mcp_server.store.database import Store
 from mcp_server.views import BuildView, Started, build_view
 
 if TYPE_CHECKING:
+    from mcp_server.crew import Crew
     from mcp_server.idf.doctor import Check
 
 UPDATE_S = 0.1  # a view costs milliseconds, and a starting build changes many times in a blink
@@ -222,11 +222,14 @@ class Orchestrator(Facets):
             retry_of=build.id,
         )
 
-    async def cancel(self, reference: int | str) -> BuildView:
-        """Ask for a build's end. Its jobs are gone within two seconds; `wait` tells when. Conflict: it is over."""
+    async def cancel(self, reference: int | str, *, force: bool = False) -> BuildView:
+        """Ask for a build's end. Its jobs are gone within two seconds; `wait` tells when. Conflict: it is over.
+
+        Those on a machine that is away are ended when it is back; with `force` the build ends without them.
+        """
         build, now = await self._build(reference), self.clock.now()
         store = await self.store()
-        if not await store.write(lambda c: builds.request_cancel(c, build.id, now)):
+        if not await store.write(lambda c: cancelling.ask(c, build.id, now, force=force)):
             raise Conflict(f"build {build.id} is over already: {build.status}")
         await self.poke()
         return await self.get(build.id)
@@ -323,30 +326,15 @@ class Orchestrator(Facets):
         return await (await self.store()).read(events.last_id)
 
     async def log(self, reference: int | str, stage: str | None = None, **wish: Unpack[Wish]) -> LogSlice:
-        """A slice of a stage's log; of the stage that failed, else of the last one, where none is named."""
-        view = await self.get(reference)
-        row = references.stage_with_log(view.build, view.stages, stage)
-        assert row.job_id is not None
-        host = self.host(row.host)
-        try:
-            return await slice_log(host, row.job_id, row.stage, **wish)
-        except NotFound:
-            if not row.status.is_open:
-                raise
-            return LogSlice(row.stage, "", note="nothing printed yet")  # its row is there, its job starts just now
+        """A slice of a stage's log; of the stage that failed, else of the last one, where none is named.
+
+        NotFound: there is none, or it is on another machine and was not kept where it could be had from here.
+        """
+        return await build_logs.log(self, reference, stage, **wish)
 
     async def follow_log(self, reference: int | str, stage: str | None, write: Callable[[bytes], None]) -> None:
         """Write a stage's log from its first byte until its job is over. Cancelling stops the reading only."""
-        view = await self.get(reference)
-        row = references.stage_with_log(view.build, view.stages, stage)
-        assert row.job_id is not None
-        told = False
-        async for piece in self.host(row.host).follow(row.job_id):
-            if not is_hole(piece):
-                write(piece)
-            elif not told:
-                write(b"\n[build-orchestrator: the middle of this log was not kept]\n")
-                told = True
+        await build_logs.follow(self, reference, stage, write)
 
     async def doctor(
         self, project: str | None = None, *, port: str | None = None, host: str = "local", named: bool = True
@@ -355,14 +343,14 @@ class Orchestrator(Facets):
 
         A board is asked only where its `port` is named: that resets it. Not `named`: nobody said that `project` is one.
         """
-        from mcp_server import check_up  # noqa: PLC0415 - asked for seldom, and slow to load
+        from mcp_server import check_up, crew  # noqa: PLC0415 - asked for seldom, and slow to load
 
         scopes.need("flash" if port else "read")
         if (name := self.machines.hosts.resolve(host)[0]) != LOCAL:
             return await self.machines.boards(name, port)
         folder, here = Path(project) if project else None, self.host(name)
         checks = await check_up.examine(self.config, self.environment, folder, port, here, named=named)
-        return [*checks, *await self.kept.checks()]
+        return [*checks, *await self.kept.checks(), *await crew.checks(self)]
 
     async def installation(self, folder: Path | None = None) -> Installation:
         """The ESP-IDF that a build started now would use. EnvironmentMissing: none; the demo needs none."""
@@ -380,6 +368,12 @@ class Orchestrator(Facets):
         await self.refresh()
         held = await (await self.store()).read(leases.holders)
         return await self.machines.look(name, held, check=check)
+
+    async def crew(self) -> "Crew":
+        """The workers: of all machines that share the store, or the one of this home."""
+        from mcp_server import crew  # noqa: PLC0415 - asked for seldom
+
+        return await crew.look(self)
 
     async def stats(self, project: str | None = None) -> Stats:
         """Counts, durations, failures by first cause: of one project or of all. NotFound: unknown project."""

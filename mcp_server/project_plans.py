@@ -49,7 +49,14 @@ git log -1 --format='%H %s'
 )
 OUT = (
     _G
-    + """top=$1 folder=$2 commit=$3 branch=$4 origin=$5
+    + """top=$1 folder=$2 commit=$3 branch=$4 origin=$5 source=$6
+if [ -n "$source" ] && [ ! -d "$top/.git" ]; then
+    rm -rf -- "$top.part"
+    g clone -q --depth 1 --recurse-submodules --shallow-submodules -- "$source" "$top.part" || {
+        code=$?; rm -rf -- "$top.part"; exit $code; }
+    [ -z "$FOR_OTHERS" ] || git -C "$top.part" config build-orchestrator.public true
+    mv -- "$top.part" "$top"
+fi
 mkdir -p -- "$folder"
 cd "$folder"
 [ -d .git ] || git init -q
@@ -97,7 +104,8 @@ def update(folder: str, *, reach: Reach) -> StageSpec:
 class Checkout:
     """The checkout `folder` of its own, at a commit or branch of the repository `top`.
 
-    `origin`: the branch is the one that the origin has now, else the one that `top` has.
+    `origin`: the branch is the one that the origin has now, else the one that `top` has. `origin_url`: `top` is a clone
+    of ours of that, which another machine makes for itself.
     """
 
     top: str
@@ -106,12 +114,16 @@ class Checkout:
     branch: str | None
     origin: bool
     reach: Reach
+    origin_url: str | None = None
 
     def stage(self) -> StageSpec:
         """What brings it there."""
-        arguments = [self.top, self.folder, self.commit or "", self.branch or "", "origin" if self.origin else ""]
+        origin = "origin" if self.origin else ""
+        arguments = [self.top, self.folder, self.commit or "", self.branch or "", origin, self.origin_url or ""]
         stage = _git(CHECKOUT, OUT, arguments, str(Path(self.folder).parent), SYNC_S, reach=self.reach)
         params = {**stage.params, "checkout": self.folder}
+        if self.origin_url:
+            params["origin_url"] = self.origin_url
         return stage.model_copy(update={"params": params, "directory": self.folder, "once": True})
 
 

@@ -232,7 +232,8 @@ class Projects:
         folder = str(self._orchestrator.config.worktrees_dir.resolve() / f"project-{project.id[:8]}")
         clone = self.is_clone(project)
         for_others = clone and await asyncio.to_thread(_of_others, project)
-        return project_plans.Checkout(top, folder, commit, branch, clone, self._reach(for_others))
+        url = project.source if clone and top == project.path else None
+        return project_plans.Checkout(top, folder, commit, branch, clone, self._reach(for_others), url)
 
     async def _by_its_own(self, project: Project, triggered_by: str, priority: int, key: str | None) -> Started:
         """Run the pipeline that a project's folder has. NotAgreed: it flashes or pushes, and nobody was asked."""

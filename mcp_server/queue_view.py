@@ -1,12 +1,12 @@
 """The queue as fronts show it: who waits, in which order, until when, and for what.
 
-May import: config, errors, expected, model, turns, store, views. Never: engine, a front.
+May import: config, errors, expected, model, turns, store, views, whereabouts. Never: engine, a front.
 """
 
 import asyncio
 import dataclasses
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -16,9 +16,10 @@ import sqlalchemy as sa
 from mcp_server.errors import OrchestratorError
 from mcp_server.expected import OpenRow, Place, Room, places
 from mcp_server.model import Build, BuildStatus
-from mcp_server.store import queue
+from mcp_server.store import queue, workers
 from mcp_server.turns import Limits
 from mcp_server.views import BuildView
+from mcp_server.whereabouts import why_idle
 
 if TYPE_CHECKING:
     from mcp_server.orchestrator import Orchestrator
@@ -107,7 +108,8 @@ class Queue:
         of = {row.project for row in rows if row.began is None}
         pools = {row.hosts: self._slots(row.hosts) for row in found}
         room = Room(limits, pools, queue.served(c, of) if len(of) > 1 else ())
-        seen = Picture({row.id: row for row in rows}, places(rows, room, now), limits, now)
+        placed = _with_absences(c, found, places(rows, room, now))
+        seen = Picture({row.id: row for row in rows}, placed, limits, now)
         return (state, seen), time.thread_time() - began
 
     def _slots(self, hosts: str) -> int:
@@ -118,3 +120,17 @@ class Queue:
             return max(sum(registry.slots(name) for name in names), 1)
         except OrchestratorError:
             return 1
+
+
+def _with_absences(c: sa.Connection, rows: Sequence[queue.QueueRow], found: Mapping[int, Place]) -> Mapping[int, Place]:
+    """The places, where machines share the store: of a build that nobody who is there can do that is the reason."""
+    if c.dialect.name == "sqlite":
+        return found
+    team, placed = workers.list_workers(c), dict(found)
+    for row in rows:
+        if row.id not in placed:
+            continue
+        why = why_idle(team, place=row.place, machine=row.machine, worker=row.worker, running=False)
+        if why:
+            placed[row.id] = dataclasses.replace(placed[row.id], expected_start=None, reason=why)
+    return placed

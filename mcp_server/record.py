@@ -38,6 +38,7 @@ def of_view(view: "BuildView") -> dict[str, Any]:
         "verdict": decided.verdict.model_dump(mode="json") if decided and decided.verdict else None,
         "artifacts": [artifact.model_dump(mode="json") for artifact in view.artifacts],
         "blocked_by": [lease.model_dump(mode="json") for lease in view.blocked_by],
+        "idle": view.idle or None,
         "typical_s": view.typical_s,
         "elapsed_s": view.elapsed_s,
         "eta_s": view.eta_s,

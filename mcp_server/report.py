@@ -268,7 +268,9 @@ def _pending(view: "BuildView") -> str:
 
 
 def held_up(view: "BuildView") -> str:
-    """What a stage that could start says it waits for; "" where there is none."""
+    """What a stage that could start says it waits for, or why nobody works on the build; "" where there is none."""
+    if view.idle and view.build.status is not BuildStatus.PENDING:
+        return one_line(view.idle, 300)
     rows = [s for s in view.stages if s.status is StageStatus.WAITING and s.progress and s.progress.message]
     return one_line(rows[-1].progress.message, 300) if rows and rows[-1].progress else ""
 
@@ -277,6 +279,8 @@ def waits_for(view: "BuildView") -> str:
     """What a build with nothing running waits for: `waits for build 41, which holds the directory /p/build`."""
     if held := held_up(view):
         return held
+    if view.idle:
+        return one_line(view.idle, 300)
     if view.build.status is not BuildStatus.PENDING and not view.blocked_by:
         return "between two stages"
     now = view.build.created_at + timedelta(seconds=view.elapsed_s)

@@ -8,11 +8,12 @@ import sqlalchemy as sa
 
 from mcp_server.build_trends import Count
 from mcp_server.expected import Place
-from mcp_server.model import Artifact, Build, Lease, Project, Stage, StageStatus
+from mcp_server.model import Artifact, Build, BuildStatus, Lease, Project, Stage, StageStatus
 from mcp_server.moved import left_for_copy
 from mcp_server.pipelines import graph
 from mcp_server.places import at
-from mcp_server.store import artifacts, builds, earlier, leases, stats, trends
+from mcp_server.store import artifacts, builds, earlier, leases, stats, trends, workers
+from mcp_server.whereabouts import why_idle
 
 MOST_RECKONED = 1000  # stages; an estimate of more costs more than it tells
 
@@ -32,7 +33,8 @@ class BuildView:
     `typical_s` is the median duration of the same build's last successes, None where there are none; `usual_s` that of
     its stages by name. `coverage_before`: lines that the tests of the same build ran when it was last over, where they
     tell in this one, too. `eta_s` is what is left of a pipeline, from the durations of its stages and the free slots.
-    `queue` is the place of one that waits for its turn.
+    `queue` is the place of one that waits for its turn; `idle` says why nobody works on it, where that is a worker's
+    absence.
     """
 
     build: Build
@@ -46,6 +48,7 @@ class BuildView:
     usual_s: Mapping[str, float] = field(default_factory=dict[str, float])
     eta_s: float | None = None
     queue: Place | None = None
+    idle: str = ""
 
 
 def build_view(c: sa.Connection, build_id: int, now: datetime) -> BuildView:
@@ -67,6 +70,20 @@ def build_view(c: sa.Connection, build_id: int, now: datetime) -> BuildView:
         coverage_before=trends.coverage_before(c, build) if _tells_coverage(stages) else None,
         usual_s=usual,
         eta_s=_eta(build, stages, usual, now) if several and build.status.is_open else None,
+        idle=_idle(c, build) if build.status.is_open else "",
+    )
+
+
+def _idle(c: sa.Connection, build: Build) -> str:
+    if c.dialect.name == "sqlite":  # one worker, which whoever looks at a build wakes or starts
+        return ""
+    return why_idle(
+        workers.list_workers(c),
+        place=build.place,
+        machine=build.machine,
+        worker=build.worker,
+        running=build.status is BuildStatus.RUNNING,
+        cancelled=build.cancel_requested,
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from tests.support.postgres import Server, running
+from tests.support.postgres import URL, Prepared, Server, running
 
 for _number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
     # `pytest &` and nohup leave these ignored, and every process that a test starts would inherit it.
@@ -31,6 +31,9 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 # Nothing is collected while the tests are: an eighth of that time, in each of pytest's workers.
 gc.disable()
 
+DATABASE = os.environ.get("BO_TEST_DATABASE", "sqlite")
+"""What the stores of tests are in that do not say: `sqlite` or `postgres`."""
+
 KEEP = ("PATH", "LANG", "TERM", "TMPDIR", "VIRTUAL_ENV", "CI")
 
 
@@ -38,6 +41,20 @@ def pytest_collection_finish() -> None:
     """What was collected stays, so no later search for garbage has to go through it."""
     gc.freeze()
     gc.enable()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse a database that there is none of."""
+    if DATABASE not in ("sqlite", "postgres"):
+        raise pytest.UsageError(f"BO_TEST_DATABASE is sqlite or postgres, not {DATABASE!r}")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """On PostgreSQL, leave out what is about SQLite's file."""
+    if DATABASE == "postgres":
+        for item in items:
+            if item.get_closest_marker("sqlite_only") is not None:
+                item.add_marker(pytest.mark.skip("is about SQLite's file"))
 
 
 _connect = socket.socket.connect
@@ -51,8 +68,11 @@ def _connect_to_loopback_only(self: socket.socket, address: Any) -> None:
 
 
 @pytest.fixture(autouse=True)
-def closed_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """HOME and BUILD_ORCHESTRATOR_HOME lie in the test's folder; of the environment only `KEEP` is left."""
+def closed_off(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """HOME and BUILD_ORCHESTRATOR_HOME lie in the test's folder; of the environment only `KEEP` is left.
+
+    With BO_TEST_DATABASE=postgres the database is a new one of a server, and no store may have been made elsewhere.
+    """
     for name in list(os.environ):
         if name not in KEEP and not name.startswith(("PYTEST_", "COV_")):
             monkeypatch.delenv(name)
@@ -61,7 +81,23 @@ def closed_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
     monkeypatch.setenv("HOME", str(user_home))
     monkeypatch.setenv("BUILD_ORCHESTRATOR_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(socket.socket, "connect", _connect_to_loopback_only)
+    if DATABASE == "sqlite":
+        yield
+        return
+    prepared: Prepared = request.getfixturevalue("prepared")
+    monkeypatch.setenv(URL, prepared.url())
     yield
+    prepared.used()
+    if request.node.get_closest_marker("sqlite_only") is not None:
+        return
+    strays = list(tmp_path.glob("*/orchestrator.db"))
+    assert not strays, f"{URL} did not reach whoever made {strays[0]}"
+
+
+@pytest.fixture(scope="session")
+def prepared(postgres: Server) -> Prepared:
+    """Databases for tests that do not ask for one."""
+    return Prepared(postgres)
 
 
 @pytest.fixture
@@ -86,7 +122,7 @@ def postgres_url(postgres: Server) -> Iterator[str]:
         yield postgres.url(name)
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture(params=["sqlite", "postgres"] if DATABASE == "sqlite" else ["postgres"])
 def database_url(request: pytest.FixtureRequest, home: Path) -> str:
     """A new, empty database of each kind."""
     if request.param == "postgres":

@@ -15,23 +15,29 @@ if TYPE_CHECKING:
 CANCEL_S = 10  # a build's jobs are gone within two seconds; a worker that must start first takes one more
 
 
-def cancel(build: BuildNumber, json: Json = False) -> int:
+Force = Annotated[
+    bool, typer.Option("--force", help="Do not wait for the machine that its jobs are on, if that is away.")
+]
+
+
+def cancel(build: BuildNumber, force: Force = False, json: Json = False) -> int:
     """Cancel a build; its jobs are ended.
 
-    Returns once the build is over, after 10 seconds at the latest. Exits 0 if it was cancelled, 2 if it was over
-    already.
+    Returns once the build is over, after 10 seconds at the latest. Jobs on a machine that is away are ended when it is
+    back; with --force the build ends without that. Exits 0 if it was cancelled, 2 if it was over already.
     """
 
     async def work(orchestrator: "Orchestrator") -> int:
         from mcp_server import record  # noqa: PLC0415
         from mcp_server.cli import screen  # noqa: PLC0415  # rich, once there is something to show
 
-        asked = await orchestrator.cancel(build)
+        asked = await orchestrator.cancel(build, force=force)
         view = await orchestrator.wait(asked.build.id, CANCEL_S)
         if json:
             screen.print_json(record.of_view(view))
         elif view.build.status.is_open:
-            screen.out().say(f"build {view.build.id} is asked to end; {typed()} status shows when it has")
+            why = f": {view.idle}" if view.idle else f"; {typed()} status shows when it has"
+            screen.out().say(f"build {view.build.id} is asked to end{why}")
         else:
             screen.out().say(f"build {view.build.id} is {view.build.status}")
         # It may have ended by itself in between.

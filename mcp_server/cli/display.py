@@ -77,9 +77,12 @@ class Lines:
 
     async def update(self, view: "BuildView") -> None:
         build = view.build
-        if view.blocked_by or held_up(view):
+        if view.blocked_by or view.idle or held_up(view):
             sentence = waits_for(view)
-            self._once(sentence, f"build {build.id}: {sentence}" if held_up(view) else f"build {build.id} {sentence}")
+            self._once(
+                sentence,
+                f"build {build.id}: {sentence}" if view.idle or held_up(view) else f"build {build.id} {sentence}",
+            )
         for row in view.stages:
             self._stage(row, view)
 

@@ -232,6 +232,8 @@ def _foot(view: "BuildView", now: datetime, style: Style) -> str:
         parts.append(f"waits for build {view.blocked_by[0].build}")
     if view.build.status is BuildStatus.PENDING and (queued := queue_words(view.queue, now)):
         parts.append(one_line(queued, 80))
+    if view.idle and not view.queue:
+        parts.append(one_line(view.idle, 160))
     left = _left(view, now)
     if left is not None and view.build.status is BuildStatus.RUNNING:
         parts.append(f"ETA: {short(left) if left >= 10 else f'{max(round(left), 1)}s'}")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from mcp_server.cli import screen
 from mcp_server.cli.words import typed
-from mcp_server.errors import NotFound
+from mcp_server.errors import Elsewhere, NotFound
 
 if TYPE_CHECKING:
     from mcp_server.logs import LogSlice
@@ -69,6 +69,8 @@ async def from_its_beginning(
         await begun(orchestrator, build, stage)
         try:
             await orchestrator.follow_log(build, stage, write)
+        except Elsewhere:
+            raise
         except NotFound:
             if not (await orchestrator.get(build)).build.status.is_open:
                 raise

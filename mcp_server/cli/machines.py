@@ -59,6 +59,8 @@ async def _show(orchestrator: "Orchestrator", name: str | None, *, check: bool, 
         out.say(*host_table.host_lines(views, out.width if out.console.is_terminal else None))
         for line in host_table.notes(views):
             out.say_text(line)
+        if name is None:
+            out.say(f"workers: {(await orchestrator.crew()).text}")
         if [view.name for view in views] == ["local"] and name is None:
             screen.err().say(f"no other hosts: `servers` in {orchestrator.config.file} names them")
     return 1 if any(view.trouble for view in views) else 0

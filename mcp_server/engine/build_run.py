@@ -8,6 +8,7 @@ from typing import Any
 
 from mcp_server.bot_result import bot_result
 from mcp_server.build_spec import BuildResult
+from mcp_server.config_rules import LOCAL
 from mcp_server.engine import results
 from mcp_server.engine.commit_state import commit_state
 from mcp_server.engine.expand import expanded
@@ -146,7 +147,7 @@ class BuildRun:
         """End every job of the build, to its last child, then its rows. HostUnreachable: some may still run."""
         build, rows = await self.services.store.read(self._facts)  # as it is now: why it is to end was not known before
         jobs = [row for row in rows if row.status.is_open and row.job_id]
-        ended = await asyncio.gather(*(self._kill(row) for row in jobs), return_exceptions=True)
+        ended = await asyncio.gather(*(self._kill(row, build.machine) for row in jobs), return_exceptions=True)
         for error in ended:
             if isinstance(error, BaseException):
                 raise error
@@ -171,8 +172,10 @@ class BuildRun:
         except (TimeoutError, StoreError) as error:
             log.warning("build %d stage %s was cancelled without a verdict: %s", build.id, row.stage, error)
 
-    async def _kill(self, row: Stage) -> str:
+    async def _kill(self, row: Stage, machine: str | None) -> str:
         """End one job; a sentence where nobody here can reach it any more. HostUnreachable: it may come back."""
+        if row.host == LOCAL and machine not in (None, self.services.machine):  # `local` here is another one
+            return f"job {row.job_id} was not ended and may run on: its machine {machine} is away"
         try:
             await self.services.host(row.host).kill(row.job_id or "", GRACE_S)
         except BadInput as error:  # the server was taken out of config.yaml: nobody here can reach its job any more

@@ -1,5 +1,6 @@
 """Files of a stage: what is brought to its working folder first, and what is taken from it afterwards."""
 
+import hashlib
 import shutil
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -12,9 +13,10 @@ import anyio.to_thread
 from mcp_server.config_rules import LOCAL
 from mcp_server.engine.services import Services
 from mcp_server.engine.stages.base import StageContext, project_path
-from mcp_server.errors import BadInput, NotFound
+from mcp_server.errors import BadInput, HostUnreachable, NotFound, OrchestratorError
 from mcp_server.hosts import files, sync
 from mcp_server.hosts.base import Host
+from mcp_server.hosts.intake import in_thread
 from mcp_server.model import Artifact, Build, Stage, StageSpec, StageStatus, Sync
 from mcp_server.store import builds
 
@@ -36,7 +38,8 @@ async def bring(services: Services, context: StageContext, folder: str, tell: Ca
         await _bring_tree(services, spec.sync, host, folder, project_path(context), context.server.workdir, held)
     taken: dict[str, tuple[str, str]] = {}
     for needed in spec.needs_artifacts:
-        owner, left = await _artifacts_of(services, context.build, needed)
+        owner, row = await _row_of(services, context.build, needed)
+        left = row.verdict.artifacts if row.verdict else ()
         if not left:
             raise BadInput("needs_artifacts", f"stage {needed} left no artifacts: see its `artifacts`")
         for artifact in left:
@@ -46,6 +49,7 @@ async def bring(services: Services, context: StageContext, folder: str, tell: Ca
                 raise BadInput("needs_artifacts", f"{where}: give them different paths")
         many = "" if len(left) == 1 else "s"
         await tell(f"bringing {len(left)} artifact{many} of {needed} to {host.name}")
+        await _have(services, owner, row, left)
         kept = services.archive.folder(owner, needed)
         await files.put(host, folder, kept, await files.describe(kept, left))
 
@@ -74,8 +78,76 @@ async def take(services: Services, stage: Stage, spec: StageSpec, host: Host, fo
         return await services.archive.add(stage.build, stage.stage, staged, fetched)
 
 
-async def _artifacts_of(services: Services, build: Build, stage: str) -> tuple[int, Sequence[Artifact]]:
-    """The build that the artifacts are of, and they: a retry leaves out what passed and uses what it left."""
+async def _have(services: Services, owner: int, row: Stage, left: Sequence[Artifact]) -> None:
+    """See that what a stage left is kept on this machine: another worker may have run it, on another one.
+
+    It is taken from where it was made, as long as it is the same there, else from the object store. NotFound: from
+    neither. HostUnreachable: it may be had later.
+    """
+    kept = services.archive.folder(owner, row.stage)
+    missing = [one for one in left if not await in_thread(_is, kept / one.path, one)]
+    if not missing or not services.store.is_shared:
+        return
+    async with staging(services, f"{owner}-{row.stage}") as staged:
+        why = await _fetch_again(services, row, missing, staged)
+        if why:
+            why = await _from_store(services, missing, staged, why)
+        if why:
+            raise NotFound(f"{missing[0].path} of stage {row.stage} is on the machine of another worker only: {why}")
+        await services.archive.add(owner, row.stage, staged, missing)
+
+
+async def _fetch_again(services: Services, row: Stage, missing: Sequence[Artifact], staged: Path) -> str:
+    """Bring files from where they were made; why that cannot be."""
+    if row.host == LOCAL:
+        return "it was made there"
+    root = str((row.resolved or {}).get("cwd", ""))
+    wanted = {one.path: one for one in missing}
+    try:
+        host = services.host(row.host)
+        there = [one for one in await files.look_at(host, root, list(wanted)) if one.sha256 == wanted[one.path].sha256]
+        if len(there) < len(wanted):
+            return f"what {row.host} has now in {root} is not what it left"
+        await files.fetch(host, root, there, staged)
+    except HostUnreachable:
+        raise
+    except OrchestratorError as error:
+        return str(error)
+    return ""
+
+
+async def _from_store(services: Services, missing: Sequence[Artifact], staged: Path, why: str) -> str:
+    """Bring files from the object store; why that cannot be."""
+    objects = await services.uploads.objects()
+    if objects is None:
+        return f"{why}, and there is no `artifacts.store`"
+    try:
+        for one in missing:
+            content = await objects.content(one.sha256, one.size)
+            await in_thread(_write, staged / one.path, content)
+    except OrchestratorError as error:
+        return f"{why}; {error}"
+    return ""
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
+def _is(path: Path, artifact: Artifact) -> bool:
+    """Whether a file is there with the content that was recorded. Reads it."""
+    try:
+        if path.stat().st_size != artifact.size:
+            return False
+        with path.open("rb") as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest() == artifact.sha256
+    except OSError:
+        return False
+
+
+async def _row_of(services: Services, build: Build, stage: str) -> tuple[int, Stage]:
+    """The build whose artifacts are meant, and the attempt: a retry leaves out what passed and uses what it left."""
     number: int | None = build.id
     while number is not None:
         rows, earlier = await services.store.read(
@@ -84,8 +156,7 @@ async def _artifacts_of(services: Services, build: Build, stage: str) -> tuple[i
         mine = [row for row in rows if row.stage == stage and row.verdict]
         passed = [row for row in mine if row.status is StageStatus.SUCCESS]
         for row in reversed(passed or mine):  # one that is allowed to fail leaves its reports, too
-            assert row.verdict is not None
-            return number, row.verdict.artifacts
+            return number, row
         number = earlier
     raise NotFound(f"stage {stage} has not run, so it left no artifacts")
 

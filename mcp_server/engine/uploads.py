@@ -74,7 +74,7 @@ class Uploads:
 
     async def bring(self) -> int:
         """Each archived build that is not there yet: how many were brought. ArchiveError: the store cannot be used."""
-        objects, brought = await self._objects(), 0
+        objects, brought = await self.objects(), 0
         if objects is None:
             return 0
         failed: list[tuple[int, ArchiveError]] = []
@@ -102,7 +102,7 @@ class Uploads:
 
     async def clean(self, spare: Collection[int]) -> int:
         """Remove what is older than `artifacts.keep` there, but for `spare`, and what was never finished: how many."""
-        objects, now = await self._objects(), self._services.clock.now()
+        objects, now = await self.objects(), self._services.clock.now()
         if objects is None:
             return 0
         before = now - timedelta(seconds=self._services.config.artifacts.keep)
@@ -129,7 +129,8 @@ class Uploads:
     def _notes(self) -> Notes:
         return Notes(self._root)
 
-    async def _objects(self) -> Objects | None:
+    async def objects(self) -> Objects | None:
+        """The object store that results go to; None: there is none."""
         services = self._services
         access = await asyncio.to_thread(Access.of, services.config.artifacts, services.secrets.resolve)
         return (

@@ -15,7 +15,8 @@ from mcp_server.store.prepared import Prepared
 from mcp_server.store.tables import BUILDS, STAGES
 
 OPEN = ("pending", "running")
-LOCAL, HOME = "local", "home:"  # see places
+OPEN_STAGES = ("waiting", "running")
+LOCAL, MACHINE, HOME = "local", "machine:", "home:"  # see places
 
 
 class Taken(StoreError):
@@ -54,17 +55,34 @@ def take(c: sa.Connection, build: int, worker: str, machine: str) -> Claim | Non
     One that uses a machine's own folders (it has a place) is bound to this machine from now on.
     """
     taken = sa.update(BUILDS).where(BUILDS.c.id == build, BUILDS.c.status.in_(OPEN))
-    bound = sa.case((BUILDS.c.place.is_not(None), sa.func.coalesce(BUILDS.c.machine, machine)), else_=None)
+    bound = sa.case((BUILDS.c.place.is_not(None), sa.func.coalesce(BUILDS.c.machine, machine)), else_=BUILDS.c.machine)
     values = {"worker": worker, "machine": bound, "claim": BUILDS.c.claim + 1}
     number = c.scalar(taken.values(values).returning(BUILDS.c.claim))
     return None if number is None else Claim(build, int(number))
 
 
 def unbind(c: sa.Connection, builds: Collection[int]) -> set[int]:
-    """Free builds from their machine that have started no job there; which."""
+    """Free builds from their machine, which is away, that have started no job there; which.
+
+    One that is to be cancelled, and of which nothing runs there any more, can be ended by anybody.
+    """
     begun = sa.exists().where(STAGES.c.build == BUILDS.c.id, STAGES.c.job_id.is_not(None), STAGES.c.host == LOCAL)
-    free = sa.update(BUILDS).where(BUILDS.c.id.in_(builds), BUILDS.c.place.startswith(HOME), ~begun)
-    return {int(number) for number in c.scalars(free.values(machine=None).returning(BUILDS.c.id))}
+    among = BUILDS.c.id.in_(builds)
+    free = sa.update(BUILDS).where(among, BUILDS.c.place.startswith(HOME), ~begun)
+    freed = {int(number) for number in c.scalars(free.values(machine=None).returning(BUILDS.c.id))}
+    runs = begun.where(STAGES.c.status.in_(OPEN_STAGES))
+    end = sa.update(BUILDS).where(among, BUILDS.c.place.is_not(None), BUILDS.c.cancel_requested.is_(True), ~runs)
+    return freed | {int(number) for number in c.scalars(end.values(place=None).returning(BUILDS.c.id))}
+
+
+def give_up(c: sa.Connection, build: int, alive: Collection[str]) -> bool:
+    """Free a build from its machine, whatever runs there, unless that is one of those that are `alive`."""
+    row = c.execute(sa.select(BUILDS.c.machine, BUILDS.c.place).where(BUILDS.c.id == build)).one()
+    machine = row[0] or str(row[1] or "").partition(MACHINE)[2]
+    if row[1] is None or machine in alive:
+        return False
+    c.execute(sa.update(BUILDS).where(BUILDS.c.id == build).values(place=None, machine=machine or None))
+    return True
 
 
 def check(c: sa.Connection, claim: Claim | None) -> None:

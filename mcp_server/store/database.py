@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import exc
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from mcp_server.errors import StoreError
 from mcp_server.store import claims, schema
@@ -53,6 +54,8 @@ class Store:
         self._flusher: asyncio.Task[None] | None = None
         self._uuid: str | None = None
         self._listener: Listener | None = None
+        self._closed = False
+        sa.event.listen(self.engine, "checkin", self._checked_in)
 
     @property
     def is_shared(self) -> bool:
@@ -85,7 +88,13 @@ class Store:
             await asyncio.wait({self._flusher})
         if self._listener is not None:
             await self._listener.aclose()
+        self._closed = True
         await asyncio.to_thread(self.engine.dispose)
+
+    def _checked_in(self, connection: Any, record: ConnectionPoolEntry) -> None:
+        """A connection comes back; from a question whose asker was cancelled perhaps only after all others are gone."""
+        if self._closed and connection is not None:
+            record.invalidate()
 
     def schema_version(self) -> int:
         """The schema on disk, 0 for an empty database. StoreError: newer than this version, damaged, unreadable."""

@@ -215,6 +215,13 @@ class Objects:
         """What has this hash. NotFound: it is not there. BadInput: it has more than `most` bytes."""
         return await self._bucket.read(await self._place(sha256), most)
 
+    async def log(self, build: int, name: str, most: int) -> bytes:
+        """A log, packed by gzip. NotFound: it is not there. BadInput: it has more than `most` bytes."""
+        for owner in (self._owner, *self._earlier):
+            with contextlib.suppress(NotFound):
+                return await self._bucket.read(f"{owner}/builds/{build}/{LOGS}/{name}.gz", most)
+        raise NotFound(f"log {name} of build {build} is not in {self._bucket.access.url}")
+
     async def _place(self, sha256: str) -> str:
         for owner in (self._owner, *self._earlier):
             if await self._bucket.facts(key := f"{owner}/{_blob(sha256)}") is not None:

@@ -22,6 +22,7 @@ CONNECT_S = 5
 IDLE_IN_TRANSACTION_S = 5  # a transaction does nothing between its statements but work out the next one
 LOCK_WAIT_S = 20
 STATEMENT_S = 60
+UNKNOWN = "\ufffd"  # stands for what cannot be kept: were it left out, one text could be found by another
 LONGEST_WORD = 7_000  # bytes of a NOTIFY; the server takes 8,000
 
 _SETTINGS = (
@@ -131,14 +132,14 @@ def conninfo(url: sa.URL) -> str:
 
 
 def as_json(value: Any) -> str:
-    """JSON that PostgreSQL can look into: it keeps neither NUL nor halves of characters, however they are written."""
+    """JSON that PostgreSQL can look into: it keeps neither NUL nor halves of characters."""
     text = json.dumps(value)
     return json.dumps(_storable(value)) if "\\u0000" in text or "\\ud" in text else text
 
 
 def _storable(value: Any) -> Any:
     if isinstance(value, str):
-        return value.replace("\0", "").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return value.replace("\0", UNKNOWN).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(value, Mapping):
         items = cast("Mapping[Any, Any]", value).items()
         return {_storable(key): _storable(one) for key, one in items}
@@ -160,7 +161,7 @@ def _prepare(connection: Any, _: object) -> None:
 
         def dump(self, obj: str) -> Any:
             try:
-                return super().dump(obj.replace("\0", "") if "\0" in obj else obj)
+                return super().dump(obj.replace("\0", UNKNOWN) if "\0" in obj else obj)
             except UnicodeEncodeError:
                 return super().dump(_storable(obj))
 

@@ -5,6 +5,7 @@ import weakref
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -40,6 +41,9 @@ _FACTS = (
         BUILDS.c.status,
         BUILDS.c.started_at,
         BUILDS.c.name,
+        BUILDS.c.place,
+        BUILDS.c.machine,
+        BUILDS.c.worker,
     )
     .join(PROJECTS, PROJECTS.c.id == BUILDS.c.project_id)
     .where(BUILDS.c.status.in_(OPEN), BUILDS.c.cancel_requested.is_(False))
@@ -85,6 +89,9 @@ class QueueRow:
     status: BuildStatus
     started_at: datetime | None
     name: str
+    place: str | None
+    machine: str | None
+    worker: str | None
     hosts: str
     directory: str | None
 
@@ -101,10 +108,10 @@ def queue_rows(c: sa.Connection) -> list[QueueRow]:
     for number, host, hosts, directory in c.execute(_OF_PLAN[c.dialect.name], {"after": newest}):
         more = [] if hosts in (None, "[]") else str(hosts).strip("[]").replace('"', "").replace(" ", "").split(",")
         kept[number] = "|".join([str(host), *more]), directory
-    found = [
-        QueueRow(*row[:4], BuildStatus(row[4]), *row[5:], *kept.get(row[0], ("local", None)))
-        for row in c.execute(_FACTS)
-    ]
+    found: list[QueueRow] = []
+    for row in c.execute(_FACTS):
+        facts: list[Any] = [*row[:4], BuildStatus(row[4]), *row[5:], *kept.get(row[0], ("local", None))]
+        found.append(QueueRow(*facts))
     _KEPT[c.engine] = {row.id: kept[row.id] for row in found if row.id in kept}
     return found
 

@@ -94,14 +94,18 @@ def list_workers(c: sa.Connection) -> list[WorkerRow]:
 
 
 def one_is_missed(c: sa.Connection, home: str, machine: str) -> bool:
-    """Whether a machine should have a worker: builds are bound to it, or nobody at all is there for what is open."""
+    """Whether a machine should have a worker: builds are bound to it, or nobody at all is there for what is open.
+
+    Asked by who holds that machine's lock, so whoever was its worker is gone, even if he could not say so.
+    """
     open_ = BUILDS.c.status.in_(OPEN)
     ours = sa.or_(
         BUILDS.c.machine == machine, sa.and_(BUILDS.c.machine.is_(None), BUILDS.c.place == f"machine:{machine}")
     )
     if c.scalar(sa.select(BUILDS.c.id).where(open_, ours).limit(1)) is not None:
         return True
-    if c.scalar(sa.select(WORKERS.c.id).where(_alive(c)).limit(1)) is not None:
+    others = sa.and_(_alive(c), WORKERS.c.machine != machine)
+    if c.scalar(sa.select(WORKERS.c.id).where(others).limit(1)) is not None:
         return False
     ours = sa.or_(BUILDS.c.place.is_(None), BUILDS.c.place == f"home:{home}")
     return c.scalar(sa.select(BUILDS.c.id).where(open_, ours).limit(1)) is not None or next_time(c) is not None

@@ -5,7 +5,7 @@ import asyncio
 from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
 
-from mcp_server.errors import BadInput, NotFound, OrchestratorError
+from mcp_server.errors import BadInput, Elsewhere, NotFound, OrchestratorError
 from mcp_server.tools.answers import Opener, orchestrator_of
 from mcp_server.tools.arguments import Ctx
 
@@ -58,6 +58,9 @@ async def artifact(id: str, path: str, ctx: Ctx) -> str | bytes:  # noqa: A002
             content = await asyncio.to_thread(artifact_bytes, view, path, ARTIFACT_BYTES)
         except NotFound:
             if not orchestrator.config.artifacts.is_remote:
+                other = await orchestrator.kept.gone(view, path)
+                if isinstance(other, Elsewhere):
+                    raise other from None
                 raise
             content = await orchestrator.kept.content(view, path, ARTIFACT_BYTES)
     except OrchestratorError as error:

@@ -2,6 +2,6 @@
 
 May import: model, config, clock, errors, compared, file_links, loading, logs, build_spec, durations, record,
 references, report, project_file, tokens, orchestrator, workflows, views, orders, text, bot_result, build_statistics,
-artifact_files, report_plan, server, build_trends, expected, following, process_log, scopes, log_masking.
+artifact_files, report_plan, server, build_trends, crew, expected, following, process_log, scopes, log_masking.
 Never: store, engine, hosts, cli.
 """

@@ -82,9 +82,16 @@ async def retry_build(service: Service, build: Number, ask: RetryAsk | None = No
 
 
 @router.post("/{build}/cancel", status_code=202)
-async def cancel_build(service: Service, build: Number) -> Triggered:
-    """Ask for a build's end; its jobs are gone within two seconds. 409: it is over."""
-    row = (await service.cancel(build)).build
+async def cancel_build(
+    service: Service,
+    build: Number,
+    force: Annotated[bool, Query(description="Do not wait for the machine of its jobs, if that is away.")] = False,
+) -> Triggered:
+    """Ask for a build's end; its jobs are gone within two seconds. 409: it is over.
+
+    Jobs on a machine that is away are ended when it is back, unless `force` lets the build end without them.
+    """
+    row = (await service.cancel(build, force=force)).build
     return triggered(row.id, row.status, row.project_id, row.commit_sha)
 
 
@@ -200,6 +207,7 @@ def whole(view: BuildView) -> BuildWhole:
         compile=compile_of(view.stages),
         coverage=coverage_of(view.stages),
         blocked_by=told["blocked_by"],
+        idle=told["idle"],
         elapsed_s=view.elapsed_s,
         eta_s=view.eta_s,
     )

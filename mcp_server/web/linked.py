@@ -8,7 +8,7 @@ from fastapi.responses import FileResponse, RedirectResponse, Response
 from starlette.requests import Request
 
 from mcp_server.artifact_files import artifact_file
-from mcp_server.errors import NotFound
+from mcp_server.errors import Elsewhere, NotFound
 from mcp_server.file_links import PLACE
 from mcp_server.views import BuildView
 from mcp_server.web.context import Service
@@ -49,6 +49,9 @@ async def file_of_build(service: "Orchestrator", request: Request, view: BuildVi
             found = await asyncio.to_thread(artifact_file, view, path)
     except NotFound:
         if (link := await service.kept.link(view, path)) is None:
+            other = await service.kept.gone(view, path)
+            if isinstance(other, Elsewhere):
+                raise other from None
             raise
         return RedirectResponse(link, 307, headers={"Cache-Control": "no-store"})
     return await sent_file(found, request.headers.get("range", ""))

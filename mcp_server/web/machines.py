@@ -1,4 +1,4 @@
-"""/api/hosts, /api/agents, /api/pipelines, /api/stats."""
+"""/api/hosts, /api/workers, /api/agents, /api/pipelines, /api/stats."""
 
 import dataclasses
 from pathlib import Path
@@ -9,7 +9,7 @@ from fastapi import APIRouter
 from mcp_server import record, report_plan, scopes
 from mcp_server.web.builds import triggered
 from mcp_server.web.context import Service
-from mcp_server.web.shapes import PipelineAsk
+from mcp_server.web.shapes import PipelineAsk, WorkerList, WorkerRow
 
 router = APIRouter(prefix="/api", tags=["hosts, agents, pipelines"])
 
@@ -18,6 +18,13 @@ router = APIRouter(prefix="/api", tags=["hosts, agents, pipelines"])
 async def list_hosts(service: Service, name: str | None = None, check: bool = True) -> list[dict[str, Any]]:
     """The hosts: reachable or why not, load, disk, slots and who holds them."""
     return [record.of_host(view) for view in await service.look_at_hosts(name, check=check)]
+
+
+@router.get("/workers")
+async def list_workers(service: Service) -> WorkerList:
+    """The workers, also those not heard of any more; `text` says in a sentence what is to be known of them."""
+    found = await service.crew()
+    return WorkerList(text=found.text, workers=[WorkerRow(**dataclasses.asdict(one)) for one in found.workers])
 
 
 @router.get("/agents")

@@ -4,7 +4,7 @@ import asyncio
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter
 from fastapi.responses import PlainTextResponse
@@ -16,6 +16,9 @@ from mcp_server.build_trends import Count, TrendPoint
 from mcp_server.model import Project
 from mcp_server.web.context import Service
 from mcp_server.web.live import feed_of
+
+if TYPE_CHECKING:
+    from mcp_server.crew import WorkerView
 
 router = APIRouter(tags=["operations"])
 MOST_PROJECTS = 50
@@ -42,12 +45,23 @@ async def metrics(service: Service, request: Request) -> PlainTextResponse:
     lines += [f"build_orchestrator_host_slots{{host={host}}} {view.slots}" for host, view in hosts]
     lines += _told("host_slots_held", "Slots that a build holds.")
     lines += [f"build_orchestrator_host_slots_held{{host={host}}} {len(view.held)}" for host, view in hosts]
+    lines += _of_workers((await service.crew()).workers)
     if (free := await asyncio.to_thread(_free_bytes, service.config.home)) is not None:
         lines += _told("home_free_bytes", "Left on the disk of the data folder.")
         lines.append(f"build_orchestrator_home_free_bytes {free}")
     lines += _told("last_event_id", "The newest event's id.", kind="counter")
     lines.append(f"build_orchestrator_last_event_id {feed_of(request).last}")
     return PlainTextResponse("\n".join(lines) + "\n", media_type=TEXT)
+
+
+def _of_workers(found: "Sequence[WorkerView]") -> Iterator[str]:
+    yield from _told("workers", "Workers by state; away: not heard of any more.")
+    for state in ("serving", "leaving", "away"):
+        yield f'build_orchestrator_workers{{state="{state}"}} {sum(one.state == state for one in found)}'
+    yield from _told("worker_builds", "Open builds that a worker has.")
+    for one in found:
+        labels = f"worker={_quoted(one.name)},machine={_quoted(one.machine or '')}"
+        yield f"build_orchestrator_worker_builds{{{labels}}} {one.builds}"
 
 
 def _free_bytes(folder: Path) -> int | None:

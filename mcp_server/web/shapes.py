@@ -167,8 +167,32 @@ class BuildWhole(BuildRow):
     compile: list[StageCompile]
     coverage: list[StageCoverage]
     blocked_by: list[Mapping[str, Any]]
+    idle: str | None = Field(
+        default=None, description="Why nobody works on it: its worker, or the machine it needs, is away."
+    )
     elapsed_s: float
     eta_s: float | None
+
+
+class WorkerRow(BaseModel):
+    """A worker. `machine`, `started_at` and `seen_at` are null where it is the only one of a home of its own."""
+
+    name: str
+    machine: str | None
+    home: str
+    version: str
+    state: Literal["serving", "leaving", "away"] = Field(description="away: not heard of any more, it counts as dead.")
+    leads: bool = Field(description="Of several workers one hands out the builds.")
+    builds: int = Field(description="Open builds that it has.")
+    started_at: datetime | None
+    seen_at: datetime | None
+
+
+class WorkerList(BaseModel):
+    """The workers, and a sentence of what is to be known of them."""
+
+    text: str
+    workers: list[WorkerRow]
 
 
 class Trigger(Body):

@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from mcp_server.config import load_config
 from mcp_server.demo.place import lay_out
+from mcp_server.store.database import Store
+from mcp_server.store.tables import SCHEMA_VERSION
 from tests.integration.conftest import Cli, Said
 from tests.support.faults import worker_pid
 from tests.support.workers import end_everything
@@ -117,6 +120,7 @@ def test_a_config_that_cannot_be_used(cli: Cli, home: Path, text: str, words: tu
     refused(cli("builds"), *words)
 
 
+@pytest.mark.sqlite_only
 def test_a_damaged_and_a_newer_database(cli: Cli, home: Path) -> None:
     """Ours. Neither is touched."""
     database = home / "orchestrator.db"
@@ -154,7 +158,7 @@ def test_looking_starts_no_worker(cli: Cli, home: Path) -> None:
     for command in (["builds"], ["status"], ["--help"], ["doctor"]):
         cli(*command)
 
-    assert (home / "orchestrator.db").exists()
+    assert Store(load_config().database_url, home).schema_version() == SCHEMA_VERSION
     assert worker_pid(home) is None
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.messages_api import MessagesApi
+from tests.support.postgres import given_database
 
 REPOSITORY = Path(__file__).parents[2]
 SERVER = "plugin:build-orchestrator:bo"
@@ -131,6 +132,7 @@ class ClaudeClient:
             "HOME": str(self.home),
             "CLAUDE_CONFIG_DIR": str(self.home / ".claude"),
             "BUILD_ORCHESTRATOR_HOME": self.orchestrator_home,
+            **given_database(),
             "ANTHROPIC_BASE_URL": api.url,
             "ANTHROPIC_API_KEY": "no-key",
             "HTTP_PROXY": NOWHERE,

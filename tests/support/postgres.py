@@ -12,7 +12,8 @@ import signal
 import socket
 import subprocess
 import tempfile
-from collections.abc import Generator
+import time
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+
+from mcp_server.store.database import Store
 
 SETTINGS = {
     "fsync": "off",
@@ -30,6 +33,7 @@ SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "log_min_messages": "fatal",
 }
+URL = "BUILD_ORCHESTRATOR_DATABASE_URL"
 OTHER_USER = "nobody"  # the server refuses to run as root
 
 
@@ -72,9 +76,64 @@ class Server:
                 c.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)".encode())
 
 
+def given_database() -> dict[str, str]:
+    """What a process with an environment of its own has to be given to use this test's database; {} on SQLite."""
+    return {URL: os.environ[URL]} if URL in os.environ else {}
+
+
+class Prepared:
+    """Databases that have the schema already, one for each test; the next test has the one that was not touched."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._ask("CREATE DATABASE prepared LC_COLLATE 'C' TEMPLATE template0")
+        store = Store(server.url("prepared"), server.folder)
+        store.migrate()
+        store.engine.dispose()
+        self._name: str | None = None
+
+    def url(self) -> str:
+        """What BUILD_ORCHESTRATOR_DATABASE_URL is for a database that nobody has used."""
+        if self._name is None:
+            self._name = f"p{uuid4().hex[:12]}"
+            for _ in range(400):
+                try:
+                    self._ask(f"CREATE DATABASE {self._name} TEMPLATE prepared")
+                except psycopg.errors.ObjectInUse:  # a connection of just before takes a while to end
+                    time.sleep(0.01)
+                else:
+                    break
+            with self._server.connect(self._name) as c:
+                c.execute("UPDATE meta SET value = %s WHERE key = 'uuid'", (uuid4().hex[:8],))
+            while self._used() != (1, 0):  # a session is counted at its end
+                time.sleep(0.002)
+        return self._server.url(self._name)
+
+    def used(self) -> None:
+        """A test is over: drop its database, unless nothing ever connected to it."""
+        if self._name is not None and self._used() != (1, 0):
+            self._ask(f"DROP DATABASE IF EXISTS {self._name} WITH (FORCE)")
+            self._name = None
+
+    def _ask(self, text: str) -> None:
+        with self._server.connect() as c:  # a new one each time: tests end all that there are
+            c.execute(text.encode())
+
+    def _used(self) -> tuple[int, int]:
+        """Sessions that were, and those that are."""
+        counts = (
+            "SELECT pg_stat_get_db_sessions(oid), (SELECT count(*) FROM pg_stat_activity WHERE datid = d.oid) "
+            "FROM pg_database AS d WHERE datname = %s"
+        )
+        with self._server.connect() as c:
+            row = c.execute(counts, (self._name,)).fetchone()
+        assert row is not None
+        return int(row[0]), int(row[1])
+
+
 @contextmanager
-def running() -> Generator[Server]:
-    """A server, as long as the context lasts."""
+def running(settings: Mapping[str, str] = SETTINGS) -> Generator[Server]:
+    """A server, as long as the context lasts; without settings it writes to the disk as any does."""
     found = programs()
     if found is None:
         pytest.skip("no PostgreSQL here: neither the wheel pgserver nor a package")
@@ -92,7 +151,7 @@ def running() -> Generator[Server]:
     make = [found / "initdb", "-D", data, "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--no-sync"]
     subprocess.run(make, check=True, user=user, env=environment, stdout=subprocess.DEVNULL, cwd=data)
     port = _free_port()
-    options = [f"-c{name}={value}" for name, value in SETTINGS.items()]
+    options = [f"-c{name}={value}" for name, value in settings.items()]
     start = [found / "postgres", "-D", data, "-k", data, "-p", str(port), *options]
     with (top / "log").open("wb") as log:
         server = subprocess.Popen(start, user=user, env=environment, stdout=log, stderr=log, cwd=data)

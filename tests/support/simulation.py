@@ -23,6 +23,7 @@ from mcp_server.model import Build, Plan, Stage
 from mcp_server.store import builds
 from mcp_server.store.database import Store
 from tests.support.moved_clock import MovedClock
+from tests.support.postgres import given_database
 
 T = TypeVar("T")
 
@@ -243,10 +244,11 @@ async def simulation(
 ) -> AsyncGenerator[Simulation]:
     """A worker's services over simulated `servers`. Threads are not used, but for the notifier's own."""
     environment = {"BUILD_ORCHESTRATOR_HOME": str(home), "HOME": str(home), "PATH": "/usr/bin:/bin"}
-    config = load_config(environment)
+    config = load_config({**environment, **given_database()})
     config.make_home()
     store = Store(config.database_url, config.home)
-    event.listen(store.engine, "connect", _without_the_disk)
+    if not store.is_shared:
+        event.listen(store.engine, "connect", _without_the_disk)
     store.migrate()
     clock = IdleClock()
     hosts = {name: SimulatedHost(name, clock, outcome) for name in servers}

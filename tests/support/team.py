@@ -50,6 +50,10 @@ class Team:
                 command = [sys.executable, "-P", "-m", "mcp_server", "worker"]
                 self._running[number] = subprocess.Popen(command, env=self.environment(number), stderr=log, cwd="/")
 
+    def numbers(self) -> list[int]:
+        """The machines whose workers run."""
+        return list(self._running)
+
     def signal(self, number: int, what: signal.Signals) -> None:
         """Send a signal to one; after SIGKILL it is gone."""
         self._running[number].send_signal(what)

@@ -13,6 +13,7 @@ from mcp_server.config import load_config
 from mcp_server.orchestrator import Orchestrator
 from mcp_server.web.app import make_app
 from mcp_server.web.guard import App, Guard
+from tests.support.postgres import given_database
 
 LOOPBACK = "127.0.0.1"
 
@@ -49,7 +50,7 @@ class Service:
 @contextlib.asynccontextmanager
 async def web_service(clock: Clock | None = None, **environment: str) -> AsyncGenerator[Service]:
     """A service over this test's home."""
-    orchestrator = Orchestrator(load_config(), clock=clock, environment=environment)
+    orchestrator = Orchestrator(load_config(), clock=clock, environment={**given_database(), **environment})
     app, routes = make_app(orchestrator)
     assert isinstance(app._app, Guard)  # pyright: ignore[reportPrivateUsage]
     ready, over = asyncio.Event(), asyncio.Event()

@@ -8,11 +8,16 @@ import signal
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
+import sqlalchemy as sa
+
 from mcp_server.clock import SystemClock
 from mcp_server.config import load_config
 from mcp_server.engine import start
 from mcp_server.engine.signals import announce
 from mcp_server.engine.worker import Worker, take_lock
+from mcp_server.model import Plan
+from mcp_server.orchestrator import Orchestrator
+from mcp_server.store import builds
 from mcp_server.store.database import Store
 from tests.support.faults import processes_with, worker_pid
 
@@ -53,6 +58,17 @@ async def worker_inside(home: Path) -> AsyncGenerator[None]:
             os.close(lock)
             if not task.cancelled():
                 task.result()
+
+
+async def something_open(orchestrator: Orchestrator) -> None:
+    """A build that nobody was told of: where machines share the store, a worker starts only for one."""
+    store, now = await orchestrator.store(), orchestrator.clock.now()
+
+    def statements(c: sa.Connection) -> None:
+        project = builds.ensure_project(c, "/nowhere", "nowhere", now)
+        builds.insert_build(c, project, Plan(stages=()), name="n", args_key="", now=now)
+
+    await store.write(statements)
 
 
 def end_worker(home: Path, number: int = signal.SIGTERM) -> None:

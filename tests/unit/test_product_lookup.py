@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from mcp_server.config import load_config
 from mcp_server.errors import BadInput, Conflict, NotFound, OrchestratorError
 from mcp_server.model import Artifact, Build, BuildStatus, Plan, Stage, StageSpec, StageStatus, Verdict
 from mcp_server.product_lookup import built
@@ -29,7 +30,7 @@ S, B = StageStatus, BuildStatus
 
 @pytest_asyncio.fixture
 async def store(home: Path) -> AsyncIterator[Store]:
-    store = Store(f"sqlite:///{home}/orchestrator.db", home)
+    store = Store(load_config().database_url, home)
     store.migrate()
     yield store
     await store.aclose()

@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import hashlib
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -140,6 +140,15 @@ class Handover:
             await self._jobs.unregister_worker(number)
         return [int(job.task_kwargs["build"]) for job in dead]  # pyright: ignore[reportArgumentType]
 
+    async def withdraw(self, served: Collection[str], known: Iterable[Handed]) -> Sequence[int]:
+        """Drop the hand-overs that wait in queues of which nobody serves any; their builds."""
+        there = {_short(name) for name in served}
+        stuck = [one for one in known if one.worker is None and one.queue not in there]
+        async with _asked():
+            for one in stuck:
+                await self._drop(one.row)
+        return [one.build for one in stuck]
+
     async def clean(self) -> None:
         """Drop what dead workers have left of themselves, and old rows."""
         async with _asked():
@@ -260,16 +269,23 @@ async def _configure(link: "psycopg.AsyncConnection[Any]") -> None:
 
 async def _make_tables(where: str) -> None:
     """Its tables, or what a newer version adds to them; which of its files they have seen is noted beside them."""
+    whole, files = await asyncio.to_thread(_statements)
     async with await psycopg.AsyncConnection.connect(where) as link:  # one transaction
         await link.execute(f"SELECT pg_advisory_xact_lock({WRITERS})".encode())
         await link.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}; SET LOCAL search_path = {SCHEMA}".encode())
         await link.execute(b"CREATE TABLE IF NOT EXISTS applied (name text PRIMARY KEY)")
         noted = {str(row[0]) for row in await (await link.execute(b"SELECT name FROM applied")).fetchall()}
         if not noted:
-            await link.execute(SchemaManager.get_schema().encode())  # what all files together come to
-        for file in sorted(migrations_path.glob("*.sql")):
-            if file.name in noted:
+            await link.execute(whole)
+        for name, statements in files.items():
+            if name in noted:
                 continue
             if noted:
-                await link.execute(file.read_bytes())
-            await link.execute(b"INSERT INTO applied VALUES (%s)", (file.name,))
+                await link.execute(statements)
+            await link.execute(b"INSERT INTO applied VALUES (%s)", (name,))
+
+
+def _statements() -> tuple[bytes, Mapping[str, bytes]]:
+    """What all its files together come to, and each of them by name, in their order."""
+    files = sorted(migrations_path.glob("*.sql"))
+    return SchemaManager.get_schema().encode(), {file.name: file.read_bytes() for file in files}

@@ -224,7 +224,7 @@ async def _run(run: BuildRun, claim: Claim) -> None:
 
 def queue_of(row: OpenBuild) -> str:
     """The engine's queue of a build: what has used a machine's own folders goes on there."""
-    return f"{places.MACHINE}{row.machine}" if row.machine else row.place or ANY
+    return f"{places.MACHINE}{row.machine}" if row.machine and row.place else row.place or ANY
 
 
 class _Leader:
@@ -255,6 +255,8 @@ class _Leader:
         if there - self._there:
             self._new += self._parked.values()
             self._parked.clear()
+        if self._there - {ANY, *there}:
+            self._reckoned = float("-inf")
         self._there = frozenset({ANY, *there})
 
     def note(self, rows: Sequence[OpenBuild]) -> None:
@@ -292,9 +294,13 @@ class _Leader:
                 self._new.append(row)
 
     async def _reckon(self) -> None:
-        """What is believed to be handed over and is not goes once more; it may just have ended."""
+        """What is believed to be handed over and is not goes once more; it may just have ended.
+
+        So does what waits in the queue of a machine that is away.
+        """
         known = await self._engine.known()
         lost = [build for build in self._handed if build not in known]
+        lost += await self._engine.withdraw(self._there, known.values())
         await self._hand_over(await self._placed(await self._open(lost)))
 
     async def _open(self, numbers: Collection[int]) -> Sequence[OpenBuild]:
@@ -360,7 +366,8 @@ class _Leader:
 
     async def _placed(self, rows: Sequence[OpenBuild]) -> Sequence[OpenBuild]:
         """Those that somebody can do now. One whose machine is away, and that has begun nothing there, may go on."""
-        bound = [row.id for row in rows if row.machine and queue_of(row) not in self._there]
+        away = [row for row in rows if queue_of(row) not in self._there]
+        bound = [row.id for row in away if row.machine or row.cancel_requested]
         if bound:
             freed = await self._services.store.write(lambda c: claims.unbind(c, bound))
             rows = [row for row in rows if row.id not in freed]
@@ -368,6 +375,7 @@ class _Leader:
         found: list[OpenBuild] = []
         for row in rows:
             if queue_of(row) in self._there:
+                self._parked.pop(row.id, None)
                 found.append(row)
             else:
                 self._parked[row.id] = row

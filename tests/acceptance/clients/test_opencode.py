@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.messages_api import MessagesApi, Say, ToolResult, Use
+from tests.support.postgres import given_database
 from tests.support.three_hosts import write_config
 from tests.support.workers import end_everything
 
@@ -35,7 +36,7 @@ def settings(api: MessagesApi, home: Path) -> dict[str, object]:
     """opencode.json: the stub as the only model, our server as docs/clients.md says."""
     options = {"baseURL": f"{api.url}/v1", "apiKey": "no-key"}
     command = [sys.executable, "-m", "mcp_server", "mcp"]
-    environment = {"BUILD_ORCHESTRATOR_HOME": str(home), "PYTHONPATH": str(REPOSITORY)}
+    environment = {"BUILD_ORCHESTRATOR_HOME": str(home), "PYTHONPATH": str(REPOSITORY), **given_database()}
     return {
         "provider": {"stub": {"npm": "@ai-sdk/anthropic", "options": options, "models": {"m1": {"name": "m1"}}}},
         "model": "stub/m1",

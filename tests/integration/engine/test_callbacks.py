@@ -4,6 +4,7 @@ import asyncio
 import json
 import random
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -58,7 +59,9 @@ def told(loop: asyncio.AbstractEventLoop, changed: asyncio.Event) -> None:
 
 def serve(clock: Clock, store: Store) -> Services:
     config = load_config()
-    return Services(config, store, clock, Hosts(config, {}), {})
+    services = Services(config, store, clock, Hosts(config, {}), {})
+    services.leads = True  # also of several workers
+    return services
 
 
 async def add(services: Services, url: str, task: str = "t-1") -> None:
@@ -82,12 +85,13 @@ async def events(services: Services) -> list[Event]:
 
 
 async def until(services: Services, changed: asyncio.Event, count: int) -> None:
-    """Return once there are `count` events."""
+    """Return once there are `count` events. A store that machines share tells nobody here of its commits."""
     while True:
         changed.clear()
         if len(await events(services)) >= count:
             return
-        await changed.wait()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(changed.wait(), 0.05)
 
 
 async def until_settled(services: Services, queue: Callbacks, clock: MovedClock) -> list[float]:

@@ -101,6 +101,7 @@ async def test_a_build_is_stored_behind_its_end_and_read_from_there_when_it_is_g
     assert [check.found for check in checks] == ["s3://results/builds takes results"]
 
 
+@pytest.mark.sqlite_only
 async def test_a_restored_store_reads_results_of_the_one_it_was_restored_from(
     orchestrator: Orchestrator, tmp_path: Path, home: Path
 ) -> None:

@@ -16,7 +16,7 @@ from mcp_server.model import BuildStatus, Plan, StageSpec, StageStatus
 from mcp_server.orchestrator import Orchestrator
 from mcp_server.views import BuildView
 from tests.support.faults import processes_with, worker_pid
-from tests.support.workers import end_worker
+from tests.support.workers import end_worker, something_open
 
 WAIT_S = 30
 
@@ -211,7 +211,7 @@ async def test_whoever_looks_at_an_open_build_brings_the_worker_back(
     await orchestrator.host("local").wait((await orchestrator._view(started.build.id)).stages[0].job_id or "")
 
     await orchestrator.list()
-    async with signals.watch(home) as changed:
+    async with orchestrator.changes() as changed:
         with anyio.fail_after(WAIT_S):
             while (view := await orchestrator._view(started.build.id)).build.status.is_open:
                 await changed.wait()
@@ -227,7 +227,7 @@ async def test_a_worker_that_cannot_start_is_not_started_for_ever(
     orchestrator: Orchestrator, folder: Path, home: Path
 ) -> None:
     """Ours. Its last words are what the user needs; the build stays pending and loses nothing."""
-    await orchestrator.store()
+    await something_open(orchestrator)
     (home / "config.yaml").write_text("defaults: {parallel_limit: many}\n")
     with pytest.raises(WorkerFailed, match="parallel_limit"):
         for _ in range(10):
@@ -295,7 +295,7 @@ async def test_a_second_worker_is_refused_with_one_sentence(
 
 async def test_three_fronts_that_poke_at_once_start_one_worker(orchestrator: Orchestrator, home: Path) -> None:
     """Design. The lock is handed down, so there is no gap in which a herd starts."""
-    await orchestrator.store()
+    await something_open(orchestrator)
     end_worker(home)
     code = (
         "import asyncio; from mcp_server.config import load_config; from mcp_server.orchestrator import Orchestrator\n"

@@ -22,6 +22,7 @@ from mcp_server.engine.start import lock_holder
 from mcp_server.server import make_server
 from tests.integration.mcp.wire import Wire
 from tests.support.faults import processes_with
+from tests.support.postgres import given_database
 from tests.support.workers import end_everything, worker_inside
 
 Serve = Callable[..., Wire]
@@ -65,6 +66,7 @@ def environment_of(home: Path) -> dict[str, str]:
         "HOME": os.environ["HOME"],
         "BUILD_ORCHESTRATOR_HOME": str(home),
         "IDF_PATH": str(simulated_installation()),
+        **given_database(),
     }
 
 

@@ -89,6 +89,7 @@ async def test_a_full_disk_is_said_and_all_goes_on_once_there_is_room(
         assert len((await service.ask("GET", "/api/builds", token=token)).json()["builds"]) == 1
 
 
+@pytest.mark.sqlite_only
 async def test_a_database_that_is_locked_is_waited_for_and_said(service: Service, home: Path) -> None:
     """Issue. Writing is refused with a sentence; reading goes on; then all is as before."""
     reader = Client(service)
@@ -106,6 +107,7 @@ async def test_a_database_that_is_locked_is_waited_for_and_said(service: Service
     await reader.served
 
 
+@pytest.mark.sqlite_only
 async def test_a_database_that_is_removed_is_said_and_not_written_to_for_nobody(service: Service, home: Path) -> None:
     """Ours. Open connections to a file that has no name any more would take everything and keep nothing."""
     assert (await start(service))[0] == 202

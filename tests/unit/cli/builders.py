@@ -10,6 +10,7 @@ from mcp_server import device_plans
 from mcp_server.build_statistics import Day, FailurePattern, HostCount, StageTime, Stats
 from mcp_server.build_trends import Trends
 from mcp_server.config import Config, load_config
+from mcp_server.crew import Crew
 from mcp_server.device_plans import Firmware
 from mcp_server.errors import Conflict, HostError, NotAgreed, NotFound
 from mcp_server.expected import Place
@@ -249,6 +250,9 @@ class FakeOrchestrator:
         self._note("look_at_hosts", name, check)
         return self.host_views
 
+    async def crew(self) -> Crew:
+        return Crew((), "no worker is running", well=True)
+
     async def stats(self, project: str | None = None) -> Stats:
         self._note("stats", project)
         return self.counted
@@ -294,7 +298,7 @@ class FakeOrchestrator:
         for piece in self.log_pieces:
             write(piece)
 
-    async def cancel(self, reference: int | str) -> BuildView:
+    async def cancel(self, reference: int | str, *, force: bool = False) -> BuildView:
         self._note("cancel", reference)
         found = self._view(reference)
         if not found.build.status.is_open:

@@ -31,6 +31,7 @@ in ISO 8601 with their zone, durations in seconds. A build reads
 | `verdict` | of the stage that decided: `result`, `summary`, `diagnosis` with `errors`, `hints` and counts |
 | `artifacts` | `path`, `size`, `sha256`, `kind`, flash `offset` |
 | `blocked_by` | what it waits for: `resource`, `build` |
+| `idle` | why nobody works on it: its worker, or the machine it needs, is away |
 | `typical_s`, `elapsed_s`, `eta_s` | the median of the last successes, the time so far, a pipeline's time left |
 
 `builds --json` prints a list of rows, `status --json` an object with `open` (builds as above) and `last` (rows),

@@ -125,7 +125,7 @@ def test_json_is_one_object_with_the_whole_build(cli: Cli, fake: FakeOrchestrato
     whole = json.loads(result.out)
     assert result.code == code
     assert set(whole) == {
-        "build", "project", "stages", "verdict", "artifacts", "blocked_by", "typical_s", "elapsed_s", "eta_s",
+        "build", "project", "stages", "verdict", "artifacts", "blocked_by", "idle", "typical_s", "elapsed_s", "eta_s",
     }  # fmt: skip
     assert whole["build"]["status"] == status
     assert whole["verdict"]["diagnosis"]["errors"][0]["file"] == "main/thermostat.c"

@@ -149,6 +149,7 @@ async def test_transfers_and_cancelled_builds_wait_for_no_limit(services: Servic
     await dispatch.aclose()
 
 
+@pytest.mark.sqlite_only
 async def test_what_is_new_is_found_by_indexes_alone(services: Services) -> None:
     """Ours. Ten thousand that wait cost a wake nothing."""
 

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcp_server.clock import SystemClock
+from mcp_server.config import load_config
 from mcp_server.engine.fair import Begun, Fair
 from mcp_server.engine.leases import Choice, Claim, Gate, LeaseLine, Pool
 from mcp_server.engine.line import Line, Ticket
@@ -27,7 +28,7 @@ PLAN = Plan(stages=(StageSpec(name="build", kind="command"),))
 
 @pytest_asyncio.fixture
 async def store(home: Path) -> AsyncIterator[Store]:
-    store = Store(f"sqlite:///{home}/orchestrator.db", home)
+    store = Store(load_config().database_url, home)
     store.migrate()
     yield store
     await store.aclose()

@@ -23,6 +23,7 @@ def open_store(home: Path) -> Store:
     return Store(f"sqlite:///{home}/orchestrator.db", home)
 
 
+@pytest.mark.sqlite_only
 def test_an_empty_database_is_version_zero_and_migrating_twice_changes_nothing(home: Path) -> None:
     """Ours. The id of a database is made once: job directories carry it."""
     store = open_store(home)
@@ -36,6 +37,7 @@ def test_an_empty_database_is_version_zero_and_migrating_twice_changes_nothing(h
     store.engine.dispose()
 
 
+@pytest.mark.sqlite_only
 def test_a_newer_database_is_refused_with_one_sentence(home: Path) -> None:
     """Ours. An upgrade may be taken back: old code must not write into a newer schema."""
     store = open_store(home)
@@ -49,6 +51,7 @@ def test_a_newer_database_is_refused_with_one_sentence(home: Path) -> None:
         open_store(home).schema_version()
 
 
+@pytest.mark.sqlite_only
 def test_a_damaged_database_is_named_and_left_as_it_is(home: Path) -> None:
     """Ours. Nothing is deleted: jobs and the file may still tell what happened."""
     (home / "orchestrator.db").write_bytes(b"this is no database, " * 400)
@@ -59,6 +62,7 @@ def test_a_damaged_database_is_named_and_left_as_it_is(home: Path) -> None:
     assert (home / "orchestrator.db").stat().st_size == 8400
 
 
+@pytest.mark.sqlite_only
 def test_a_folder_in_the_databases_place_is_one_sentence(home: Path) -> None:
     """Ours."""
     (home / "orchestrator.db").mkdir()
@@ -75,6 +79,7 @@ def test_an_unknown_kind_of_database_is_refused(home: Path) -> None:
     assert "hunter2" not in str(refusal.value)
 
 
+@pytest.mark.sqlite_only
 async def test_one_bad_statement_does_not_take_its_group_with_it(home: Path) -> None:
     """Design: group commit. Neighbours in one transaction are independent of each other."""
     store = open_store(home)
@@ -93,6 +98,7 @@ async def test_one_bad_statement_does_not_take_its_group_with_it(home: Path) -> 
     await store.aclose()
 
 
+@pytest.mark.sqlite_only
 async def test_events_are_never_changed_or_deleted(home: Path) -> None:
     """Design: append-only, held by the database itself."""
     store = open_store(home)
@@ -120,6 +126,7 @@ for _ in range(50):
 """
 
 
+@pytest.mark.sqlite_only
 def test_four_processes_write_at_once_and_no_write_is_refused(home: Path) -> None:
     """Ours. 'database is locked' is what naive SQLite use ends in; every write waits its turn."""
     store = open_store(home)
@@ -139,6 +146,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     yield from mounted(tmp_path / "small", "4m")
 
 
+@pytest.mark.sqlite_only
 async def test_a_database_that_stays_locked_is_one_sentence(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ours. Somebody's open shell of SQLite may hold it for as long as it likes."""
     store = open_store(home)
@@ -153,6 +161,7 @@ async def test_a_database_that_stays_locked_is_one_sentence(home: Path, monkeypa
     await store.aclose()
 
 
+@pytest.mark.sqlite_only
 async def test_a_full_disk_is_one_sentence_and_nothing_is_half_written(small_disk: Path) -> None:
     """Ours. After space was made the same database goes on."""
     store = open_store(small_disk)
@@ -173,6 +182,7 @@ async def test_a_full_disk_is_one_sentence_and_nothing_is_half_written(small_dis
     await store.aclose()
 
 
+@pytest.mark.sqlite_only
 def test_a_new_database_may_be_opened_by_many_at_once(tmp_path: Path) -> None:
     """Once broken: the switch to WAL fails at once where another one makes it too, whatever the busy timeout."""
     for attempt in range(40):

@@ -61,6 +61,7 @@ def facts(c: sa.Connection) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("number", range(1, SCHEMA_VERSION))
+@pytest.mark.sqlite_only
 def test_a_database_of_each_schema_becomes_as_a_new_one_and_keeps_its_records(number: int, tmp_path: Path) -> None:
     """Issue. The file has what versions of that schema made; a migration must not drift away from the tables."""
     old, new = tmp_path / "old", tmp_path / "new"

@@ -112,6 +112,7 @@ async def test_an_event_is_one_flat_object(orchestrator: Orchestrator, feed: Fee
     assert json.loads(told.text) == told_of
 
 
+@pytest.mark.sqlite_only
 async def test_readers_hear_on_when_the_store_could_not_be_read_and_when_nobody_wakes_the_feed(
     orchestrator: Orchestrator, feed: Feed, monkeypatch: pytest.MonkeyPatch, home: Path
 ) -> None:

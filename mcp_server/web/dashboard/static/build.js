@@ -92,7 +92,7 @@ export async function buildView(place, session, id, wantedLog) {
     ...(headline(build) ? [el('p', { class: 'message' }, word(headline(build)))] : []), figures,
     ...(isOpen(build.status) ? [] : [verdict(build)]));
   const drawFigures = () => {
-    const wait = isOpen(build.status) && !build.stages.some((one) => one.status === 'running') ? waits(build) : [];
+    const wait = isOpen(build.status) && (build.idle || !build.stages.some((one) => one.status === 'running')) ? waits(build) : [];
     keepFocus(figures, [facts(build), wait.length ? el('div', { class: 'card' }, ...wait) : '']);
   };
   let drawn = '';

@@ -3,6 +3,8 @@
 import { get, live, throttled } from './api.js';
 import { buildLink, count, el, keyed, level, plural, resource, row, size, table, when, sentence, word } from './dom.js';
 
+const WORKERS = ['Worker', 'State', 'Builds', 'Version', 'Last heard of'];
+const STATES = { serving: 'is there', leaving: 'is leaving', away: 'not heard of any more' };
 const HEADS = ['What', 'Build', 'Stage', 'Since'];
 
 // How much of something is used: a bar, and the same in words.
@@ -41,7 +43,17 @@ function hostCard(host) {
     held.length ? table(`What builds hold on ${host.name}`, HEADS, held) : el('p', { class: 'soft' }, 'No build holds anything here.'));
 }
 
+const workerRow = (one) => row(WORKERS, [word(one.name), el('span', null, STATES[one.state] ?? one.state, one.leads && one.machine ? ', leads' : ''), count(one.builds), word(one.version), one.seen_at ? when(one.seen_at) : 'now']);
+
 export async function hostsView(place) {
+  const [crew, said] = [table('Workers', WORKERS, []), el('p', { class: 'soft' })];
+  const workers = async () => {
+    const found = await get('/api/workers').catch(() => null);
+    if (!found || over) return;
+    said.textContent = `${found.text}.`;
+    crew.hidden = !found.workers.length;
+    keyed(crew.tBodies[0], found.workers, (one) => `${one.machine}/${one.name}/${one.started_at}`, workerRow);
+  };
   const cards = el('ul', { class: 'cards' });
   const hosts = new Map();
   let over = false;
@@ -59,8 +71,10 @@ export async function hostsView(place) {
   const first = look();
   await Promise.race([first, new Promise((done) => { setTimeout(done, 300); })]);
   first.catch(() => {});
-  place.append(el('h1', null, 'Hosts and boards'), cards);
+  await workers();
+  place.append(el('h1', null, 'Hosts and boards'), cards, el('h2', null, 'Workers'), said, crew);
   const soon = throttled(look, 1500);
+  const ticking = setInterval(() => { if (!document.hidden) workers(); }, 5000);
   const off = live.on((event) => { if (event.type.startsWith('lease.') || event.type === 'live.again') soon(); });
-  return () => { over = true; off(); soon.stop(); };
+  return () => { over = true; off(); soon.stop(); clearInterval(ticking); };
 }

@@ -42,7 +42,7 @@ function openCard(build) {
   if (build.status === 'pending') return el('li', { class: 'card' }, head, ...waits(build));
   const [[done, total], said] = how(build);
   return el('li', { class: 'card' }, head, progress(done, total, `progress of build ${build.id}`), said ? el('p', { class: 'soft' }, word(said)) : '',
-    ...(build.stages.some((stage) => stage.status === 'running') ? [] : waits(build)), ...(said || build.blocked_by.length ? [] : [el('p', { class: 'soft' }, 'starting')]));
+    ...(build.stages.some((stage) => stage.status === 'running') && !build.idle ? [] : waits(build)), ...(said || build.idle || build.blocked_by.length ? [] : [el('p', { class: 'soft' }, 'starting')]));
 }
 
 function commit(build) {

@@ -18,7 +18,7 @@ const waitingRow = (build) => row(WAITING, [build.queue ? String(build.queue.pos
   build.queue?.expected_start ? start(build.queue.expected_start) : 'not known', build.queue?.reason ? sentence(build.queue.reason) : 'its turn has not come']);
 
 const runningRow = (build) => row(RUNNING, [buildLink(build.id), word(build.project), word(build.name), duration(build.elapsed_s),
-  build.eta_s >= 1 ? `about ${duration(build.eta_s)}` : '–', build.stages.some((stage) => stage.status === 'running') ? '–' : waitsFor(build)]);
+  build.eta_s >= 1 ? `about ${duration(build.eta_s)}` : '–', build.idle ? sentence(build.idle) : build.stages.some((stage) => stage.status === 'running') ? '–' : waitsFor(build)]);
 
 async function running() {
   const list = await get(`/api/builds?status=running&limit=${MOST}`);

@@ -23,7 +23,7 @@ export function start(text, about = '') {
 // What a build waits for, as paragraphs. Running ones may wait, too: a stage of theirs for a slot or a board.
 export function waits(build) {
   const leases = build.blocked_by.filter((lease) => lease.build !== build.id);
-  const reason = build.queue?.reason ?? (build.status === 'pending' && !leases.length ? 'waits for its turn' : '');
+  const reason = build.queue?.reason ?? build.idle ?? (build.status === 'pending' && !leases.length ? 'waits for its turn' : '');
   return [build.status === 'pending' ? el('p', null, place(build)) : null,
     reason ? el('p', { class: 'soft' }, sentence(reason)) : null,
     ...(leases.length && !build.queue?.reason ? leases.slice(0, 3).map((lease) => el('p', { class: 'soft' }, 'waits: ', held(lease))) : [])].filter((one) => one?.textContent);

@@ -1,0 +1,188 @@
+"""What is seen and can be done of builds that are bound to a machine which is away."""
+
+import asyncio
+import shutil
+import signal
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psycopg
+import pytest
+import pytest_asyncio
+import sqlalchemy as sa
+
+from mcp_server import report
+from mcp_server.config import load_config
+from mcp_server.crew import checks
+from mcp_server.errors import Elsewhere
+from mcp_server.model import BuildStatus
+from mcp_server.orchestrator import Orchestrator
+from tests.support.postgres import Server
+from tests.support.team import Team
+
+GONE = "machine:feed"
+IN_TIME = 60
+TEXT = "pipeline:\n  name: here\n  stages:\n    - {name: one, command: 'echo hello'}\n"
+
+
+def _place(*_: object) -> str:
+    return GONE
+
+
+@pytest.fixture
+def team(tmp_path: Path, postgres_url: str) -> Iterator[Team]:
+    team = Team(tmp_path / "team", postgres_url)
+    yield team
+    team.close()
+
+
+@pytest.fixture
+def database(postgres: Server, postgres_url: str) -> Iterator[psycopg.Connection]:
+    with postgres.connect(sa.make_url(postgres_url).database or "") as connection:
+        yield connection
+
+
+@pytest_asyncio.fixture
+async def front(team: Team, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Orchestrator]:
+    """A front on a machine of its own, whose builds are all bound to a machine that never was seen."""
+    for name, value in team.environment(0).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("mcp_server.engine.start.place_for", _place)
+    orchestrator = Orchestrator(load_config())
+    await orchestrator.store()
+    yield orchestrator
+    await orchestrator.aclose()
+
+
+async def order(front: Orchestrator, team: Team) -> int:
+    pipeline = await front.read_pipeline(text=TEXT)
+    return (await front.start_pipeline(pipeline, team.work, agreed=True)).build.id
+
+
+def begun(database: psycopg.Connection, number: int, status: str = "running") -> None:
+    """As if its first stage had begun there."""
+    database.execute("UPDATE builds SET status = 'running', machine = 'feed', worker = 'w1' WHERE id = %s", (number,))
+    database.execute(
+        "INSERT INTO stages (build, stage, round, attempt, kind, host, status, job_id, started_at) "
+        "VALUES (%s, 'one', 1, 1, 'command', 'local', %s, 'aaaa-1-one-1-1', %s)",
+        (number, status, datetime.now(UTC).replace(tzinfo=None)),
+    )
+
+
+async def there(team: Team, database: psycopg.Connection) -> None:
+    team.start(1)
+    async with asyncio.timeout(IN_TIME):
+        while not team.names(database):  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+
+async def test_a_build_of_an_absent_machine_says_so_and_is_cancelled_by_whoever_is_there(
+    front: Orchestrator, team: Team, database: psycopg.Connection
+) -> None:
+    """Issue: it waits for its machine, saying so. Nothing runs there, so its end needs nobody."""
+    await there(team, database)
+    number = await order(front, team)
+    view = await front.get(number)
+    waits = "waits for machine feed: no worker is running there, start `build-orchestrator worker` there"
+
+    assert (view.idle, view.queue and view.queue.reason) == (waits, waits)
+    assert waits in report.build_report(view)
+    assert [place.reason for place in (await front.queue.picture()).places.values()] == [waits]
+
+    await front.cancel(number)
+    assert (await front.wait(number, IN_TIME)).build.status is BuildStatus.CANCELLED
+
+
+async def test_what_runs_on_an_absent_machine_is_ended_there_or_by_force_left(
+    front: Orchestrator, team: Team, database: psycopg.Connection
+) -> None:
+    """Ours: `local` of another worker is another machine, where nothing is to be killed."""
+    number = await order(front, team)
+    begun(database, number)
+    await there(team, database)
+    with pytest.raises(Elsewhere, match="is on machine feed, and can be read there until build 1 is over"):
+        await front.log(number, "one")
+    crew = await front.crew()
+    [one] = crew.workers
+    assert (one.name, one.state, one.leads, one.builds) == ("machine1", "serving", True, 0)
+    assert (crew.text, crew.well) == ("1 worker, machine1 leads", True)
+    [check] = [one for one in await checks(front) if one.name == "workers"]
+    assert (check.status, check.found) == ("ok", crew.text)
+    asked = await front.cancel(number)
+    assert "its jobs are ended when machine feed is back" in asked.idle
+    assert (await front.wait(number, 2.5)).build.status is BuildStatus.RUNNING
+
+    await front.cancel(number, force=True)
+    build = (await front.wait(number, IN_TIME)).build
+    assert build.status is BuildStatus.CANCELLED
+    assert "job aaaa-1-one-1-1 was not ended and may run on: its machine feed is away" in (build.build_output or "")
+
+
+async def test_the_log_of_another_machine_is_its_recorded_end_or_a_sentence(
+    front: Orchestrator, team: Team, database: psycopg.Connection
+) -> None:
+    """Issue: never what the `local` of this machine has."""
+    number = await order(front, team)
+    begun(database, number, "failed")
+    database.execute(
+        "UPDATE builds SET status = 'failed', build_output = 'exit code 1\nthe end' WHERE id = %s", (number,)
+    )
+    said = "the log of stage one is on machine feed: read it there"
+    piece = await front.log(number, "one", tail=1)
+
+    assert (piece.text, piece.note.startswith(said)) == ("the end", True)
+    with pytest.raises(Elsewhere, match=said):
+        await front.log(number, "one", grep="end")
+    with pytest.raises(Elsewhere, match=said):
+        await front.follow_log(number, "one", lambda _: None)
+
+
+HANDED_ON = """
+pipeline:
+  name: handed-on
+  stages:
+    - {{name: make, server: far, command: "mkdir -p made && echo content > made/file; cp made/file {keep}",
+       artifacts: ["made/*"]}}
+    - {{name: wait, server: far, command: "until [ -e {work}/go ]; do sleep 0.05; done", depends_on: [make]}}
+    - {{name: use, server: far, command: "cat made/file > {work}/used", depends_on: [wait], needs_artifacts: [make],
+       workdir: {other}}}
+"""
+
+
+@pytest.mark.parametrize("changed", [False, True])
+async def test_what_a_stage_left_follows_its_build_to_another_machine(
+    front: Orchestrator,
+    team: Team,
+    database: psycopg.Connection,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    changed: bool,
+) -> None:
+    """Issue: a stage that needs what an earlier one left finds it, whoever had the build then; never another file."""
+    monkeypatch.setattr("mcp_server.engine.start.place_for", lambda *_: None)  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
+    await there(team, database)
+    other = tmp_path / "other"
+    other.mkdir()
+    text = HANDED_ON.format(work=team.work, other=other, keep=tmp_path / "kept")
+    pipeline = await front.read_pipeline(text=text)
+    number = (await front.start_pipeline(pipeline, team.work, agreed=True)).build.id
+    async with asyncio.timeout(IN_TIME):
+        while "wait" not in {row.stage for row in (await front.get(number)).stages if row.job_id}:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    team.start(2)
+    team.signal(1, signal.SIGKILL)
+    shutil.rmtree(team.home(1) / "artifacts")
+    if changed:
+        (team.work / "made" / "file").write_text("another\n")
+    (team.work / "go").touch()
+    view = await front.wait(number, IN_TIME)
+
+    if changed:
+        assert view.build.status is BuildStatus.FAILED
+        assert "made/file of stage make is on the machine of another worker only: what far has now" in (
+            view.build.build_output or ""
+        )
+    else:
+        assert (view.build.status, (team.work / "used").read_text()) == (BuildStatus.SUCCESS, "content\n")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy import exc
+from sqlalchemy import event, exc
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from mcp_server.errors import StoreError
@@ -55,7 +55,7 @@ class Store:
         self._uuid: str | None = None
         self._listener: Listener | None = None
         self._closed = False
-        sa.event.listen(self.engine, "checkin", self._checked_in)
+        event.listen(self.engine, "checkin", self._checked_in)
 
     @property
     def is_shared(self) -> bool:

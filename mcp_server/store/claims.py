@@ -67,6 +67,17 @@ def unbind(c: sa.Connection, builds: Collection[int]) -> set[int]:
     return {int(number) for number in c.scalars(free.values(machine=None).returning(BUILDS.c.id))}
 
 
+def with_jobs_of_their_own(c: sa.Connection, builds: Collection[int]) -> set[int]:
+    """Which of these builds have an open job on their machine itself, which only a worker of that one can end."""
+    jobs = sa.select(STAGES.c.build).where(
+        STAGES.c.build.in_(builds),
+        STAGES.c.job_id.is_not(None),
+        STAGES.c.host == LOCAL,
+        STAGES.c.ended_at.is_(None),
+    )
+    return {int(number) for number in c.scalars(jobs)}
+
+
 def check(c: sa.Connection, claim: Claim | None) -> None:
     """Taken: the build has gone to another worker since."""
     if claim is None:

@@ -62,7 +62,7 @@ class Handover:
         self, url: sa.URL, run_build: RunBuild, queues: Sequence[str], at_once: int, lost_s: float, clock: Clock
     ) -> None:
         self._url, self._run_build, self._at_once, self._lost_s = url, run_build, at_once, lost_s
-        self._queues = [_short(name) for name in queues]
+        self._queues = [short(name) for name in queues]
         self._clock = clock
         self.number: int | None = None
         self._rows: dict[int, int] = {}  # of what is run here, the build of each
@@ -130,6 +130,11 @@ class Handover:
             for job in dead:
                 await self._drop(job.id)
         return [int(job.task_kwargs["build"]) for job in dead]  # pyright: ignore[reportArgumentType]
+
+    async def recall(self, row: int) -> bool:
+        """Drop a hand-over that nobody has taken yet; False: somebody has."""
+        async with _asked():
+            return await self._jobs.cancel_job_by_id_async(row, delete_job=True)
 
     async def bury(self, number: int) -> Sequence[int]:
         """The same for one worker that is known to be dead."""
@@ -227,7 +232,7 @@ def _job(build: int, queue: str, urgency: int) -> Job:
     name = f"build-{build}"
     return Job(
         id=None,
-        queue=_short(queue),
+        queue=short(queue),
         priority=urgency,
         lock=name,  # two hand-overs of one build never run at once
         queueing_lock=name,
@@ -243,7 +248,7 @@ def _handed(job: Job) -> Handed | None:
     return Handed(job.id, build, job.queue, job.worker_id if job.status == "doing" else None)
 
 
-def _short(queue: str) -> str:
+def short(queue: str) -> str:
     """A queue's name, as far as the server takes it."""
     if len(queue.encode()) <= LONGEST_QUEUE:
         return queue

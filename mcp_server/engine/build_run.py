@@ -277,6 +277,8 @@ class BuildRun:
         try:
             facts = await self.services.commits.ask(project)
             await self.services.store.write(lambda c: builds.set_facts(c, self.build_id, **facts))
+        except Taken as taken:
+            log.warning("%s", taken)
         except Exception:  # what is built matters more than under which name
             log.exception("build %d: commit of %s", self.build_id, project)
 

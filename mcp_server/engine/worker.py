@@ -32,7 +32,7 @@ from mcp_server.loading import calm_collector, few_arenas
 from mcp_server.log_masking import Masking
 from mcp_server.store import builds, leases, queue
 from mcp_server.store.builds import OpenBuild
-from mcp_server.store.callbacks import next_time
+from mcp_server.store.callbacks import ADDED, next_time
 from mcp_server.store.database import Store
 
 log = logging.getLogger(__name__)
@@ -94,6 +94,8 @@ class Worker:
 
     def _hear(self, words: Collection[str] | None, services: Services, wake: Signal) -> None:
         services.leases.hear(words)
+        if words is None or ADDED in words:
+            services.callbacks.wake()
         wake.set()
 
     async def _serve(self, dispatch: Dispatch, wake: Signal, services: Services) -> None:

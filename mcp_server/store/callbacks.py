@@ -8,9 +8,11 @@ from typing import Any, Literal
 import sqlalchemy as sa
 
 from mcp_server.store.events import append
+from mcp_server.store.postgres import tell
 from mcp_server.store.tables import CALLBACKS
 
 BUILD_ENDED = "build.ended"
+ADDED = "callback"  # what others hear: the one that delivers may not be the one whose build ended
 FARTHEST = timedelta(hours=2)  # nothing is put off for longer
 
 CallbackStatus = Literal["pending", "delivered", "failed", "gone"]
@@ -43,6 +45,7 @@ def add(
         return False
     row = {"task_id": task_id, "event": event, "build": build, "url": url, "body": body}
     c.execute(sa.insert(CALLBACKS).values(**row, status="pending", attempts=0, created_at=now, next_at=now))
+    tell(c, ADDED)
     return True
 
 

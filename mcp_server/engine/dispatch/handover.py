@@ -66,7 +66,7 @@ class Handover:
         self, url: sa.URL, run_build: RunBuild, queues: Sequence[str], at_once: int, lost_s: float, clock: Clock
     ) -> None:
         self._url, self._run_build, self._at_once, self._lost_s = url, run_build, at_once, lost_s
-        self._queues = [_short(name) for name in queues]
+        self._queues = [short(name) for name in queues]
         self._clock = clock
         self.number: int | None = None
         self._rows: dict[int, int] = {}  # of what is run here, the build of each
@@ -147,12 +147,10 @@ class Handover:
 
     async def withdraw(self, served: Collection[str], known: Iterable[Handed]) -> Sequence[int]:
         """Drop the hand-overs that wait in queues of which nobody serves any; their builds."""
-        there = {_short(name) for name in served}
+        there = {short(name) for name in served}
         stuck = [one for one in known if one.worker is None and one.queue not in there]
-        async with _asked():
-            for one in stuck:
-                await self._drop(one.row)
-        return [one.build for one in stuck]
+        async with _asked():  # not one that somebody has taken meanwhile
+            return [one.build for one in stuck if await self._jobs.cancel_job_by_id_async(one.row, delete_job=True)]
 
     async def clean(self) -> None:
         """Drop what dead workers have left of themselves, and old rows."""
@@ -244,7 +242,7 @@ def _job(build: int, queue: str, urgency: int) -> Job:
     name = f"build-{build}"
     return Job(
         id=None,
-        queue=_short(queue),
+        queue=short(queue),
         priority=urgency,
         lock=name,  # two hand-overs of one build never run at once
         queueing_lock=name,
@@ -260,7 +258,7 @@ def _handed(job: Job) -> Handed | None:
     return Handed(job.id, build, job.queue, job.worker_id if job.status == "doing" else None)
 
 
-def _short(queue: str) -> str:
+def short(queue: str) -> str:
     """A queue's name, as far as the server takes it."""
     if len(queue.encode()) <= LONGEST_QUEUE:
         return queue

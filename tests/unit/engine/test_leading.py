@@ -1,6 +1,6 @@
 """The leader of a team alone: over a real store, with an engine that only notes what is handed over."""
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 

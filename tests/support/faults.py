@@ -143,8 +143,21 @@ def _supervisors(home: Path) -> Iterator[tuple[int, int]]:
         except OSError:
             continue
         pid = int(path.parent.name)
-        if b"_supervise" in words and any(word.startswith(str(home).encode()) for word in words) and _leads(pid):
+        if not any(word.startswith(str(home).encode()) for word in words) or not _leads(pid):
+            continue
+        if b"_supervise" in words:
             yield pid, int(words[words.index(b"_supervise") + 1].split(b"-")[1])
+        elif b"_stand_by" in words and (job := _job_of(home, pid)) is not None:
+            yield pid, int(job.split("-")[1])
+
+
+def _job_of(home: Path, pid: int) -> str | None:
+    """The job whose record names this supervisor; None: it waits for one."""
+    for spec in (home / "jobs").glob("*/[!.]*/spec"):
+        with contextlib.suppress(OSError):
+            if spec.read_text().split()[1:2] == [str(pid)]:
+                return spec.parent.name
+    return None
 
 
 def kill_jobs(home: Path) -> None:

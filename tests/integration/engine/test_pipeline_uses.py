@@ -65,7 +65,7 @@ async def test_a_pipeline_is_mended_committed_and_pushed_and_the_users_tree_is_a
     assert view.build.status is BuildStatus.SUCCESS
     left = tree.everything(but="bo/fix-1")
     assert {name for name in left if left[name] != before.get(name)} <= {
-        *(f".git/{place}refs/heads/nightly/lamp" for place in ("", "logs/")),
+        *(f".git/{place}refs/{of}/nightly/lamp" for place in ("", "logs/") for of in ("heads", "remotes/origin")),
     }
     remote = UserTree(tmp_path / "remote.git", tmp_path)
     assert remote.git("log", "--format=%an %s", "main..nightly/lamp") == "Bot Mend the lamp"

@@ -387,9 +387,10 @@ async def test_a_home_grows_into_a_shared_database_and_back_with_every_row(tmp_p
 
     with pytest.raises(Conflict, match="the database has 4 builds already"):
         await restore(team, SystemClock(), tmp_path / "1.tar.gz")
-    beat = {"machine": "m", "name": "w", "home": "/h", "pid": 1, "version": "1", "state": "serving"}
+    beat: dict[str, Any] = {"machine": "m", "name": "w", "home": "/h", "pid": 1, "version": "1", "state": "serving"}
     now = datetime.now(UTC)
-    await shared.write(lambda c: c.execute(sa.insert(WORKERS).values(id="w", **beat, started_at=now, seen_at=now)))
+    beat |= {"started_at": now, "seen_at": now, "until": now + timedelta(hours=1)}
+    await shared.write(lambda c: c.execute(sa.insert(WORKERS).values(id="w", **beat)))
     with pytest.raises(Conflict, match="workers serve the database"):
         await restore(team, SystemClock(), tmp_path / "1.tar.gz", force=True)
     await shared.write(lambda c: (c.execute(sa.delete(WORKERS)), identity.put_meta(c, {"events_from": "9"})))

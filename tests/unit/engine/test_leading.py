@@ -9,6 +9,7 @@ import pytest_asyncio
 import sqlalchemy as sa
 
 from mcp_server.config import load_config
+from mcp_server.engine.dispatch import leading
 from mcp_server.engine.dispatch.handover import ANY, Handed
 from mcp_server.engine.dispatch.leading import Leader, Unsure
 from mcp_server.engine.services import Services
@@ -102,6 +103,12 @@ class Room:
 
     async def rows(self) -> Sequence[builds.OpenBuild]:
         return await self.services.store.read(builds.open_builds)
+
+
+@pytest.fixture(autouse=True)
+def at_each_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The dead are looked for at each look, not once a second."""
+    monkeypatch.setattr(leading, "REAP_S", 0)
 
 
 @pytest_asyncio.fixture

@@ -317,6 +317,9 @@ class Fake(Happenings):
     def kept(self) -> "Fake":
         return self
 
+    async def gone(self, view: BuildView, path: str) -> NotFound:
+        return NotFound(f"{path} of build {view.build.id} is gone")
+
     async def keeping(self, view: BuildView) -> Keeping:
         return Keeping(here=True, store=None, stored=False, why=None)
 

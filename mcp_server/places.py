@@ -3,16 +3,16 @@
 What runs on far hosts only can be done by any worker. What uses folders of one machine stays there; a project that
 was brought from Git is checked out anew wherever HOME is at the same path.
 
-May import: model.
+May import: model, config, project_plans.
 """
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from mcp_server.config_rules import LOCAL
 from mcp_server.model import Plan
 from mcp_server.project_plans import CHECKOUT
 
-LOCAL = "local"
 MACHINE, HOME = "machine:", "home:"
 
 Resolve = Callable[[str], Sequence[str]]

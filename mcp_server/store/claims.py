@@ -10,14 +10,14 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from mcp_server.config_rules import LOCAL
 from mcp_server.errors import StoreError
-from mcp_server.store.builds import OPEN_COLUMNS, OpenBuild, open_build
+from mcp_server.store.builds import OPEN, OPEN_COLUMNS, OpenBuild, open_build
 from mcp_server.store.prepared import Prepared
 from mcp_server.store.tables import BUILDS, STAGES
 
-OPEN = ("pending", "running")
 OPEN_STAGES = ("waiting", "running")
-LOCAL, MACHINE, HOME = "local", "machine:", "home:"  # see places
+MACHINE, HOME = "machine:", "home:"  # what the places of builds begin with
 
 
 class Taken(StoreError):
@@ -135,7 +135,5 @@ def _number(c: sa.Connection, build: int) -> int | None:
 
 def check(c: sa.Connection, claim: Claim | None) -> None:
     """Taken: the build has gone to another worker since."""
-    if claim is None:
-        return
-    if _number(c, claim.build) != claim.number:
+    if claim is not None and _number(c, claim.build) != claim.number:
         raise Taken(claim.build)

@@ -96,7 +96,8 @@ class Listener:
         async with asyncio.timeout(HEARING_S):
             link = await AsyncConnection.connect(conninfo(self._url), autocommit=True)
         try:
-            await link.execute(f"LISTEN {CHANNEL}".encode())
+            async with asyncio.timeout(ANSWER_S):
+                await link.execute(f"LISTEN {CHANNEL}".encode())
             self._hears.set()
             self._tell(None)  # whatever was said before
             while True:

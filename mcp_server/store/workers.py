@@ -7,11 +7,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from mcp_server.store.builds import OPEN
 from mcp_server.store.callbacks import next_time
+from mcp_server.store.claims import HOME, MACHINE
 from mcp_server.store.tables import BUILDS, META, WORKERS, UtcTime
 
 FORGOTTEN_S = 24 * 3600.0  # then the row of a dead worker goes, too
-OPEN = ("pending", "running")
 LEADER = "leader"  # the key in `meta`
 
 
@@ -40,11 +41,15 @@ class WorkerRow:
 
 def now_of(c: sa.Connection) -> datetime:
     """The database's time."""
+    return c.execute(sa.select(_now(c))).scalar_one()
+
+
+def _now(c: sa.Connection) -> sa.ColumnElement[datetime]:
     if c.dialect.name == "sqlite":
         text = sa.func.strftime("%Y-%m-%d %H:%M:%f", "now")
     else:
         text = sa.func.timezone("UTC", sa.func.clock_timestamp())
-    return c.execute(sa.select(sa.type_coerce(text, UtcTime))).scalar_one()
+    return sa.type_coerce(text, UtcTime)
 
 
 def beat(c: sa.Connection, facts: dict[str, Any], lost_s: float) -> None:
@@ -100,14 +105,14 @@ def one_is_missed(c: sa.Connection, home: str, machine: str) -> bool:
     """
     open_ = BUILDS.c.status.in_(OPEN)
     ours = sa.or_(
-        BUILDS.c.machine == machine, sa.and_(BUILDS.c.machine.is_(None), BUILDS.c.place == f"machine:{machine}")
+        BUILDS.c.machine == machine, sa.and_(BUILDS.c.machine.is_(None), BUILDS.c.place == f"{MACHINE}{machine}")
     )
     if c.scalar(sa.select(BUILDS.c.id).where(open_, ours).limit(1)) is not None:
         return True
     others = sa.and_(_alive(c), WORKERS.c.machine != machine)
     if c.scalar(sa.select(WORKERS.c.id).where(others).limit(1)) is not None:
         return False
-    ours = sa.or_(BUILDS.c.place.is_(None), BUILDS.c.place == f"home:{home}")
+    ours = sa.or_(BUILDS.c.place.is_(None), BUILDS.c.place == f"{HOME}{home}")
     return c.scalar(sa.select(BUILDS.c.id).where(open_, ours).limit(1)) is not None or next_time(c) is not None
 
 
@@ -131,4 +136,4 @@ def over(c: sa.Connection, builds: Collection[int]) -> set[int]:
 
 
 def _alive(c: sa.Connection) -> sa.ColumnElement[bool]:
-    return WORKERS.c.until > now_of(c)
+    return WORKERS.c.until > _now(c)

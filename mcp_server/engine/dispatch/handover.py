@@ -30,7 +30,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from mcp_server.clock import Clock
 from mcp_server.errors import StoreError
-from mcp_server.store.postgres import WRITERS, conninfo
+from mcp_server.store.postgres import LOCK_WAIT_S, WRITERS, conninfo
 
 log = logging.getLogger(__name__)
 
@@ -134,7 +134,7 @@ class Handover:
             dead = list(await self._jobs.get_stalled_jobs(task_name=TASK, seconds_since_heartbeat=self._lost_s))
             for job in dead:
                 await self._drop(job.id)
-        return [int(job.task_kwargs["build"]) for job in dead]  # pyright: ignore[reportArgumentType]
+        return _builds(dead)
 
     async def bury(self, number: int) -> Sequence[int]:
         """The same for one worker that is known to be dead."""
@@ -143,7 +143,7 @@ class Handover:
             for job in dead:
                 await self._drop(job.id)
             await self._jobs.unregister_worker(number)
-        return [int(job.task_kwargs["build"]) for job in dead]  # pyright: ignore[reportArgumentType]
+        return _builds(dead)
 
     async def withdraw(self, served: Collection[str], known: Iterable[Handed]) -> Sequence[int]:
         """Drop the hand-overs that wait in queues of which nobody serves any; their builds."""
@@ -251,6 +251,10 @@ def _job(build: int, queue: str, urgency: int) -> Job:
     )
 
 
+def _builds(jobs: Iterable[Job]) -> Sequence[int]:
+    return [one.build for job in jobs if (one := _handed(job)) is not None]
+
+
 def _handed(job: Job) -> Handed | None:
     build = job.task_kwargs.get("build")
     if not isinstance(build, int) or job.id is None:
@@ -295,6 +299,7 @@ async def _make_tables(where: str) -> None:
     """Its tables, or what a newer version adds to them; which of its files they have seen is noted beside them."""
     whole, files = await asyncio.to_thread(_statements)
     async with await psycopg.AsyncConnection.connect(where) as link:  # one transaction
+        await link.execute(f"SET LOCAL lock_timeout = '{LOCK_WAIT_S}s'".encode())
         await link.execute(f"SELECT pg_advisory_xact_lock({WRITERS})".encode())
         await link.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}; SET LOCAL search_path = {SCHEMA}".encode())
         await link.execute(b"CREATE TABLE IF NOT EXISTS applied (name text PRIMARY KEY)")

@@ -19,27 +19,11 @@ from tests.support.extras import need
 from tests.support.scripted_model import Edit, Fail, Move, Read, Run, Say, ScriptedModel, Talk, Use
 
 need("anthropic")
+pytestmark = pytest.mark.usefixtures("sdk")
 
 KEY = "sk-ant-api03-very-secret"
-WRONG = "def add(a, b):\n    return a - b\n\nassert add(2, 2) == 4\nprint('calc ok')\n"
 CHECK = f"{sys.executable} calc.py"
 FIX: Sequence[Move] = [Read("calc.py"), Edit("calc.py", "a - b", "a + b"), Run(CHECK), Say("mended")]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def sdk() -> None:
-    """Imported once, so that no test's time limit pays for it."""
-    import anthropic  # noqa: PLC0415
-
-    assert anthropic.__version__
-
-
-@pytest.fixture
-def project(tmp_path: Path) -> Path:
-    folder = tmp_path / "project"
-    folder.mkdir()
-    (folder / "calc.py").write_text(WRONG)
-    return folder
 
 
 @dataclass(frozen=True)

@@ -10,24 +10,10 @@ import pytest
 
 from mcp_server.agents.anthropic_api import AnthropicAgent, OllamaAgent
 from mcp_server.agents.base import AgentRequest
-from tests.integration.agents.test_anthropic_api import CHECK, FIX, KEY, WRONG, Given, Heard, ask
+from tests.integration.agents.test_anthropic_api import CHECK, FIX, KEY, Given, Heard, ask
 from tests.support.scripted_model import Say, ScriptedModel
 
-
-@pytest.fixture(scope="module", autouse=True)
-def sdk() -> None:
-    """Imported once, so that no test's time limit pays for it."""
-    import anthropic  # noqa: PLC0415
-
-    assert anthropic.__version__
-
-
-@pytest.fixture
-def project(tmp_path: Path) -> Path:
-    folder = tmp_path / "project"
-    folder.mkdir()
-    (folder / "calc.py").write_text(WRONG)
-    return folder
+pytestmark = pytest.mark.usefixtures("sdk")
 
 
 async def test_nobody_there_is_said(project: Path) -> None:

@@ -2,14 +2,12 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import suppress
-from pathlib import Path
 
 import psycopg
 import pytest
 import pytest_asyncio
-import sqlalchemy as sa
 
 from mcp_server.config import load_config
 from mcp_server.model import Build, BuildStatus
@@ -25,19 +23,6 @@ pipeline:
     - {{name: two, server: far, command: "echo ended >> {marks}/{name}", depends_on: [one]}}
 """
 IN_TIME = 60  # generous: the whole of this is done in seconds on a machine that does nothing else
-
-
-@pytest.fixture
-def team(tmp_path: Path, postgres_url: str) -> Iterator[Team]:
-    team = Team(tmp_path / "team", postgres_url)
-    yield team
-    team.close()
-
-
-@pytest.fixture
-def database(postgres: Server, postgres_url: str) -> Iterator[psycopg.Connection]:
-    with postgres.connect(sa.make_url(postgres_url).database or "") as connection:
-        yield connection
 
 
 @pytest_asyncio.fixture
@@ -93,6 +78,15 @@ async def started(team: Team, name: str) -> None:
             await asyncio.sleep(0.02)
 
 
+async def begun(front: Orchestrator, team: Team, database: psycopg.Connection) -> int:
+    """The build `long`, whose first job runs on the only worker, until `go`."""
+    await front.store()
+    await there(team, database, "machine1")
+    number = await order(front, team, "long", WAITS)
+    await started(team, "long")
+    return number
+
+
 def marks(team: Team, name: str) -> list[str]:
     return (team.work / name).read_text().split()
 
@@ -122,10 +116,7 @@ async def test_a_dead_workers_build_goes_on_elsewhere_and_its_job_is_found_again
     front: Orchestrator, team: Team, database: psycopg.Connection
 ) -> None:
     """Issue: a dead machine's builds go on elsewhere and its jobs are re-attached, not started twice."""
-    await front.store()
-    await there(team, database, "machine1")
-    number = await order(front, team, "long", WAITS)
-    await started(team, "long")
+    number = await begun(front, team, database)
     first = (await front.get(number)).build.worker
     team.start(2)
     team.signal(1, signal.SIGKILL)
@@ -142,10 +133,7 @@ async def test_a_worker_that_was_frozen_neither_repeats_nor_spoils_what_others_d
     front: Orchestrator, team: Team, database: psycopg.Connection
 ) -> None:
     """Issue: SIGSTOP. Awake again it finds its claim gone, lets go, and takes other builds."""
-    await front.store()
-    await there(team, database, "machine1")
-    number = await order(front, team, "long", WAITS)
-    await started(team, "long")
+    number = await begun(front, team, database)
     team.signal(1, signal.SIGSTOP)
     team.start(2)
     await claimed(front, number, 2)
@@ -170,10 +158,7 @@ async def test_a_worker_that_leaves_hands_its_builds_on_at_once(
 ) -> None:
     """Issue: drain. Nobody waits until it counts as dead."""
     team.lost_after = "1h"
-    await front.store()
-    await there(team, database, "machine1")
-    number = await order(front, team, "long", WAITS)
-    await started(team, "long")
+    number = await begun(front, team, database)
     await there(team, database, "machine2")
     team.signal(1, signal.SIGTERM)
     await claimed(front, number, 2)

@@ -3,14 +3,13 @@
 import asyncio
 import shutil
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg
 import pytest
 import pytest_asyncio
-import sqlalchemy as sa
 
 from mcp_server import report
 from mcp_server.config import load_config
@@ -18,7 +17,6 @@ from mcp_server.crew import checks
 from mcp_server.errors import Elsewhere
 from mcp_server.model import BuildStatus
 from mcp_server.orchestrator import Orchestrator
-from tests.support.postgres import Server
 from tests.support.team import Team
 
 GONE = "machine:feed"
@@ -28,19 +26,6 @@ TEXT = "pipeline:\n  name: here\n  stages:\n    - {name: one, command: 'echo hel
 
 def _place(*_: object) -> str:
     return GONE
-
-
-@pytest.fixture
-def team(tmp_path: Path, postgres_url: str) -> Iterator[Team]:
-    team = Team(tmp_path / "team", postgres_url)
-    yield team
-    team.close()
-
-
-@pytest.fixture
-def database(postgres: Server, postgres_url: str) -> Iterator[psycopg.Connection]:
-    with postgres.connect(sa.make_url(postgres_url).database or "") as connection:
-        yield connection
 
 
 @pytest_asyncio.fixture

@@ -8,12 +8,15 @@ from pathlib import Path
 
 import psycopg
 
+from tests.support.workers import all_have_left, end_everything
+
 CONFIG = """\
 queue: {{lost_after: {lost_after}, per_worker: 20}}
 servers:
   far:
     exec: [sh, -c, 'exec "$@"', sh]
     workdir: {work}
+    jobs_dir: {work}/jobs
     slots: 8
 """
 
@@ -65,11 +68,14 @@ class Team:
         return (self.top / f"worker{number}.log").read_text()
 
     def close(self) -> None:
-        """End them all."""
+        """End them all, what fronts have started in any of the homes, and every job; nothing is left."""
         for worker in self._running.values():
             worker.send_signal(signal.SIGCONT)
             worker.kill()
             worker.wait(20)
+        for home in (*self.top.glob("machine*"), self.work):
+            end_everything(home)
+        all_have_left(str(self.top))
 
     def names(self, connection: "psycopg.Connection") -> dict[str, str]:
         """The machine of each worker, by the worker's id."""

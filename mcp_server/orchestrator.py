@@ -15,6 +15,7 @@ from mcp_server.config_file import ConfigFile
 from mcp_server.config_rules import LOCAL
 from mcp_server.engine import signals, start
 from mcp_server.engine.changes import Change, changes
+from mcp_server.engine.together import Together
 from mcp_server.errors import BadInput, Conflict, NotAgreed, NotFound
 from mcp_server.facets import Facets
 from mcp_server.home import machine_id
@@ -53,6 +54,7 @@ class Orchestrator(Facets):
         self.machines = Machines(config, self.environment, self.clock)
         self.orders = Orders(config, self.machines.hosts, self.environment)
         self._opening = asyncio.Lock()
+        self._poking: Together[str, None] = Together(self._poke)
 
     async def store(self) -> Store:
         """The database, opened and brought up to date on first use."""
@@ -237,6 +239,9 @@ class Orchestrator(Facets):
 
     async def poke(self) -> None:
         """Wake this home's worker, or start one."""
+        await self._poking.ask("")
+
+    async def _poke(self, _: str) -> None:
         await asyncio.to_thread(start.poke, self.config.home, await self.store())
 
     # -- looking -----------------------------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ _failures: list[int] = []
 
 
 def poke(home: Path, store: Store) -> None:
-    """Wake this home's worker, or start one, after bringing the schema up to date. Blocks for milliseconds.
+    """Wake this home's worker, or start one, after bringing a schema of one's own up to date. Blocks for milliseconds.
 
     The lock is taken here and handed down, not released in between: with a gap, every front that looks into it would
     start a worker of its own. Where machines share the store one is started only if it is missed here.
@@ -47,7 +47,8 @@ def poke(home: Path, store: Store) -> None:
     for _ in range(POKES):
         with _lock(home) as lock:
             if lock is not None:
-                store.migrate()
+                if not store.is_shared:
+                    store.migrate()
                 if not store.is_shared or store.look(lambda c: one_is_missed(c, str(home), machine_id(home))):
                     _start_worker(home, lock)
                 return

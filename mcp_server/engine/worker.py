@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 SCAN_S = 1  # finds what no poke told of: a front may die between its commit and its poke
 LOOK_S = 60  # all open rows are read so often; at the other wakes only what is new
 IDLE_S = 900  # then the worker leaves
-GATHER_S = 0.02  # others' commits, each of which wakes us
+GATHER_S = 0.05  # others' commits, each of which wakes us: between two looks at the least
 
 
 class Worker:
@@ -117,6 +117,7 @@ class Worker:
             if dispatch.held_back and self.clock.monotonic() - refreshed >= SCAN_S:
                 await services.refresh()  # its limits may be others now
                 refreshed = self.clock.monotonic()
+            read = self.clock.monotonic()
             rows = await self._rows(newest)
             if rows is not None:
                 newest = max([newest or 0, *(row.id for row in rows)])
@@ -126,7 +127,7 @@ class Worker:
             with contextlib.suppress(TimeoutError):
                 await self.clock.within(SCAN_S, wake.wait())
             if self.store.is_shared:
-                await self.clock.sleep(GATHER_S)
+                await self.clock.sleep(max(0.0, read + GATHER_S - self.clock.monotonic()))
             lines = wake.take_lines()
             if any(newer(line, __version__) for line in lines):
                 log.info("a newer version asks: leaving, jobs run on")

@@ -9,9 +9,8 @@ import sqlalchemy as sa
 
 from mcp_server.errors import StoreError
 from mcp_server.store.builds import OPEN
-from mcp_server.store.callbacks import next_time
 from mcp_server.store.claims import HOME, MACHINE
-from mcp_server.store.tables import BUILDS, META, WORKERS, UtcTime
+from mcp_server.store.tables import BUILDS, CALLBACKS, META, WORKERS, UtcTime
 
 FORGOTTEN_S = 24 * 3600.0  # then the row of a dead worker goes, too
 LEADER = "leader"  # the key in `meta`
@@ -129,17 +128,15 @@ def one_is_missed(c: sa.Connection, home: str, machine: str) -> bool:
 
     Asked by who holds that machine's lock, so whoever was its worker is gone, even if he could not say so.
     """
-    open_ = BUILDS.c.status.in_(OPEN)
-    ours = sa.or_(
+    bound = sa.or_(
         BUILDS.c.machine == machine, sa.and_(BUILDS.c.machine.is_(None), BUILDS.c.place == f"{MACHINE}{machine}")
     )
-    if c.scalar(sa.select(BUILDS.c.id).where(open_, ours).limit(1)) is not None:
-        return True
-    others = sa.and_(_alive(c), WORKERS.c.machine != machine)
-    if c.scalar(sa.select(WORKERS.c.id).where(others).limit(1)) is not None:
-        return False
-    ours = sa.or_(BUILDS.c.place.is_(None), BUILDS.c.place == f"{HOME}{home}")
-    return c.scalar(sa.select(BUILDS.c.id).where(open_, ours).limit(1)) is not None or next_time(c) is not None
+    free = sa.or_(BUILDS.c.place.is_(None), BUILDS.c.place == f"{HOME}{home}")
+    some_bound, some_free = (sa.exists().where(BUILDS.c.status.in_(OPEN), one) for one in (bound, free))
+    others = sa.exists().where(_alive(c), WORKERS.c.machine != machine)
+    to_call_back = sa.exists().where(CALLBACKS.c.next_at.is_not(None))
+    missed = sa.or_(some_bound, sa.and_(~others, sa.or_(some_free, to_call_back)))
+    return bool(c.scalar(sa.select(missed)))
 
 
 def forget(c: sa.Connection) -> int:

@@ -1,12 +1,13 @@
 """Which workers of a shared store are there, and which of them leads; time is the database's, as machines' differ."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 
+from mcp_server.errors import StoreError
 from mcp_server.store.builds import OPEN
 from mcp_server.store.claims import HOME, MACHINE
 from mcp_server.store.tables import BUILDS, CALLBACKS, META, WORKERS, UtcTime
@@ -15,11 +16,23 @@ FORGOTTEN_S = 24 * 3600.0  # then the row of a dead worker goes, too
 LEADER = "leader"  # the key in `meta`
 
 
+class Twin(StoreError):
+    """Another worker that is there says that it is of the same machine: one data folder is a copy of the other."""
+
+    def __init__(self, other: "WorkerRow", home: str) -> None:
+        super().__init__(
+            f"worker {other.name} (pid {other.pid}, home {other.home}) is there and has the same name of its machine, "
+            f"{other.machine}: one data folder is a copy of the other; remove the file {home}/machine where the copy "
+            "is, then start the worker there"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class WorkerRow:
     """A worker. `state`: serving, or leaving; `machine`: that of its home; `number`: what the engine calls it.
 
-    `until`: not seen again until then it counts as dead, and what it had goes to others.
+    `until`: not seen again until then it counts as dead, and what it had goes to others. `lock`: which lock file it
+    holds; `config`: prints of the sections of its config.yaml.
     """
 
     id: str
@@ -33,6 +46,8 @@ class WorkerRow:
     started_at: datetime
     seen_at: datetime
     until: datetime
+    lock: str | None = None
+    config: Mapping[str, str] | None = None
     alive: bool = True
     leads: bool = False
     builds: int = 0
@@ -52,11 +67,22 @@ def _now(c: sa.Connection) -> sa.ColumnElement[datetime]:
 
 
 def beat(c: sa.Connection, facts: dict[str, Any], lost_s: float) -> None:
-    """Note that a worker is there, for `lost_s` from now on; `facts` are its columns but those of time."""
+    """Note that a worker is there, for `lost_s` from now on; `facts` are its columns but those of time.
+
+    Twin: it is not noted, and another worker of its machine is.
+    """
     now = now_of(c)
     facts = {**facts, "until": now + timedelta(seconds=lost_s)}
     if not c.execute(sa.update(WORKERS).where(WORKERS.c.id == facts["id"]).values(**facts, seen_at=now)).rowcount:
+        for other in of_machine(c, facts["machine"]):
+            if other.alive:
+                raise Twin(other, facts["home"])
         c.execute(sa.insert(WORKERS).values(**facts, started_at=now, seen_at=now))
+
+
+def of_machine(c: sa.Connection, machine: str) -> list[WorkerRow]:
+    """Those of one machine, there or not."""
+    return [row for row in list_workers(c) if row.machine == machine]
 
 
 def leave(c: sa.Connection, worker: str) -> None:

@@ -26,6 +26,7 @@ class Team:
 
     def __init__(self, top: Path, url: str, lost_after: str = "1s") -> None:
         self.top, self.url, self.lost_after = top, url, lost_after
+        self.config = CONFIG
         self.work = top / "work"
         self.work.mkdir(parents=True, exist_ok=True)
         self._running: dict[int, subprocess.Popen[bytes]] = {}
@@ -34,7 +35,7 @@ class Team:
         """BUILD_ORCHESTRATOR_HOME of a machine, with its config.yaml."""
         home = self.top / f"machine{number}"
         home.mkdir(mode=0o700, exist_ok=True)
-        (home / "config.yaml").write_text(CONFIG.format(work=self.work, lost_after=self.lost_after))
+        (home / "config.yaml").write_text(self.config.format(work=self.work, lost_after=self.lost_after))
         return home
 
     def environment(self, number: int) -> dict[str, str]:
@@ -62,6 +63,10 @@ class Team:
         self._running[number].send_signal(what)
         if what in (signal.SIGKILL, signal.SIGTERM):
             self._running.pop(number).wait(20)
+
+    def wait(self, number: int) -> int:
+        """Its exit code, once it has left by itself."""
+        return self._running.pop(number).wait(20)
 
     def log(self, number: int) -> str:
         """What a worker said."""

@@ -20,6 +20,7 @@ GROUND = {  # what everything stands on; it stands on nothing but itself
             "config_agents",
             "config_environment",
             "config_file",
+            "config_prints",
             "config_rules",
             "config_schedules",
             "config_store",

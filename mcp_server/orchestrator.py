@@ -66,7 +66,11 @@ class Orchestrator(Facets):
     def _open(self) -> Store:
         home = self.config.make_home()
         store = Store(self.config.database_url, home, lambda: signals.announce(home))
-        start.make_ready(home, store)
+        try:
+            start.make_ready(home, store)
+        except BaseException:
+            store.engine.dispose()
+            raise
         return store
 
     async def aclose(self) -> None:

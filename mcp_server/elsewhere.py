@@ -65,7 +65,11 @@ async def host_of(orchestrator: "Orchestrator", view: BuildView, row: Stage) -> 
         return orchestrator.host(row.host)
     what = f"the log of stage {row.stage} is on machine {other}"
     if view.build.status.is_open:
-        raise Elsewhere(f"{what}, and can be read there until build {view.build.id} is over")
+        kept = orchestrator.config.artifacts.is_remote
+        raise Elsewhere(
+            f"{what}: `build-orchestrator logs {view.build.id} {row.stage}` there shows it as it grows, here "
+            f"{'it' if kept else 'its end'} is to be had once build {view.build.id} is over"
+        )
     try:
         packed = await orchestrator.kept.log(view.build.id, f"{row.stage}-{row.round}-{row.attempt}.log", MOST_PACKED)
     except NotFound:

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from mcp_server import build_logs, plans, references, scopes
+from mcp_server import build_logs, places, plans, references, scopes
 from mcp_server.build_statistics import Stats
 from mcp_server.clock import Clock, SystemClock
 from mcp_server.config import Config
@@ -15,8 +15,10 @@ from mcp_server.config_file import ConfigFile
 from mcp_server.config_rules import LOCAL
 from mcp_server.engine import signals, start
 from mcp_server.engine.changes import Change, changes
+from mcp_server.engine.together import Together
 from mcp_server.errors import BadInput, Conflict, NotAgreed, NotFound
 from mcp_server.facets import Facets
+from mcp_server.home import machine_id
 from mcp_server.hosts.base import Host
 from mcp_server.idf.installation import Installation
 from mcp_server.logs import LogSlice, Wish
@@ -52,6 +54,7 @@ class Orchestrator(Facets):
         self.machines = Machines(config, self.environment, self.clock)
         self.orders = Orders(config, self.machines.hosts, self.environment)
         self._opening = asyncio.Lock()
+        self._poking: Together[str, None] = Together(self._poke)
 
     async def store(self) -> Store:
         """The database, opened and brought up to date on first use."""
@@ -240,6 +243,9 @@ class Orchestrator(Facets):
 
     async def poke(self) -> None:
         """Wake this home's worker, or start one."""
+        await self._poking.ask("")
+
+    async def _poke(self, _: str) -> None:
         await asyncio.to_thread(start.poke, self.config.home, await self.store())
 
     # -- looking -----------------------------------------------------------------------------------------------------
@@ -253,7 +259,8 @@ class Orchestrator(Facets):
 
     async def _view(self, reference: int | str) -> BuildView:
         build, now = await self._build(reference), self.clock.now()
-        return await self.queue.placed(await (await self.store()).read(lambda c: build_view(c, build.id, now)))
+        slots = self.machines.slots
+        return await self.queue.placed(await (await self.store()).read(lambda c: build_view(c, build.id, now, slots)))
 
     async def wait(self, reference: int | str, timeout_s: float, on_update: OnUpdate | None = None) -> BuildView:
         """The build once it is over, or as it is after `timeout_s`. Cancelling the wait leaves the build running."""
@@ -370,7 +377,10 @@ class Orchestrator(Facets):
         BadInput: unknown. A host that does not answer says so in its view and keeps nobody waiting for the others.
         """
         await self.refresh()
-        held = await (await self.store()).read(leases.holders)
+        store = await self.store()
+        held = await store.read(leases.holders)
+        if store.is_shared:
+            held = places.here(held, await asyncio.to_thread(machine_id, self.config.home))
         return await self.machines.look(name, held, check=check)
 
     async def crew(self) -> "Crew":

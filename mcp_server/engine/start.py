@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -20,6 +21,9 @@ from mcp_server.store.tables import SCHEMA_VERSION
 from mcp_server.store.workers import one_is_missed
 
 LOCK = "worker.lock"
+ON_DEMAND = " on demand"  # what the lock's text ends with where a front started the worker
+LEAVE = "leave"  # asked of such a one through `wake` by one that was started as a service
+BOOT = Path("/proc/sys/kernel/random/boot_id")
 LOG_BYTES = 4_000_000  # the worker's own log is cut to half of this when a worker starts
 HANDOVER_S = 10  # an older worker leaves within milliseconds; a stopped one never does
 
@@ -34,7 +38,7 @@ _failures: list[int] = []
 
 
 def poke(home: Path, store: Store) -> None:
-    """Wake this home's worker, or start one, after bringing the schema up to date. Blocks for milliseconds.
+    """Wake this home's worker, or start one, after bringing a schema of one's own up to date. Blocks for milliseconds.
 
     The lock is taken here and handed down, not released in between: with a gap, every front that looks into it would
     start a worker of its own. Where machines share the store one is started only if it is missed here.
@@ -43,7 +47,8 @@ def poke(home: Path, store: Store) -> None:
     for _ in range(POKES):
         with _lock(home) as lock:
             if lock is not None:
-                store.migrate()
+                if not store.is_shared:
+                    store.migrate()
                 if not store.is_shared or store.look(lambda c: one_is_missed(c, str(home), machine_id(home))):
                     _start_worker(home, lock)
                 return
@@ -99,7 +104,7 @@ def _lock(home: Path) -> Generator[int | None]:
 
 
 def lock_holder(home: Path) -> str | None:
-    """`pid version` of the worker that holds the lock, None where none does."""
+    """`pid 12 version 1.0` of the worker that holds the lock, ending with ON_DEMAND; None where none does."""
     with contextlib.suppress(OSError):
         lock = os.open(home / LOCK, os.O_RDWR | os.O_CLOEXEC)
         try:
@@ -109,6 +114,22 @@ def lock_holder(home: Path) -> str | None:
         finally:
             os.close(lock)
     return None
+
+
+def lock_id(home: Path) -> str:
+    """Tells this home's lock from that of any other home, copies on other machines included; "" where there is none.
+
+    Containers of one machine that have a volume one after the other have the same, whatever they are called.
+    """
+    try:
+        boot = BOOT.read_text("ascii").strip()
+    except OSError:  # macOS
+        boot = socket.gethostname()
+    try:
+        found = (home / LOCK).stat()
+    except FileNotFoundError:
+        return ""
+    return f"{boot}:{found.st_dev}:{found.st_ino}"
 
 
 def newer(version: str, than: str) -> bool:
@@ -153,6 +174,6 @@ def _start_worker(home: Path, lock: int) -> None:
         _started.append((child, time.monotonic()))
         # Known from now on; the worker itself writes the same once it has loaded.
         os.ftruncate(lock, 0)
-        os.pwrite(lock, f"pid {child.pid} version {__version__}\n".encode(), 0)
+        os.pwrite(lock, f"pid {child.pid} version {__version__}{ON_DEMAND}\n".encode(), 0)
     finally:
         os.close(log)

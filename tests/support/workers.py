@@ -92,6 +92,12 @@ def end_everything(home: Path) -> None:
         _left(pid)
 
 
+def all_have_left(text: str) -> None:
+    """Return once no process carries this text in its environment or command line."""
+    left = [pid for pid in processes_with(text) if not _left(pid)]
+    assert not left, f"processes with {text} are left: {left}"
+
+
 def _left(pid: int, number: int = 0) -> bool:
     """Whether a process ended within ten seconds of this signal."""
     try:

@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 
 from mcp_server import report
-from mcp_server.config import load_config
+from mcp_server.config import Artifacts, load_config
 from mcp_server.crew import checks
 from mcp_server.errors import Elsewhere
 from mcp_server.model import BuildStatus
@@ -86,8 +86,16 @@ async def test_what_runs_on_an_absent_machine_is_ended_there_or_by_force_left(
     number = await order(front, team)
     begun(database, number)
     await there(team, database)
-    with pytest.raises(Elsewhere, match="is on machine feed, and can be read there until build 1 is over"):
-        await front.log(number, "one")
+    said = "the log of stage one is on machine feed: `build-orchestrator logs 1 one` there shows it as it grows, here "
+    for kept in (False, True):
+        front.config = load_config()
+        with pytest.raises(Elsewhere) as refused:
+            await front.log(number, "one")
+        end = "it" if kept else "its end"
+        assert str(refused.value) == f"{said}{end} is to be had once build 1 is over"
+        team.config += "artifacts: {{store: 's3://kept'}}\n"
+        team.home(0)
+    front.config = front.config.model_copy(update={"artifacts": Artifacts()})
     crew = await front.crew()
     [one] = crew.workers
     assert (one.name, one.state, one.leads, one.builds) == ("machine1", "serving", True, 0)

@@ -33,14 +33,15 @@ async def torment(server: Server, name: str, top: Path, options: argparse.Namesp
     async with relays(server) as all_relays:
         team, restarted = TormentedTeam(top / "team", server.url(name)), RestartedServer(server)
         team.relays = all_relays
+        team.ports = {number: relay.port for number, relay in all_relays.items()}
         (team.work / "started").mkdir()
         (team.work / "job").write_text(JOB)
         (team.work / "job").chmod(0o755)
         front = make_front(team)
+        team.have_none(0)  # the front would start one, which nobody torments
         try:
             await front.store()
             team.start(*WORKERS)
-            await asyncio.sleep(3)
             run = Torment(team, restarted, front, options.seed)
             await run.run(options.faults, options.longest_s, options.faults * 2 + 120)
             check(run)

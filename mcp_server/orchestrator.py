@@ -65,11 +65,7 @@ class Orchestrator(Facets):
     def _open(self) -> Store:
         home = self.config.make_home()
         store = Store(self.config.database_url, home, lambda: signals.announce(home))
-        try:
-            start.make_ready(home, store)
-        except BaseException:
-            store.engine.dispose()
-            raise
+        start.make_ready(home, store)
         return store
 
     async def aclose(self) -> None:

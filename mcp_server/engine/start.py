@@ -22,6 +22,7 @@ from mcp_server.store.workers import one_is_missed
 
 LOCK = "worker.lock"
 ON_DEMAND = " on demand"  # what the lock's text ends with where a front started the worker
+SHARED = " shared"  # before that, where the worker serves a database that machines share
 LEAVE = "leave"  # asked of such a one through `wake` by one that was started as a service
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 LOG_BYTES = 4_000_000  # the worker's own log is cut to half of this when a worker starts
@@ -50,7 +51,7 @@ def poke(home: Path, store: Store) -> None:
                 if not store.is_shared:
                     store.migrate()
                 if not store.is_shared or store.look(lambda c: one_is_missed(c, str(home), machine_id(home))):
-                    _start_worker(home, lock)
+                    _start_worker(home, lock, shared=store.is_shared)
                 return
         if write_signal(home / WAKE, f"{__version__}\n".encode()):
             return
@@ -66,8 +67,14 @@ def make_ready(home: Path, store: Store) -> None:
     """Return once the schema is this version's. A worker of an older version is asked to leave first. Blocks.
 
     Whoever is to be called back still is: a worker is woken or started for that. A store that cannot be used is let go.
+    StoreError, before anything is made: this home's worker serves another database.
     """
     try:
+        if not store.is_shared and SHARED in (lock_holder(home) or ""):
+            raise StoreError(
+                f"the worker of {home} serves a shared database: set BUILD_ORCHESTRATOR_DATABASE_URL (or …_URL_FILE) "
+                "as it has it, or BUILD_ORCHESTRATOR_HOME to another folder"
+            )
         _bring_up_to_date(home, store)
         if store.look(next_time) is not None:
             poke(home, store)
@@ -107,8 +114,13 @@ def _lock(home: Path) -> Generator[int | None]:
         os.close(lock)
 
 
+def lock_text(pid: int, *, shared: bool, on_demand: bool) -> bytes:
+    """What the holder of the lock says of itself."""
+    return f"pid {pid} version {__version__}{SHARED * shared}{ON_DEMAND * on_demand}\n".encode()
+
+
 def lock_holder(home: Path) -> str | None:
-    """`pid 12 version 1.0` of the worker that holds the lock, ending with ON_DEMAND; None where none does."""
+    """`pid 12 version 1.0` of the worker that holds the lock, then SHARED and ON_DEMAND; None where none does."""
     with contextlib.suppress(OSError):
         lock = os.open(home / LOCK, os.O_RDWR | os.O_CLOEXEC)
         try:
@@ -160,7 +172,7 @@ def _look_after_children(home: Path) -> None:
         raise WorkerFailed(f"the worker ends as soon as it starts: {lines[-1][:300] if lines else '?'}; see {log}")
 
 
-def _start_worker(home: Path, lock: int) -> None:
+def _start_worker(home: Path, lock: int, *, shared: bool) -> None:
     logs = home / "logs"
     logs.mkdir(mode=0o700, exist_ok=True)
     path = logs / "worker.log"
@@ -178,6 +190,6 @@ def _start_worker(home: Path, lock: int) -> None:
         _started.append((child, time.monotonic()))
         # Known from now on; the worker itself writes the same once it has loaded.
         os.ftruncate(lock, 0)
-        os.pwrite(lock, f"pid {child.pid} version {__version__}{ON_DEMAND}\n".encode(), 0)
+        os.pwrite(lock, lock_text(child.pid, shared=shared, on_demand=True), 0)
     finally:
         os.close(log)

@@ -24,7 +24,7 @@ from mcp_server.engine.housekeeping import keep_house
 from mcp_server.engine.installed import Installed
 from mcp_server.engine.services import Services
 from mcp_server.engine.signals import WAKE, Signal, announce, make_wake, open_fifo, write_signal
-from mcp_server.engine.start import HANDOVER_S, LEAVE, LOCK, ON_DEMAND, lock_holder, newer, poke
+from mcp_server.engine.start import HANDOVER_S, LEAVE, LOCK, ON_DEMAND, lock_holder, lock_text, newer, poke
 from mcp_server.engine.transfer import clear_staging
 from mcp_server.errors import OrchestratorError, StoreError
 from mcp_server.heaps import keep_giving_back, steady_heaps
@@ -160,7 +160,7 @@ class Worker:
         wake.set()
 
 
-def take_lock(home: Path, handed_down: int | None) -> int | None:
+def take_lock(home: Path, handed_down: int | None, *, shared: bool = False) -> int | None:
     """A descriptor that holds this home's worker lock, or None where another worker does."""
     on_demand = handed_down is not None
     lock = handed_down if handed_down is not None else os.open(home / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
@@ -171,15 +171,15 @@ def take_lock(home: Path, handed_down: int | None) -> int | None:
         os.close(lock)
         return None
     os.ftruncate(lock, 0)
-    os.pwrite(lock, f"pid {os.getpid()} version {__version__}{ON_DEMAND * on_demand}\n".encode(), 0)
+    os.pwrite(lock, lock_text(os.getpid(), shared=shared, on_demand=on_demand), 0)
     return lock
 
 
-def take_over(home: Path) -> int | None:
+def take_over(home: Path, *, shared: bool = False) -> int | None:
     """The lock of a worker that was started on demand, which is asked to leave; None: another one has it. Blocks."""
     deadline = time.monotonic() + HANDOVER_S
     while (holder := lock_holder(home)) in (None, "starting") or (holder or "").endswith(ON_DEMAND):
-        if (lock := take_lock(home, None)) is not None or time.monotonic() > deadline:
+        if (lock := take_lock(home, None, shared=shared)) is not None or time.monotonic() > deadline:
             return lock
         write_signal(home / WAKE, f"{LEAVE}\n".encode())
         time.sleep(0.02)  # a lock that another process lets go of gives no other sign
@@ -196,13 +196,16 @@ def run(handed_down: int | None = None) -> int:
         mask=Masking(config, os.environ).text,
     )
     config.make_home()
-    lock = take_lock(config.home, handed_down)
+    store = Store(config.database_url, config.home, lambda: announce(config.home))
+    lock = take_lock(config.home, handed_down, shared=store.is_shared)
     if lock is None and handed_down is None:
-        lock = take_over(config.home)
+        lock = take_over(config.home, shared=store.is_shared)
     if lock is None:
         sys.stderr.write(f"another worker runs {config.home} already\n")
         return 2
-    store = Store(config.database_url, config.home, lambda: announce(config.home))
+    log.info(
+        "version %s serves %s, on %s database", __version__, config.home, "a shared" if store.is_shared else "its own"
+    )
     try:
         store.migrate()
         clear_staging(config.artifacts_dir)
@@ -210,6 +213,7 @@ def run(handed_down: int | None = None) -> int:
         steady_heaps()
         calm_collector()
         asyncio.run(worker.serve())
+        log.info("left; its jobs run on")
     finally:
         os.close(lock)
     # A row that came while this worker was leaving saw the lock held; nobody else would look at it.

@@ -241,7 +241,10 @@ def make_engine(text: str, home: Path) -> tuple[sa.Engine, Backend]:
             url = usable(url)
             backend, engine = Postgres(url), _postgres_engine(url)
     except (exc.ArgumentError, exc.NoSuchModuleError, ModuleNotFoundError, ValueError) as error:
-        raise StoreError(f"BUILD_ORCHESTRATOR_DATABASE_URL is not usable: {type(error).__name__}") from error
+        raise StoreError(
+            f"BUILD_ORCHESTRATOR_DATABASE_URL is not usable: {type(error).__name__}; it is like "
+            "postgresql+psycopg://user:password@host/name, with / @ : ? # % of a password as %2F %40 %3A %3F %23 %25"
+        ) from error
     backend.attach(engine)
     return engine, backend
 

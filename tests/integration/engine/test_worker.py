@@ -10,9 +10,10 @@ from pathlib import Path
 import anyio
 import pytest
 
+from mcp_server.config import load_config
 from mcp_server.engine import signals, start
 from mcp_server.engine.worker import take_lock
-from mcp_server.errors import Conflict, NotFound, WorkerFailed
+from mcp_server.errors import Conflict, NotFound, StoreError, WorkerFailed
 from mcp_server.model import BuildStatus, Plan, StageSpec, StageStatus
 from mcp_server.orchestrator import Orchestrator
 from mcp_server.views import BuildView
@@ -292,6 +293,22 @@ async def test_a_second_worker_is_refused_with_one_sentence(
 
     assert second.returncode == 2
     assert second.stderr == f"another worker runs {home} already\n"
+
+
+@pytest.mark.sqlite_only
+async def test_a_command_that_does_not_know_of_the_shared_database_makes_none_of_its_own(home: Path) -> None:
+    """Ours. Tokens and backups of an empty file would be taken for the team's; its worker is no older one."""
+    lock = take_lock(home, None, shared=True)
+    assert lock is not None
+    unaware = Orchestrator(load_config())
+
+    with pytest.raises(StoreError, match=f"the worker of {home} serves a shared database: set BUILD_ORCHESTRATOR"):
+        await unaware.store()
+
+    assert not (home / "orchestrator.db").exists()
+    os.close(lock)
+    assert (await unaware.store()).schema_version() > 0  # nobody serves anything else here any more
+    await unaware.aclose()
 
 
 async def test_a_worker_that_was_started_as_a_service_takes_the_place_of_one_on_demand(

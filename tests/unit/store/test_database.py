@@ -67,10 +67,11 @@ def test_a_folder_in_the_databases_place_is_one_sentence(home: Path) -> None:
         open_store(home).schema_version()
 
 
-def test_an_unknown_kind_of_database_is_refused(home: Path) -> None:
+@pytest.mark.parametrize("url", ["nosuch://user:hunter2@db/x", "postgresql+psycopg://user:hunter2/w:x%1@db/x"])
+def test_a_url_that_is_not_usable_is_refused_with_what_one_is_like(home: Path, url: str) -> None:
     """Ours. The URL may hold a password, so it is not repeated."""
-    with pytest.raises(StoreError, match="BUILD_ORCHESTRATOR_DATABASE_URL") as refusal:
-        Store("nosuch://user:hunter2@db/x", home)
+    with pytest.raises(StoreError, match="BUILD_ORCHESTRATOR_DATABASE_URL.*%2F") as refusal:
+        Store(url, home)
 
     assert "hunter2" not in str(refusal.value)
 

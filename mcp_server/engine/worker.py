@@ -200,11 +200,12 @@ def run(handed_down: int | None = None) -> int:
     if lock is None:
         sys.stderr.write(f"another worker runs {config.home} already\n")
         return 2
-    store = Store(config.database_url, config.home, lambda: announce(config.home))
+    clock = SystemClock()
+    store = Store(config.database_url, config.home, lambda: announce(config.home), clock.agree)
     try:
         store.migrate()
         clear_staging(config.artifacts_dir)
-        worker = Worker(config, store, SystemClock(), installed, on_demand=handed_down is not None)
+        worker = Worker(config, store, clock, installed, on_demand=handed_down is not None)
         few_arenas()
         calm_collector()
         asyncio.run(worker.serve())

@@ -1,6 +1,6 @@
 """The workers as fronts show them: those of a shared store, or the one of this home.
 
-May import: config_prints, engine's start, home, idf, store, whereabouts. Never: a front.
+May import: config_prints, engine's start, home, idf, places, store, whereabouts. Never: a front.
 """
 
 import asyncio
@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from mcp_server import whereabouts
+from mcp_server import places, whereabouts
 from mcp_server.config_prints import prints
 from mcp_server.engine.start import lock_holder, lock_id
 from mcp_server.home import machine_id
 from mcp_server.idf.doctor import Check
-from mcp_server.model import BuildStatus
-from mcp_server.store import workers
+from mcp_server.model import BuildStatus, Lease
+from mcp_server.store import leases, workers
 from mcp_server.store.tables import BUILDS
 from mcp_server.store.workers import Twin
 
@@ -81,6 +81,15 @@ async def look(orchestrator: "Orchestrator") -> Crew:
     ]
     well = bool(rows) and all(row.alive for row in rows) and len({row.version for row in rows}) == 1 and not differs
     return Crew(views, whereabouts.team(rows), well)
+
+
+async def held(orchestrator: "Orchestrator") -> Sequence[Lease]:
+    """The leases of hosts and folders as this machine calls them."""
+    store = await orchestrator.store()
+    rows = await store.read(leases.holders)
+    if not store.is_shared:
+        return rows
+    return places.here(rows, await asyncio.to_thread(machine_id, orchestrator.config.home))
 
 
 async def checks(orchestrator: "Orchestrator") -> Sequence[Check]:

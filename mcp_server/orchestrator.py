@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from mcp_server import build_logs, places, plans, references, scopes
+from mcp_server import build_logs, plans, references, scopes
 from mcp_server.build_statistics import Stats
 from mcp_server.clock import Clock, SystemClock
 from mcp_server.config import Config
@@ -18,7 +18,6 @@ from mcp_server.engine.changes import Change, changes
 from mcp_server.engine.together import Together
 from mcp_server.errors import BadInput, Conflict, NotAgreed, NotFound
 from mcp_server.facets import Facets
-from mcp_server.home import machine_id
 from mcp_server.hosts.base import Host
 from mcp_server.idf.installation import Installation
 from mcp_server.logs import LogSlice, Wish
@@ -26,7 +25,7 @@ from mcp_server.machines import HostView, Machines
 from mcp_server.model import Build, BuildStatus, Event, Plan, Project
 from mcp_server.orders import Order, Orders, RemoteAsk
 from mcp_server.pipelines.pipeline import Pipeline
-from mcp_server.store import builds, cancelling, events, leases, stats
+from mcp_server.store import builds, cancelling, events, stats
 from mcp_server.store.database import Store
 from mcp_server.views import BuildView, Started, build_view
 
@@ -66,11 +65,7 @@ class Orchestrator(Facets):
     def _open(self) -> Store:
         home = self.config.make_home()
         store = Store(self.config.database_url, home, lambda: signals.announce(home), self.clock.agree)
-        try:
-            start.make_ready(home, store)
-        except BaseException:
-            store.engine.dispose()
-            raise
+        start.make_ready(home, store)
         return store
 
     async def aclose(self) -> None:
@@ -376,12 +371,10 @@ class Orchestrator(Facets):
 
         BadInput: unknown. A host that does not answer says so in its view and keeps nobody waiting for the others.
         """
+        from mcp_server import crew  # noqa: PLC0415 - asked for seldom
+
         await self.refresh()
-        store = await self.store()
-        held = await store.read(leases.holders)
-        if store.is_shared:
-            held = places.here(held, await asyncio.to_thread(machine_id, self.config.home))
-        return await self.machines.look(name, held, check=check)
+        return await self.machines.look(name, await crew.held(self), check=check)
 
     async def crew(self) -> "Crew":
         """The workers: of all machines that share the store, or the one of this home."""

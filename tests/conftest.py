@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from tests.support.postgres import URL, Prepared, Server, running
+from tests.support.postgres import URL, Prepared, Server, memory, running
 
 for _number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
     # `pytest &` and nohup leave these ignored, and every process that a test starts would inherit it.
@@ -112,7 +112,7 @@ def home(tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Server]:
     """A PostgreSQL server, started when the first test of this process wants one."""
-    with running() as server:
+    with running(place=memory()) as server:
         yield server
 
 

@@ -65,11 +65,15 @@ def place_for(plan: Plan, store: Store, home: Path, resolve: places.Resolve) -> 
 def make_ready(home: Path, store: Store) -> None:
     """Return once the schema is this version's. A worker of an older version is asked to leave first. Blocks.
 
-    Whoever is to be called back still is: a worker is woken or started for that.
+    Whoever is to be called back still is: a worker is woken or started for that. A store that cannot be used is let go.
     """
-    _bring_up_to_date(home, store)
-    if store.look(next_time) is not None:
-        poke(home, store)
+    try:
+        _bring_up_to_date(home, store)
+        if store.look(next_time) is not None:
+            poke(home, store)
+    except BaseException:
+        store.engine.dispose()
+        raise
 
 
 def _bring_up_to_date(home: Path, store: Store) -> None:

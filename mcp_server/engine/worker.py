@@ -27,9 +27,10 @@ from mcp_server.engine.signals import WAKE, Signal, announce, make_wake, open_fi
 from mcp_server.engine.start import HANDOVER_S, LEAVE, LOCK, ON_DEMAND, lock_holder, newer, poke
 from mcp_server.engine.transfer import clear_staging
 from mcp_server.errors import OrchestratorError, StoreError
+from mcp_server.heaps import keep_giving_back, steady_heaps
 from mcp_server.home import machine_id
 from mcp_server.hosts.registry import Hosts
-from mcp_server.loading import calm_collector, few_arenas
+from mcp_server.loading import calm_collector
 from mcp_server.log_masking import Masking
 from mcp_server.store import builds, leases, queue
 from mcp_server.store.builds import OpenBuild
@@ -73,6 +74,7 @@ class Worker:
             house = [asyncio.create_task(keep_house(services)), asyncio.create_task(services.callbacks.run())]
             house.append(asyncio.create_task(services.uploads.run()))
             house.append(asyncio.create_task(services.traces.run()))
+            house.append(asyncio.create_task(keep_giving_back()))
             if machine is None:
                 dispatch = Local(services, await services.store.read(queue.served))
                 await self._serve(dispatch, wake, services)
@@ -206,7 +208,7 @@ def run(handed_down: int | None = None) -> int:
         store.migrate()
         clear_staging(config.artifacts_dir)
         worker = Worker(config, store, clock, installed, on_demand=handed_down is not None)
-        few_arenas()
+        steady_heaps()
         calm_collector()
         asyncio.run(worker.serve())
     finally:

@@ -153,6 +153,8 @@ class LocalChannel:
         finally:
             self._kill()
             self._transport.close()
+            # Else the two keep each other, with all pipes, until somebody looks for garbage: thousands by then.
+            self._protocol.stdin = None
         return self._transport.get_returncode(), said.decode("utf-8", "replace")
 
     def _kill(self) -> None:

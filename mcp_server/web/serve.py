@@ -13,7 +13,8 @@ from sse_starlette.sse import AppStatus
 
 from mcp_server import process_log
 from mcp_server.errors import BadInput, Conflict, OrchestratorError
-from mcp_server.loading import calm_collector, few_arenas
+from mcp_server.heaps import keep_giving_back, steady_heaps
+from mcp_server.loading import calm_collector
 from mcp_server.log_masking import Masking
 from mcp_server.text import one_line
 from mcp_server.web.app import make_app
@@ -93,7 +94,7 @@ async def serve(orchestrator: "Orchestrator", host: str, port: int, say: "Callab
     # The unknown are no reason to stay away: they may be imported over the service.
     said = [f"http://{name}:{at[1]} is open to {open_to}; API: /api/docs", *await orchestrator.schedules.unknown()]
     server = _Server(config, lambda: say("\n".join(said)))
-    few_arenas()
+    steady_heaps()
     calm_collector()
     with contextlib.closing(listening):
         await _until_signal(server, listening, (routes.state.feed, routes.state.tools, app))
@@ -141,9 +142,12 @@ async def _until_signal(
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, end)
+    giving_back = asyncio.create_task(keep_giving_back())
     try:
         await server.serve(sockets=[listening])
     finally:
+        giving_back.cancel()
+        await asyncio.wait({giving_back})
         AppStatus.should_exit = False
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)

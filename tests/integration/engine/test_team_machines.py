@@ -109,7 +109,7 @@ async def test_a_data_folder_that_was_moved_is_served_once_the_old_place_is_sile
     copied(team, 1, 2)
     second = await there(team, database, 2)
     team.signal(1, signal.SIGCONT)
-    assert await asyncio.to_thread(team.wait, 1) == 0
+    assert await asyncio.to_thread(team.left, 1) == 0
 
     assert "worker machine2 (pid " in team.log(1)
     assert f"remove the file {team.home(1)}/machine where the copy is" in team.log(1)

@@ -1,6 +1,7 @@
 """What only this machine's make of the Host port has."""
 
 import asyncio
+import gc
 from pathlib import Path
 
 from mcp_server.hosts.local import LocalShell
@@ -24,3 +25,29 @@ async def test_a_cancelled_close_leaves_the_channel_to_who_closes_it_too(jobs_di
 
     assert first.cancelled()
     assert errors == []
+
+
+async def test_nothing_of_a_closed_channel_waits_for_a_search_for_garbage(jobs_dir: Path) -> None:
+    """Ours. Each job's follower left its pipes in a ring: thousands of them lay about in a worker's memory."""
+    shell = LocalShell(jobs_dir, "local", ("sh",), "/usr/bin:/bin")
+    await shell.install(JOB)
+    gc.collect()
+    gc.disable()
+    try:
+        before = pipes()
+        channel = await shell.open(JOB, "serve")
+        assert (await channel.readline()).startswith(b"ready")
+        assert pipes() > before
+        await channel.end_input()
+        await channel.close()
+        del channel
+        async with asyncio.timeout(5):
+            while pipes() > before:  # noqa: ASYNC110 - the loop still has to tell each pipe of its end
+                await asyncio.sleep(0)
+    finally:
+        gc.enable()
+
+
+def pipes() -> int:
+    kinds = (asyncio.SubprocessTransport, asyncio.ReadTransport, asyncio.StreamReader, asyncio.StreamWriter)
+    return sum(isinstance(one, kinds) for one in gc.get_objects())

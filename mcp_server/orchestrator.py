@@ -64,7 +64,7 @@ class Orchestrator(Facets):
 
     def _open(self) -> Store:
         home = self.config.make_home()
-        store = Store(self.config.database_url, home, lambda: signals.announce(home))
+        store = Store(self.config.database_url, home, lambda: signals.announce(home), self.clock.agree)
         start.make_ready(home, store)
         return store
 

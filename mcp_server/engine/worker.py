@@ -196,7 +196,8 @@ def run(handed_down: int | None = None) -> int:
         mask=Masking(config, os.environ).text,
     )
     config.make_home()
-    store = Store(config.database_url, config.home, lambda: announce(config.home))
+    clock = SystemClock()
+    store = Store(config.database_url, config.home, lambda: announce(config.home), clock.agree)
     lock = take_lock(config.home, handed_down, shared=store.is_shared)
     if lock is None and handed_down is None:
         lock = take_over(config.home, shared=store.is_shared)
@@ -209,7 +210,7 @@ def run(handed_down: int | None = None) -> int:
     try:
         store.migrate()
         clear_staging(config.artifacts_dir)
-        worker = Worker(config, store, SystemClock(), installed, on_demand=handed_down is not None)
+        worker = Worker(config, store, clock, installed, on_demand=handed_down is not None)
         steady_heaps()
         calm_collector()
         asyncio.run(worker.serve())

@@ -15,7 +15,7 @@ from mcp_server.errors import StoreError
 from mcp_server.store import claims, schema
 from mcp_server.store.claims import Claim
 from mcp_server.store.listening import Listener
-from mcp_server.store.postgres import Postgres, as_json, is_lost, usable
+from mcp_server.store.postgres import Agree, Postgres, as_json, is_lost, keep_own, usable
 from mcp_server.store.sqlite import Sqlite
 from mcp_server.store.tables import SCHEMA_VERSION
 
@@ -44,14 +44,16 @@ class Store:
 
     What is asked of `read` in one turn of the event loop is read in one transaction. Both run in threads and raise
     StoreError with one sentence; nothing of a failed group is kept. `committed` is called after each commit, in its
-    thread. A `write` in the context of a build that was taken raises Taken once somebody else has that build (see
-    claims).
+    thread, `agree` with the time of a server that machines share, whenever a connection to it is made.
+    A `write` in the context of a build that was taken raises Taken once somebody else has that build (see claims).
     """
 
-    def __init__(self, url: str, home: Path, committed: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, url: str, home: Path, committed: Callable[[], None] = lambda: None, agree: Agree = keep_own
+    ) -> None:
         self.home = home
         self._committed = committed
-        self.engine, self._backend = make_engine(url, home)
+        self.engine, self._backend = make_engine(url, home, agree)
         self._waiting: list[tuple[Statements[Any], asyncio.Future[Any], Claim | None]] = []
         self._flusher: asyncio.Task[None] | None = None
         self._asked: list[tuple[Statements[Any], asyncio.Future[Any]]] = []
@@ -230,7 +232,7 @@ def _tell(done: asyncio.Future[Any], outcome: _Outcome) -> None:
         done.set_exception(error)
 
 
-def make_engine(text: str, home: Path) -> tuple[sa.Engine, Backend]:
+def make_engine(text: str, home: Path, agree: Agree) -> tuple[sa.Engine, Backend]:
     """An engine for a URL, and what is particular to its kind of database. StoreError: it is not usable."""
     try:
         url = sa.make_url(text)
@@ -239,7 +241,7 @@ def make_engine(text: str, home: Path) -> tuple[sa.Engine, Backend]:
             backend, engine = Sqlite(url, home), sa.create_engine(url, json_serializer=_as_json)
         else:
             url = usable(url)
-            backend, engine = Postgres(url), _postgres_engine(url)
+            backend, engine = Postgres(url, agree), _postgres_engine(url)
     except (exc.ArgumentError, exc.NoSuchModuleError, ModuleNotFoundError, ValueError) as error:
         raise StoreError(
             f"BUILD_ORCHESTRATOR_DATABASE_URL is not usable: {type(error).__name__}; it is like "

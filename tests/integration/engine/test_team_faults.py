@@ -3,6 +3,8 @@
 import asyncio
 import signal
 from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -11,6 +13,7 @@ import pytest_asyncio
 from mcp_server.model import BuildStatus
 from mcp_server.orchestrator import Orchestrator
 from mcp_server.store.postgres import WRITERS
+from tests.support.apart import sitecustomize as apart
 from tests.support.cuts import Relay
 from tests.support.postgres import Server
 from tests.support.team import Team
@@ -20,6 +23,12 @@ WAITING_TO_WRITE = """
 SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid)
 WHERE locktype = 'advisory' AND objid = %s AND granted = %s AND application_name = %s
 """
+TIMES = """
+SELECT table_name, column_name FROM information_schema.columns
+WHERE table_schema = 'public' AND table_name <> 'build_audit' AND data_type LIKE 'timestamp%'
+AND (table_name, column_name) <> ('workers', 'until')
+"""
+CLOSE = timedelta(seconds=60)  # a busy machine may measure the time a little beside the truth
 
 
 @pytest_asyncio.fixture
@@ -43,6 +52,13 @@ def ends_told(database: psycopg.Connection, number: int) -> int:
     row = database.execute(text, (number,)).fetchone()
     assert row is not None
     return int(row[0])
+
+
+def now_of(database: psycopg.Connection) -> datetime:
+    """The database's time, as it is stored."""
+    row = database.execute("SELECT timezone('UTC', clock_timestamp())").fetchone()
+    assert row is not None
+    return row[0]
 
 
 async def serves_again(front: Orchestrator, team: Team, database: psycopg.Connection) -> None:
@@ -147,3 +163,33 @@ async def test_a_build_whose_machine_is_gone_can_be_retried(
 
     assert (first.status, second.status, second.retry_of) == (BuildStatus.FAILED, BuildStatus.SUCCESS, number)
     assert marks(team, "twice") == ["started", "started", "ended"]
+
+
+@pytest.mark.parametrize("apart_s", [3600, -3600])
+async def test_a_machine_whose_clock_is_an_hour_off_writes_the_databases_time(
+    front: Orchestrator, team: Team, database: psycopg.Connection, monkeypatch: pytest.MonkeyPatch, apart_s: int
+) -> None:
+    """Issue: clock apart by an hour, of a front and of the worker that takes a build over."""
+    monkeypatch.setattr("mcp_server.clock.datetime", apart.Apart)
+    monkeypatch.setenv("APART_S", str(apart_s))
+    team.variables[1] = {"APART_S": "0"}
+    team.variables[2] = {"PYTHONPATH": str(Path(apart.__file__).parent)}
+    team.have_none(0)
+    before = now_of(database)
+    number = await begun(front, team, database)
+    await there(team, database, "machine2")
+    team.signal(1, signal.SIGKILL)
+    await claimed(front, number, 2)
+    go(team)
+    [build] = await ended(front, number)
+    after = now_of(database)
+
+    assert build.status is BuildStatus.SUCCESS
+    assert 0 <= (build.duration or 0) < IN_TIME * 2
+    wrong = {
+        f"{table}.{column}": found
+        for table, column in database.execute(TIMES).fetchall()
+        for found in database.execute(f"SELECT {column} FROM {table}".encode()).fetchall()
+        if found[0] is not None and not before - CLOSE <= found[0] <= after + CLOSE
+    }
+    assert wrong == {}

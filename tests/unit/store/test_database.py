@@ -70,7 +70,7 @@ def test_a_folder_in_the_databases_place_is_one_sentence(home: Path) -> None:
 @pytest.mark.parametrize("url", ["nosuch://user:hunter2@db/x", "postgresql+psycopg://user:hunter2/w:x%1@db/x"])
 def test_a_url_that_is_not_usable_is_refused_with_what_one_is_like(home: Path, url: str) -> None:
     """Ours. The URL may hold a password, so it is not repeated."""
-    with pytest.raises(StoreError, match="BUILD_ORCHESTRATOR_DATABASE_URL.*%2F") as refusal:
+    with pytest.raises(StoreError, match=r"BUILD_ORCHESTRATOR_DATABASE_URL.*%2F") as refusal:
         Store(url, home)
 
     assert "hunter2" not in str(refusal.value)

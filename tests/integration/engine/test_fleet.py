@@ -23,3 +23,4 @@ async def test_a_fleet_that_breaks_all_the_time_loses_nothing_and_does_nothing_t
     assert found.ends["success"] > 100
     assert found.ends["failed"]
     assert found.ratio <= LIMIT
+    assert found.urgent < 0.5

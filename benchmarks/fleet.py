@@ -340,9 +340,12 @@ async def run(options: argparse.Namespace, home: Path) -> Found:
     print(f"  {world.most_open}; database {size:.0f} MB; memory at the end {now:.0f} MB")
     least = bound(made, ledger, options.hosts)
     ratio = took / max(least, unbroken(made, options.hosts) if options.burst else 0)
-    return Found(
-        ratio, took / least, took / 3600, queued, cpu / max(1, starts) * 1000, memory, wrong, world.deaths, ends
-    )
+    waits = [seconds for _, seconds in queued]
+    urgent = [seconds for priority, seconds in queued if priority == URGENT]
+    rest = (sum(waits) - sum(urgent)) / max(1, len(waits) - len(urgent))
+    before = sum(urgent) / max(1, len(urgent)) / max(1, rest)
+    cpu_ms = cpu / max(1, starts) * 1000
+    return Found(ratio, took / least, took / 3600, waits, before, cpu_ms, memory, wrong, world.deaths, ends)
 
 
 def show(found: Found) -> int:

@@ -84,7 +84,7 @@ class Room:
         return leader
 
     async def build(
-        self, place: str | None = None, machine: str | None = None, *, project: str = "/project", priority: int = 10
+        self, place: str | None = None, machine: str | None = None, *, project: str = "/project", priority: int = 0
     ) -> int:
         now = self.services.clock.now()
 

@@ -23,3 +23,15 @@ async def test_a_fleet_that_breaks_all_the_time_loses_nothing_and_does_nothing_t
     assert found.ends["success"] > 100
     assert found.ends["failed"]
     assert found.ratio <= LIMIT
+
+
+async def test_of_builds_that_come_in_at_once_the_urgent_go_first(home: Path) -> None:
+    """Issue: priorities; a worker that dies in between forgets none."""
+    options = argparse.Namespace(hosts=30, stages=500, hours=3, seed=1, load=0.85, kills=3, burst=True)
+    async with asyncio.timeout(100):
+        found = await run(options, home / "fleet")
+
+    assert not any(found.wrong.values()), found.wrong
+    assert found.ends == {"success": 84}
+    assert found.ratio <= LIMIT
+    assert found.urgent < 0.1

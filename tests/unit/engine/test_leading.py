@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 import sqlalchemy as sa
 
-from mcp_server.config import load_config
+from mcp_server.config import Queue, load_config
 from mcp_server.engine.dispatch import leading
 from mcp_server.engine.dispatch.handover import ANY, Handed
 from mcp_server.engine.dispatch.leading import Leader, Unsure
@@ -83,12 +83,14 @@ class Room:
         leader.know(alive or (HERE,))
         return leader
 
-    async def build(self, place: str | None = None, machine: str | None = None) -> int:
+    async def build(
+        self, place: str | None = None, machine: str | None = None, *, project: str = "/project", priority: int = 0
+    ) -> int:
         now = self.services.clock.now()
 
         def statements(c: sa.Connection) -> int:
-            project = builds.ensure_project(c, "/project", "project", now)
-            row = {"project_id": project.id, "plan": PLAN.model_dump(mode="json"), "status": "pending"}
+            of = builds.ensure_project(c, project, project[1:], now)
+            row = {"project_id": of.id, "priority": priority, "plan": PLAN.model_dump(mode="json"), "status": "pending"}
             row |= {"created_at": now, "name": "one", "place": place, "machine": machine}
             return c.scalar(sa.insert(BUILDS).values(**self._needed(row)).returning(BUILDS.c.id)) or 0
 
@@ -159,6 +161,30 @@ async def test_a_build_whose_machine_is_away_can_be_cancelled_before_it_began_th
     leader.note(await room.rows())
     await leader.look()
     assert room.engine.handed[bound][0] == ANY
+
+
+async def test_whose_turn_it_is_goes_by_urgency_then_projects_and_keeps_the_limits(room: Room) -> None:
+    """Issue: priorities, fairness, limits. Of a leader that has just begun, too: it knows who was served last."""
+    room.services.config = room.services.config.model_copy(update={"queue": Queue(builds=3, per_project=1)})
+    ran = await room.build(project="/a")
+    await room.services.store.write(lambda c: builds.set_running(c, ran, room.services.clock.now()))
+    await room.services.store.write(
+        lambda c: c.execute(sa.update(BUILDS).where(BUILDS.c.id == ran).values(status="success"))
+    )
+    a, _second_of_a, b, urgent, late = [
+        await room.build(project=project, priority=priority)
+        for project, priority in (("/a", 10), ("/a", 10), ("/b", 10), ("/c", 5), ("/d", 20))
+    ]
+    transfers = [await room.build(project="/a", priority=-1) for _ in range(2)]
+    cancelled = await room.build(project="/a")
+    await room.services.store.write(lambda c: builds.request_cancel(c, cancelled, room.services.clock.now()))
+    leader = room.leader()
+    await leader.look()
+
+    assert list(room.engine.handed) == [cancelled, *transfers, urgent, b, a]  # a was served last before
+    urgency = {build: handed[1] for build, handed in room.engine.handed.items()}
+    assert urgency[cancelled] == leading.URGENT > urgency[transfers[0]] > urgency[urgent] > urgency[b] == urgency[a]
+    assert late not in room.engine.handed
 
 
 async def test_one_that_may_have_been_replaced_hands_over_nothing(room: Room) -> None:

@@ -91,6 +91,19 @@ async def test_one_bad_statement_does_not_take_its_group_with_it(store: Store) -
     assert keys == {"schema", "uuid", "a", "b", "c"}
 
 
+@pytest.mark.sqlite_only
+async def test_one_question_after_another_goes_over_one_connection(home: Path) -> None:
+    """Ours. Each connection keeps pages of the database: in turn, all that one busy moment opened would fill up."""
+    store = open_store(home)
+    both = threading.Barrier(2)
+    await asyncio.gather(*(store.read(lambda c: both.wait(5)) for _ in range(2)))
+
+    used = {await store.read(lambda c: id(c.connection.driver_connection)) for _ in range(6)}
+
+    assert len(used) == 1
+    await store.aclose()
+
+
 async def test_events_are_never_changed_or_deleted(store: Store) -> None:
     """Design: append-only, held by the database itself."""
     insert = "INSERT INTO events (type, build, ts, data) VALUES ('build.status', 1, '2026-11-01 00:00:00', '{}')"

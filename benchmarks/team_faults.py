@@ -8,9 +8,6 @@ limit was passed, a lease or a hand-over was left, an event or a callback was mi
 
 import argparse
 import asyncio
-import contextlib
-import os
-import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -18,7 +15,6 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tests.support.faults import processes_with  # noqa: E402
 from tests.support.postgres import Server, running  # noqa: E402
 from tests.support.team_faults import (  # noqa: E402
     JOB,
@@ -31,32 +27,28 @@ from tests.support.team_faults import (  # noqa: E402
     relays,
 )
 from tests.support.team_promises import check  # noqa: E402
-from tests.support.workers import end_everything  # noqa: E402
 
 
 async def torment(server: Server, name: str, top: Path, options: argparse.Namespace) -> Report:
     async with relays(server) as all_relays:
         team, restarted = TormentedTeam(top / "team", server.url(name)), RestartedServer(server)
         team.relays = all_relays
+        team.ports = {number: relay.port for number, relay in all_relays.items()}
         (team.work / "started").mkdir()
         (team.work / "job").write_text(JOB)
         (team.work / "job").chmod(0o755)
         front = make_front(team)
+        team.have_none(0)  # the front would start one, which nobody torments
         try:
             await front.store()
             team.start(*WORKERS)
-            await asyncio.sleep(3)
             run = Torment(team, restarted, front, options.seed)
             await run.run(options.faults, options.longest_s, options.faults * 2 + 120)
             check(run)
             return run.report
         finally:
-            team.close()
-            end_everything(team.home(0))
-            for pid in processes_with(f"BO_JOB={team.work}"):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
             await front.aclose()
+            team.close()
             restarted.close()
 
 

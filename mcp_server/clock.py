@@ -1,12 +1,17 @@
 """Time, from one place, so that tests can move it."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Protocol, TypeVar
 
+log = logging.getLogger(__name__)
+
 T = TypeVar("T")
+
+NOTED = timedelta(seconds=1)  # a clock that is further off is worth a line
 
 
 class Timer(Protocol):
@@ -22,6 +27,10 @@ class Clock(Protocol):
 
     def now(self) -> datetime:
         """The wall time, aware, in UTC."""
+        ...
+
+    def agree(self, theirs: datetime, trip_s: float) -> None:
+        """Go by another clock, which was asked `trip_s` ago and said this; one that may agree already stays."""
         ...
 
     def monotonic(self) -> float:
@@ -42,10 +51,21 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The machine's own time."""
+    """The machine's own time, set by the clock of the database where machines share one."""
+
+    def __init__(self) -> None:
+        self._behind = timedelta()
 
     def now(self) -> datetime:
-        return datetime.now(UTC)
+        return datetime.now(UTC) + self._behind
+
+    def agree(self, theirs: datetime, trip_s: float) -> None:
+        off, trip = theirs - datetime.now(UTC) - self._behind, timedelta(seconds=trip_s)
+        if timedelta() <= -off <= trip:  # the answer was true at some moment of its way
+            return
+        self._behind += off + trip / 2
+        if abs(off) > NOTED:
+            log.warning("the clock of this machine is %+.0f s off the database's, which counts", -off.total_seconds())
 
     def monotonic(self) -> float:
         return time.monotonic()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, cast
 
 from mcp_server import record, whereabouts
 from mcp_server.config_rules import LOCAL
-from mcp_server.errors import Elsewhere, NotFound
+from mcp_server.errors import ArchiveError, Elsewhere, EnvironmentMissing, NotFound
 from mcp_server.home import machine_id
 from mcp_server.hosts.base import Host
 from mcp_server.logs import LogSlice, Wish, slice_log
@@ -65,13 +65,15 @@ async def host_of(orchestrator: "Orchestrator", view: BuildView, row: Stage) -> 
         return orchestrator.host(row.host)
     what = f"the log of stage {row.stage} is on machine {other}"
     if view.build.status.is_open:
-        raise Elsewhere(f"{what}, and can be read there until build {view.build.id} is over")
+        kept = orchestrator.config.artifacts.is_remote
+        raise Elsewhere(
+            f"{what}: `build-orchestrator logs {view.build.id} {row.stage}` there shows it as it grows, here "
+            f"{'it' if kept else 'its end'} is to be had once build {view.build.id} is over"
+        )
     try:
         packed = await orchestrator.kept.log(view.build.id, f"{row.stage}-{row.round}-{row.attempt}.log", MOST_PACKED)
     except NotFound:
-        raise Elsewhere(
-            f"{what}: read it there; `artifacts.store` in config.yaml keeps logs for all machines"
-        ) from None
+        raise Elsewhere(f"{what}: read it there; {orchestrator.kept.hint}") from None
     unpacker = zlib.decompressobj(wbits=31)
     content = await asyncio.to_thread(unpacker.decompress, packed, MOST_BYTES)
     if unpacker.unconsumed_tail:
@@ -83,7 +85,7 @@ async def slice_of(orchestrator: "Orchestrator", view: BuildView, row: Stage, wi
     """A slice of an attempt's log. Where it is not to be had, its end as the build's record has it, if it has."""
     try:
         host, note = await host_of(orchestrator, view, row), ""
-    except Elsewhere as error:
+    except (Elsewhere, ArchiveError, EnvironmentMissing) as error:
         output, decided = view.build.build_output, record.deciding(view)
         by_line = any(wish.get(name) is not None for name in BY_LINE)
         if view.build.status.is_open or not output or decided != row or by_line:

@@ -70,7 +70,9 @@ class Kept:
         """
         _, artifact = recorded(view, path)
         objects = await self._objects()
-        return None if objects is None else await self._within(CHECK_S, objects.link(artifact.sha256, artifact.path))
+        if objects is None:
+            return None
+        return await self._had(view, path, CHECK_S, objects.link(artifact.sha256, artifact.path))
 
     async def content(self, view: BuildView, path: str, most: int) -> bytes:
         """What a file of a build holds. Raises as `link`, and BadInput: it has more than `most` bytes."""
@@ -78,14 +80,31 @@ class Kept:
         objects = await self._objects()
         if objects is None:
             raise await self.gone(view, path)
-        return await self._within(READ_S, objects.content(artifact.sha256, most))
+        return await self._had(view, path, READ_S, objects.content(artifact.sha256, most))
+
+    async def _had(self, view: BuildView, path: str, seconds: float, asked: Awaitable[T]) -> T:
+        try:
+            return await self._within(seconds, asked)
+        except NotFound:
+            other = await self.gone(view, path)
+            if isinstance(other, Elsewhere):
+                raise other from None
+            raise
 
     async def gone(self, view: BuildView, path: str) -> NotFound:
         """What is said of a file that is neither here nor in an object store: which machine may have it."""
         other, what = await machine_of(self._orchestrator, view.build), f"{path[:200]!r} of build {view.build.id}"
         if other is None:
             return NotFound(f"{what} is gone, or was changed since")
-        return Elsewhere(f"{what} is on machine {other}: take it there; `artifacts.store` keeps files for all machines")
+        return Elsewhere(f"{what} is on machine {other}: take it there; {self.hint}")
+
+    @property
+    def hint(self) -> str:
+        """What is to be known of files and logs that only another machine has."""
+        config = self._orchestrator.config.artifacts
+        if config.is_remote:
+            return f"it is not in {config.store}, or not yet: `doctor` there says why"
+        return "`artifacts.store` in config.yaml keeps files and logs for all machines"
 
     async def log(self, build: int, name: str, most: int) -> bytes:
         """A log of a build, packed by gzip. Raises as `content`."""

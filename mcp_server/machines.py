@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from mcp_server.clock import Clock
 from mcp_server.config import Config, Server
-from mcp_server.errors import HostError
+from mcp_server.errors import BadInput, HostError
 from mcp_server.hosts.probe import HostFacts, probe
 from mcp_server.hosts.registry import Hosts
 from mcp_server.model import Lease
@@ -45,6 +45,13 @@ class Machines:
     def __init__(self, config: Config, environment: Mapping[str, str], clock: Clock) -> None:
         self.hosts = Hosts(config, environment)
         self._clock, self._environment = clock, environment
+
+    def slots(self, reference: str) -> Mapping[str, int]:
+        """The hosts that a name, alias or tag means, and how many stages may run on each; none where it is unknown."""
+        try:
+            return {name: self.hosts.slots(name) for name in self.hosts.resolve(reference)}
+        except BadInput:
+            return {}
 
     async def look(self, reference: str | None, held: Sequence[Lease], *, check: bool) -> Sequence[HostView]:
         """The hosts that a name, alias or tag means, or all; each asked at once with the others where `check`."""

@@ -15,6 +15,7 @@ from mcp_server.config_file import ConfigFile
 from mcp_server.config_rules import LOCAL
 from mcp_server.engine import signals, start
 from mcp_server.engine.changes import Change, changes
+from mcp_server.engine.together import Together
 from mcp_server.errors import BadInput, Conflict, NotAgreed, NotFound
 from mcp_server.facets import Facets
 from mcp_server.hosts.base import Host
@@ -24,7 +25,7 @@ from mcp_server.machines import HostView, Machines
 from mcp_server.model import Build, BuildStatus, Event, Plan, Project
 from mcp_server.orders import Order, Orders, RemoteAsk
 from mcp_server.pipelines.pipeline import Pipeline
-from mcp_server.store import builds, cancelling, events, leases, stats
+from mcp_server.store import builds, cancelling, events, stats
 from mcp_server.store.database import Store
 from mcp_server.views import BuildView, Started, build_view
 
@@ -52,6 +53,7 @@ class Orchestrator(Facets):
         self.machines = Machines(config, self.environment, self.clock)
         self.orders = Orders(config, self.machines.hosts, self.environment)
         self._opening = asyncio.Lock()
+        self._poking: Together[str, None] = Together(self._poke)
 
     async def store(self) -> Store:
         """The database, opened and brought up to date on first use."""
@@ -62,7 +64,7 @@ class Orchestrator(Facets):
 
     def _open(self) -> Store:
         home = self.config.make_home()
-        store = Store(self.config.database_url, home, lambda: signals.announce(home))
+        store = Store(self.config.database_url, home, lambda: signals.announce(home), self.clock.agree)
         start.make_ready(home, store)
         return store
 
@@ -236,6 +238,9 @@ class Orchestrator(Facets):
 
     async def poke(self) -> None:
         """Wake this home's worker, or start one."""
+        await self._poking.ask("")
+
+    async def _poke(self, _: str) -> None:
         await asyncio.to_thread(start.poke, self.config.home, await self.store())
 
     # -- looking -----------------------------------------------------------------------------------------------------
@@ -249,7 +254,8 @@ class Orchestrator(Facets):
 
     async def _view(self, reference: int | str) -> BuildView:
         build, now = await self._build(reference), self.clock.now()
-        return await self.queue.placed(await (await self.store()).read(lambda c: build_view(c, build.id, now)))
+        slots = self.machines.slots
+        return await self.queue.placed(await (await self.store()).read(lambda c: build_view(c, build.id, now, slots)))
 
     async def wait(self, reference: int | str, timeout_s: float, on_update: OnUpdate | None = None) -> BuildView:
         """The build once it is over, or as it is after `timeout_s`. Cancelling the wait leaves the build running."""
@@ -365,9 +371,10 @@ class Orchestrator(Facets):
 
         BadInput: unknown. A host that does not answer says so in its view and keeps nobody waiting for the others.
         """
+        from mcp_server import crew  # noqa: PLC0415 - asked for seldom
+
         await self.refresh()
-        held = await (await self.store()).read(leases.holders)
-        return await self.machines.look(name, held, check=check)
+        return await self.machines.look(name, await crew.held(self), check=check)
 
     async def crew(self) -> "Crew":
         """The workers: of all machines that share the store, or the one of this home."""

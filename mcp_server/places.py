@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mcp_server.config_rules import LOCAL
-from mcp_server.model import Plan
+from mcp_server.model import Lease, Plan
 from mcp_server.project_plans import CHECKOUT
 
 MACHINE, HOME = "machine:", "home:"
@@ -50,6 +50,13 @@ def of_one(resource: str) -> str:
     kind, colon, rest = resource.partition(":")
     host, more, place = rest.partition(":")
     return f"{kind}{colon}{host.partition('@')[0]}{more}{place}" if host.startswith(f"{LOCAL}@") else resource
+
+
+def here(leases: Sequence[Lease], machine: str) -> Sequence[Lease]:
+    """The leases as one machine calls them, without those of other machines' own folders and slots."""
+    of_ours = f"{LOCAL}@{machine}"
+    found = [one for one in leases if f":{LOCAL}@" not in one.resource or of_ours in one.resource.split(":")]
+    return [one.model_copy(update={"resource": of_one(one.resource)}) for one in found]
 
 
 def _needs_a_machine(plan: Plan, resolve: Resolve) -> bool:

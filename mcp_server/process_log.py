@@ -20,6 +20,8 @@ WORKER_BYTES = 4_000_000  # of the worker's, which says what it does and not onl
 Mask = Callable[[str], str]
 """What takes secrets out of a text."""
 
+AGAIN_S = 60  # what a worker has to say again and again is said so often
+
 _OF_BUILD = re.compile(r"build %d( stage %s)?")  # how every line about a build begins
 _name = "mcp"
 
@@ -56,9 +58,27 @@ def configure(
 def configure_worker(log: Path, level: str, *, json_lines: bool = False, mask: Mask = str) -> None:
     """Log to stderr. Where that is the file `log`, it is bounded: a full one is kept once as worker.log.1."""
     handler = _Bounded(log)
+    handler.addFilter(Repeats())
     text = Lines("%(asctime)s %(levelname)s %(name)s %(message)s", mask)
     handler.setFormatter(JsonLines(mask) if json_lines else text)
     logging.basicConfig(level=level, handlers=[handler], force=True)
+
+
+class Repeats:
+    """Drops a warning that was said within the last minute: a database that is away all night fills no log."""
+
+    def __init__(self) -> None:
+        self._said: dict[str, float] = {}
+
+    def __call__(self, record: logging.LogRecord) -> bool:
+        if record.levelno != logging.WARNING:
+            return True
+        text = record.getMessage()
+        self._said = {one: at for one, at in self._said.items() if 0 <= record.created - at < AGAIN_S}
+        if text in self._said:
+            return False
+        self._said[text] = record.created
+        return True
 
 
 class Lines(logging.Formatter):

@@ -184,7 +184,8 @@ class Projects:
         """Build a known project; at a commit or branch in a checkout of its own, never in its folder.
 
         An ESP-IDF project by the workflow, any other by the pipeline of its own `.build-orchestrator.yaml`, as that
-        commit has it. `pushed`: GitHub is told how it goes. `branches`: a push to these ordered it; one of the same
+        commit has it. What was cloned on another machine of a team is cloned where it is built, and decided there.
+        `pushed`: GitHub is told how it goes. `branches`: a push to these ordered it; one of the same
         commit is joined as long as it is open. `key`: once only, whatever becomes of it.
         Conflict: it is not active, its folder is gone, or it is no Git repository and a commit or branch is asked for.
         BadInput: it is no ESP-IDF project, and a board or an agent is asked for; it has no pipeline.
@@ -193,21 +194,26 @@ class Projects:
         scopes.need(scopes.of_wish(flash=ask.flash, agent=ask.agent))
         await orchestrator.refresh()
         project = await orchestrator.find_project(ask.project)
-        await asyncio.to_thread(check_active, project)
+        away = await self.check(project)
+        if away and (ask.flash or ask.agent is not None or (commit is None and branch is None)):
+            raise Conflict(
+                f"the clone of project {project.name} is on another machine: order that there; from here it is built "
+                "at a commit or branch, without a board and without an agent"
+            )
         # Not the plan: what its target is may be known only after the first build.
         who = ["pushed"] if pushed or branches else []
         wish = [dataclasses.asdict(ask) | {"project": project.id}, commit, None if branches else branch, *who]
         asked = json.dumps(wish, sort_keys=True)
         ask = dataclasses.replace(ask, project=project.path, target=ask.target or project.target)
-        firmware = await asyncio.to_thread(_is_firmware, Path(project.path))
-        if not firmware:
+        firmware = not away and await asyncio.to_thread(_is_firmware, Path(project.path))
+        if not firmware and not away:
             _check_own(ask)
         if commit is None and branch is None:
             if not firmware:
                 return await self._by_its_own(project, triggered_by, priority, key)
             order = await orchestrator.workflows.order(ask)
             return await orchestrator.start(order, triggered_by, agreed=True, priority=priority, key=key)
-        at = await self._checkout(project, commit, branch)
+        at = await self._checkout(project, commit, branch, away=away)
         if firmware:
             order = await orchestrator.workflows.order(ask)
             plan = project_plans.checked_out(order.plan, at)
@@ -224,14 +230,27 @@ class Projects:
         await (await orchestrator.store()).write(lambda c: builds.set_facts(c, number, **facts))
         return Started(started.build.model_copy(update=facts), False)
 
-    async def _checkout(self, project: Project, commit: str | None, branch: str | None) -> project_plans.Checkout:
+    async def check(self, project: Project) -> bool:
+        """Conflict: it cannot be built now. Whether it is a clone that only other machines of a team have."""
+        if project.status != "active":
+            why = f": {project.reason}" if project.reason else ""
+            raise Conflict(f"Project status is {project.status!r}, must be 'active'{why}")
+        if await asyncio.to_thread(Path(project.path).is_dir):
+            return False
+        if not self.is_clone(project) or not (await self._orchestrator.store()).is_shared:
+            raise Conflict(f"the folder of project {project.name} is gone: {project.path}")
+        return True
+
+    async def _checkout(
+        self, project: Project, commit: str | None, branch: str | None, *, away: bool
+    ) -> project_plans.Checkout:
         """Conflict: it is no Git repository. BadInput: no such branch can be."""
         if branch is not None:
             git_source.checked_branch(branch)
-        top = await asyncio.to_thread(_repository, project)
+        top = project.path if away else await asyncio.to_thread(_repository, project)
         folder = str(self._orchestrator.config.worktrees_dir.resolve() / f"project-{project.id[:8]}")
         clone = self.is_clone(project)
-        for_others = clone and await asyncio.to_thread(_of_others, project)
+        for_others = away or (clone and await asyncio.to_thread(_of_others, project))  # who asked for it is not known
         url = project.source if clone and top == project.path else None
         return project_plans.Checkout(top, folder, commit, branch, clone, self._reach(for_others), url)
 
@@ -300,15 +319,6 @@ def _check_own(ask: WorkflowAsk) -> None:
     for name, asked in (("flash", ask.flash), ("agent", ask.agent is not None), ("expect", bool(ask.expect))):
         if asked:
             raise BadInput(name, "is for ESP-IDF projects: any other is built as its own pipeline says")
-
-
-def check_active(project: Project) -> None:
-    """Conflict: the project cannot be built now. Reads."""
-    if project.status != "active":
-        why = f": {project.reason}" if project.reason else ""
-        raise Conflict(f"Project status is {project.status!r}, must be 'active'{why}")
-    if not Path(project.path).is_dir():
-        raise Conflict(f"the folder of project {project.name} is gone: {project.path}")
 
 
 def _of_others(project: Project) -> bool:

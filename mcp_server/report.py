@@ -290,7 +290,9 @@ def waits_for(view: "BuildView") -> str:
     holder = view.blocked_by[0]
     others = len({lease.build for lease in view.blocked_by}) - 1
     kind, _, rest = holder.resource.partition(":")
-    what = {"dir": f"the directory {rest.partition(':')[2]}", "host": f"a slot of host {rest}"}.get(kind)
+    what = {"dir": f"the directory {rest.partition(':')[2]}", "host": f"a slot of host {rest.partition('@')[0]}"}.get(
+        kind
+    )
     more = f" and {parts.plural(others, 'other build')}" if others else ""
     hold = "which hold" if others else "which holds"
     said = one_line(f"waits for build {holder.build}{more}, {hold} {what or f'{kind} {rest}'}", 180)

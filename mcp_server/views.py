@@ -1,6 +1,7 @@
 """Builds as fronts show them: a row, its stages, what it waits for, and how long it will take."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -8,12 +9,15 @@ import sqlalchemy as sa
 
 from mcp_server.build_trends import Count
 from mcp_server.expected import Place
-from mcp_server.model import Artifact, Build, BuildStatus, Lease, Project, Stage, StageStatus
+from mcp_server.model import Artifact, Build, BuildStatus, Lease, Project, Stage, StageSpec, StageStatus
 from mcp_server.moved import left_for_copy
 from mcp_server.pipelines import graph
 from mcp_server.places import at
 from mcp_server.store import artifacts, builds, earlier, leases, stats, trends, workers
 from mcp_server.whereabouts import why_idle
+
+Slots = Callable[[str], Mapping[str, int]]
+"""The hosts that a name, alias or tag means, and how many stages may run on each."""
 
 MOST_RECKONED = 1000  # stages; an estimate of more costs more than it tells
 
@@ -51,7 +55,11 @@ class BuildView:
     idle: str = ""
 
 
-def build_view(c: sa.Connection, build_id: int, now: datetime) -> BuildView:
+def _one_slot(reference: str) -> Mapping[str, int]:
+    return {reference: 1}
+
+
+def build_view(c: sa.Connection, build_id: int, now: datetime, slots: Slots = _one_slot) -> BuildView:
     """The view of a build that exists, read in one transaction."""
     build, stages = builds.get_build(c, build_id), builds.stages_of(c, build_id)
     elapsed = build.duration
@@ -64,7 +72,7 @@ def build_view(c: sa.Connection, build_id: int, now: datetime) -> BuildView:
         project=builds.get_project(c, build.project_id),
         stages=stages,
         artifacts=[artifact for _, artifact in artifacts.artifacts_of(c, build.id)],
-        blocked_by=_blockers(c, build, stages),
+        blocked_by=_blockers(c, build, stages, slots),
         typical_s=_median(earlier.recent_durations(c, build.args_key)),
         elapsed_s=elapsed,
         coverage_before=trends.coverage_before(c, build) if _tells_coverage(stages) else None,
@@ -130,18 +138,38 @@ def _median(values: Sequence[float]) -> float | None:
     return sorted(values)[len(values) // 2] if values else None
 
 
-def _blockers(c: sa.Connection, build: Build, stages: Sequence[Stage]) -> Sequence[Lease]:
-    """Leases of other builds that a build with nothing running waits for."""
+def _blockers(c: sa.Connection, build: Build, stages: Sequence[Stage], slots: Slots) -> Sequence[Lease]:
+    """Leases of other builds that a build with nothing running waits for, with those of its stages that are next."""
     if not build.status.is_open or any(stage.status.is_open for stage in stages):
         return ()
-    held = leases.holders(c)
+    held, coming = leases.holders(c), _coming(build, stages)
     others = [lease for lease in held if lease.build != build.id]
     mended = build.plan.fix_first or any(stage.kind.startswith("agent.") for stage in stages)
     copied = left_for_copy(build.plan) if mended else set[tuple[str, str]]()  # those it does not wait for
-    places = {(stage.host, str(stage.directory)) for stage in build.plan.stages} - copied
+    places = {(stage.host, str(stage.directory)) for stage in coming} - copied
     directories = {f"dir:{at(host, build.machine)}:{directory}" for host, directory in places}
-    hosts = {f"host:{at(host, build.machine)}" for one in build.plan.stages for host in (one.host, *one.hosts)}
-    if any(lease.build == build.id and lease.resource in hosts for lease in held):
-        hosts = set[str]()  # it has its place, and is just beginning there
-    groups = {f"group:{stage.group}" for stage in build.plan.stages if stage.group}
-    return [x for x in others if x.resource in directories] or [x for x in others if x.resource in hosts | groups]
+    taken = Counter(lease.resource for lease in held)
+    full = set[str]()
+    for pool in (_pool(stage, build, slots) for stage in coming):
+        if all(taken[host] >= most for host, most in pool.items()):
+            full |= pool.keys()
+    groups = {f"group:{stage.group}" for stage in coming if stage.group}
+    return [x for x in others if x.resource in directories] or [x for x in others if x.resource in full | groups]
+
+
+def _coming(build: Build, stages: Sequence[Stage]) -> Sequence[StageSpec]:
+    """The stages that could begin now, as far as their order goes."""
+    rows = [stage for stage in stages if stage.round == build.round]
+    over = {stage.stage for stage in rows} | {spec.name for spec in build.plan.stages if spec.skip}
+    passed = {stage.stage for stage in rows if stage.status in (StageStatus.SUCCESS, StageStatus.SKIPPED)}
+    return [
+        spec
+        for spec in build.plan.stages
+        if not spec.skip and spec.name not in passed and over.issuperset(spec.depends_on)
+    ]
+
+
+def _pool(stage: StageSpec, build: Build, slots: Slots) -> Mapping[str, int]:
+    """The resources of the hosts that would do for a stage, and the slots of each."""
+    found = {name: most for reference in (stage.host, *stage.hosts) for name, most in slots(reference).items()}
+    return {f"host:{at(name, build.machine)}": most for name, most in found.items()}

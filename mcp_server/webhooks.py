@@ -24,7 +24,6 @@ from mcp_server import git_source
 from mcp_server.config import GitHub
 from mcp_server.errors import OrchestratorError
 from mcp_server.model import Project, Pushed
-from mcp_server.projects import check_active
 from mcp_server.secret_store import Secrets
 from mcp_server.store import builds, projects
 from mcp_server.store.superseded import PUSH, supersede
@@ -107,11 +106,21 @@ class Webhooks:
         if not await store.write(is_new):
             return "delivered before"
         self._begin(self._order(delivery, push))
-        if not (refused := await asyncio.to_thread(_refused, meant)):
+        if not (refused := await self._refused(meant)):
             return "accepted"
         built = [project.name for project in meant if project.name not in refused]
         words = [f"accepted for {', '.join(built)}"] if built else []
         return "; ".join([*words, *(f"{name} is not built: {why}" for name, why in refused.items())])[:1000]
+
+    async def _refused(self, meant: Sequence[Project]) -> Mapping[str, str]:
+        """Which cannot be built now, by name, and why."""
+        found: dict[str, str] = {}
+        for project in meant:
+            try:
+                await self._orchestrator.projects.check(project)
+            except OrchestratorError as error:
+                found[project.name] = str(error)
+        return found
 
     async def _meant(self, push: Push) -> Sequence[Project]:
         known = await (await self._orchestrator.store()).read(projects.imported)
@@ -244,17 +253,6 @@ class Webhooks:
         if settings is None or settings.token is None or not _FULL_NAME.fullmatch(push.full_name):
             return None
         return Pushed(repository=push.full_name, commit=push.commit, context=f"{CONTEXT}/{part}" if part else CONTEXT)
-
-
-def _refused(meant: Sequence[Project]) -> Mapping[str, str]:
-    """Which cannot be built now, by name, and why. Reads."""
-    found: dict[str, str] = {}
-    for project in meant:
-        try:
-            check_active(project)
-        except OrchestratorError as error:
-            found[project.name] = str(error)
-    return found
 
 
 def _begun(project: Project, push: Push, again: projects.Delivery, c: sa.Connection) -> int | None:

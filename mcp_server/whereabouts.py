@@ -1,13 +1,13 @@
 """Which worker does or could do an open build, in words: who is there, who is away and since when.
 
-May import: places, store, text. Never: engine, orchestrator, a front.
+May import: config_prints, places, store, text. Never: engine, orchestrator, a front.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from math import ceil
 
-from mcp_server import places
+from mcp_server import config_prints, places
 from mcp_server.store.workers import WorkerRow
 from mcp_server.text import one_line
 
@@ -52,6 +52,19 @@ def name_of(rows: Sequence[WorkerRow], machine: str) -> str:
     return _called(max(known, key=lambda row: row.seen_at)) if known else machine
 
 
+def differences(rows: Sequence[WorkerRow], config: Mapping[str, str] | None = None) -> Mapping[str, Sequence[str]]:
+    """In which sections the config.yaml of each worker that is there differs from the leader's, by the worker's id.
+
+    With `config`, the prints of another one, it is under "" compared as well.
+    """
+    leader = next((row for row in rows if row.leads), None)
+    if leader is None:
+        return {}
+    told = {"": config, **{row.id: row.config for row in rows if row.alive}}
+    found = {one: config_prints.differing(leader.config, theirs) for one, theirs in told.items()}
+    return {one: sections for one, sections in found.items() if sections}
+
+
 def team(rows: Sequence[WorkerRow]) -> str:
     """All workers in a sentence: `3 workers, a leads; b is not heard of since …; their versions differ: …`."""
     there = [row for row in rows if row.alive]
@@ -64,6 +77,12 @@ def team(rows: Sequence[WorkerRow]) -> str:
     versions = sorted({row.version for row in there})
     if len(versions) > 1:
         said.append(f"their versions differ: {', '.join(versions)}")
+    other = differences(rows)
+    said += [
+        f"config.yaml of {_called(row)} differs from the leader's in {', '.join(other[row.id])}"
+        for row in there
+        if row.id in other
+    ][:3]
     return "; ".join(said)
 
 

@@ -5,14 +5,15 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import settings
 
-from tests.support.postgres import URL, Prepared, Server, running
+from tests.support.postgres import URL, Prepared, Server, memory, running
 
 for _number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
     # `pytest &` and nohup leave these ignored, and every process that a test starts would inherit it.
@@ -57,6 +58,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip("is about SQLite's file"))
 
 
+NewDatabase = Callable[[], dict[str, str]]
+
 _connect = socket.socket.connect
 
 
@@ -88,8 +91,6 @@ def closed_off(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv(URL, prepared.url())
     yield
     prepared.used()
-    if request.node.get_closest_marker("sqlite_only") is not None:
-        return
     strays = list(tmp_path.glob("*/orchestrator.db"))
     assert not strays, f"{URL} did not reach whoever made {strays[0]}"
 
@@ -111,7 +112,7 @@ def home(tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Server]:
     """A PostgreSQL server, started when the first test of this process wants one."""
-    with running() as server:
+    with running(place=memory()) as server:
         yield server
 
 
@@ -120,6 +121,20 @@ def postgres_url(postgres: Server) -> Iterator[str]:
     """What BUILD_ORCHESTRATOR_DATABASE_URL is for a new, empty database."""
     with postgres.database() as name:
         yield postgres.url(name)
+
+
+@pytest.fixture(scope="module")
+def new_database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[NewDatabase]:
+    """`new_database()` is what a process of a whole file's fixture is given to use a new database; {} on SQLite."""
+    if DATABASE == "sqlite":
+        yield dict
+        return
+    server: Server = request.getfixturevalue("postgres")
+    before = set(tmp_path_factory.getbasetemp().glob("*/*/orchestrator.db"))
+    with ExitStack() as databases:
+        yield lambda: {URL: server.url(databases.enter_context(server.database()))}
+    strays = set(tmp_path_factory.getbasetemp().glob("*/*/orchestrator.db")) - before
+    assert not strays, f"{URL} did not reach whoever made {strays}"
 
 
 @pytest.fixture(params=["sqlite", "postgres"] if DATABASE == "sqlite" else ["postgres"])

@@ -1,7 +1,6 @@
 """Follow a build until it is over or the person leaves; the build never depends on who watches it."""
 
 import asyncio
-import contextlib
 import math
 import os
 import signal
@@ -11,7 +10,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from mcp_server.errors import Conflict
+from mcp_server.cli.screen import err
+from mcp_server.errors import Conflict, StoreError
 
 if TYPE_CHECKING:
     from mcp_server.cli.screen import Screen
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 LEAVE = (signal.SIGTERM, signal.SIGHUP)
+AGAIN_S, MOST_AWAY_S = 1.0, 600.0  # a shared database that does not answer is asked again, for so long
 
 
 class Display(Protocol):
@@ -39,7 +40,7 @@ class _Gate:
     """Lets updates through to a display, and holds them back while a question stands on its terminal."""
 
     display: Display
-    newest: "BuildView | None" = None
+    newest: "BuildView | None" = None  # set by the first update, which comes at once
     shut: bool = False
 
     async def update(self, view: "BuildView") -> None:
@@ -49,6 +50,9 @@ class _Gate:
 
     def close(self) -> None:
         self.shut = True
+        self.display.pause()
+
+    def pause(self) -> None:
         self.display.pause()
 
     async def open(self) -> None:
@@ -88,28 +92,55 @@ async def follow(
 ) -> Followed:
     """Follow a build. SIGINT asks on `screen` whether to leave or to cancel; without one it leaves, as SIGTERM does."""
     gate = _Gate(display)
-    waiting = asyncio.create_task(orchestrator.wait(build, math.inf, gate.update))
+    waiting = asyncio.create_task(to_its_end(orchestrator, build, gate))
     try:
         while True:
             number = await _first(heard.get(), waiting)
             if number is None:
                 return Followed(await waiting)
             if number in LEAVE or screen is None:
-                return Followed(await orchestrator.get(build), number)
+                return Followed(gate.newest or await orchestrator.get(build), number)
             gate.close()
             answer = await _first(_ask(build, heard, screen), waiting)
             if answer is None:
                 screen.say("")  # nobody typed the end of the question's line
             if answer == "detach":
-                return Followed(await orchestrator.get(build), number)
+                return Followed(gate.newest or await orchestrator.get(build), number)
             if answer == "cancel":
-                with contextlib.suppress(Conflict):  # it has ended while the person thought about it
+                try:
                     await orchestrator.cancel(build)
+                except Conflict:
+                    pass  # it has ended while the person thought about it
+                except StoreError as error:
+                    screen.say(f"it was not cancelled: {error}")
             await gate.open()
     finally:
         display.pause()
         waiting.cancel()
         await asyncio.wait({waiting})
+
+
+async def to_its_end(orchestrator: "Orchestrator", build: int, display: Display) -> "BuildView":
+    """The build once it is over, shown until then; a shared database may be away for ten minutes meanwhile."""
+    shared = (await orchestrator.store()).is_shared
+    since, told = orchestrator.clock.monotonic(), float("-inf")
+
+    async def seen(view: "BuildView") -> None:
+        nonlocal since
+        since = orchestrator.clock.monotonic()
+        await display.update(view)
+
+    while True:
+        try:
+            return await orchestrator.wait(build, math.inf, seen)
+        except StoreError as error:
+            if not shared or orchestrator.clock.monotonic() - since >= MOST_AWAY_S:
+                raise
+            if since > told:
+                display.pause()
+                err().say(f"build {build} goes on, and is followed again when the database answers: {error}")
+                told = orchestrator.clock.monotonic()
+            await orchestrator.clock.sleep(AGAIN_S)
 
 
 async def _first(asked: Coroutine[Any, Any, T], waiting: "asyncio.Task[Any]") -> T | None:

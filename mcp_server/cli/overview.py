@@ -1,7 +1,6 @@
 """`status`: what runs, what waits, and what ended last."""
 
 import dataclasses
-import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from rich.text import Text
 from mcp_server import record
 from mcp_server.cli import frame, listing
 from mcp_server.cli.display import FRAME_LINES, display_for
+from mcp_server.cli.follow import to_its_end
 from mcp_server.cli.screen import Screen, err, out, print_json
 from mcp_server.cli.verdict import show
 from mcp_server.cli.words import typed
@@ -80,7 +80,7 @@ async def print_build(orchestrator: "Orchestrator", build: str, *, watch: bool, 
     elif watch and view.build.status.is_open:
         display = display_for(screen, orchestrator.clock)
         try:
-            view = await orchestrator.wait(view.build.id, math.inf, display.update)
+            view = await to_its_end(orchestrator, view.build.id, display)
         finally:
             display.pause()
     else:

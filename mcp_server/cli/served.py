@@ -15,6 +15,6 @@ def worker() -> int:
     """Run pending builds; started on demand by the other commands.
 
     One worker serves a home. It leaves after 15 idle minutes; running jobs outlive it, and the next worker takes
-    them over.
+    them over. Started by hand or as a service it takes the place of one that was started on demand.
     """
     raise BadInput("worker", "takes no arguments and comes first: build-orchestrator worker")

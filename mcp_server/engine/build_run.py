@@ -94,6 +94,7 @@ class BuildRun:
         self.plan = build.plan
         graph = Walk(self.services, build, {(row.stage, row.round, row.attempt): row for row in rows})
         walk = asyncio.create_task(self._walk(build, graph))
+        walk.add_done_callback(lambda done: done.cancelled() or done.exception())  # we may be cancelled as it fails
         stopped = asyncio.create_task(self.stop.wait())
         try:
             await asyncio.wait({walk, stopped}, return_when=asyncio.FIRST_COMPLETED)

@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -20,6 +21,10 @@ from mcp_server.store.tables import SCHEMA_VERSION
 from mcp_server.store.workers import one_is_missed
 
 LOCK = "worker.lock"
+ON_DEMAND = " on demand"  # what the lock's text ends with where a front started the worker
+SHARED = " shared"  # before that, where the worker serves a database that machines share
+LEAVE = "leave"  # asked of such a one through `wake` by one that was started as a service
+BOOT = Path("/proc/sys/kernel/random/boot_id")
 LOG_BYTES = 4_000_000  # the worker's own log is cut to half of this when a worker starts
 HANDOVER_S = 10  # an older worker leaves within milliseconds; a stopped one never does
 
@@ -34,7 +39,7 @@ _failures: list[int] = []
 
 
 def poke(home: Path, store: Store) -> None:
-    """Wake this home's worker, or start one, after bringing the schema up to date. Blocks for milliseconds.
+    """Wake this home's worker, or start one, after bringing a schema of one's own up to date. Blocks for milliseconds.
 
     The lock is taken here and handed down, not released in between: with a gap, every front that looks into it would
     start a worker of its own. Where machines share the store one is started only if it is missed here.
@@ -43,9 +48,10 @@ def poke(home: Path, store: Store) -> None:
     for _ in range(POKES):
         with _lock(home) as lock:
             if lock is not None:
-                store.migrate()
+                if not store.is_shared:
+                    store.migrate()
                 if not store.is_shared or store.look(lambda c: one_is_missed(c, str(home), machine_id(home))):
-                    _start_worker(home, lock)
+                    _start_worker(home, lock, shared=store.is_shared)
                 return
         if write_signal(home / WAKE, f"{__version__}\n".encode()):
             return
@@ -60,11 +66,21 @@ def place_for(plan: Plan, store: Store, home: Path, resolve: places.Resolve) -> 
 def make_ready(home: Path, store: Store) -> None:
     """Return once the schema is this version's. A worker of an older version is asked to leave first. Blocks.
 
-    Whoever is to be called back still is: a worker is woken or started for that.
+    Whoever is to be called back still is: a worker is woken or started for that. A store that cannot be used is let go.
+    StoreError, before anything is made: this home's worker serves another database.
     """
-    _bring_up_to_date(home, store)
-    if store.look(next_time) is not None:
-        poke(home, store)
+    try:
+        if not store.is_shared and SHARED in (lock_holder(home) or ""):
+            raise StoreError(
+                f"the worker of {home} serves a shared database: set BUILD_ORCHESTRATOR_DATABASE_URL (or …_URL_FILE) "
+                "as it has it, or BUILD_ORCHESTRATOR_HOME to another folder"
+            )
+        _bring_up_to_date(home, store)
+        if store.look(next_time) is not None:
+            poke(home, store)
+    except BaseException:
+        store.engine.dispose()
+        raise
 
 
 def _bring_up_to_date(home: Path, store: Store) -> None:
@@ -98,8 +114,13 @@ def _lock(home: Path) -> Generator[int | None]:
         os.close(lock)
 
 
+def lock_text(pid: int, *, shared: bool, on_demand: bool) -> bytes:
+    """What the holder of the lock says of itself."""
+    return f"pid {pid} version {__version__}{SHARED * shared}{ON_DEMAND * on_demand}\n".encode()
+
+
 def lock_holder(home: Path) -> str | None:
-    """`pid version` of the worker that holds the lock, None where none does."""
+    """`pid 12 version 1.0` of the worker that holds the lock, then SHARED and ON_DEMAND; None where none does."""
     with contextlib.suppress(OSError):
         lock = os.open(home / LOCK, os.O_RDWR | os.O_CLOEXEC)
         try:
@@ -109,6 +130,22 @@ def lock_holder(home: Path) -> str | None:
         finally:
             os.close(lock)
     return None
+
+
+def lock_id(home: Path) -> str:
+    """Tells this home's lock from that of any other home, copies on other machines included; "" where there is none.
+
+    Containers of one machine that have a volume one after the other have the same, whatever they are called.
+    """
+    try:
+        boot = BOOT.read_text("ascii").strip()
+    except OSError:  # macOS
+        boot = socket.gethostname()
+    try:
+        found = (home / LOCK).stat()
+    except FileNotFoundError:
+        return ""
+    return f"{boot}:{found.st_dev}:{found.st_ino}"
 
 
 def newer(version: str, than: str) -> bool:
@@ -135,7 +172,7 @@ def _look_after_children(home: Path) -> None:
         raise WorkerFailed(f"the worker ends as soon as it starts: {lines[-1][:300] if lines else '?'}; see {log}")
 
 
-def _start_worker(home: Path, lock: int) -> None:
+def _start_worker(home: Path, lock: int, *, shared: bool) -> None:
     logs = home / "logs"
     logs.mkdir(mode=0o700, exist_ok=True)
     path = logs / "worker.log"
@@ -153,6 +190,6 @@ def _start_worker(home: Path, lock: int) -> None:
         _started.append((child, time.monotonic()))
         # Known from now on; the worker itself writes the same once it has loaded.
         os.ftruncate(lock, 0)
-        os.pwrite(lock, f"pid {child.pid} version {__version__}\n".encode(), 0)
+        os.pwrite(lock, lock_text(child.pid, shared=shared, on_demand=True), 0)
     finally:
         os.close(log)

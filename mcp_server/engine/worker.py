@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -22,8 +23,8 @@ from mcp_server.engine.dispatch.local import Local
 from mcp_server.engine.housekeeping import keep_house
 from mcp_server.engine.installed import Installed
 from mcp_server.engine.services import Services
-from mcp_server.engine.signals import Signal, announce, make_wake, open_fifo
-from mcp_server.engine.start import LOCK, newer, poke
+from mcp_server.engine.signals import WAKE, Signal, announce, make_wake, open_fifo, write_signal
+from mcp_server.engine.start import HANDOVER_S, LEAVE, LOCK, ON_DEMAND, lock_holder, lock_text, newer, poke
 from mcp_server.engine.transfer import clear_staging
 from mcp_server.errors import OrchestratorError, StoreError
 from mcp_server.heaps import keep_giving_back, steady_heaps
@@ -41,16 +42,20 @@ log = logging.getLogger(__name__)
 SCAN_S = 1  # finds what no poke told of: a front may die between its commit and its poke
 LOOK_S = 60  # all open rows are read so often; at the other wakes only what is new
 IDLE_S = 900  # then the worker leaves
-GATHER_S = 0.02  # others' commits, each of which wakes us
+GATHER_S = 0.05  # others' commits, each of which wakes us: between two looks at the least
 
 
 class Worker:
-    """Serves one home until it is idle for long, asked to leave, replaced by a newer version, or installed anew."""
+    """Serves one home until it is idle for long, asked to leave, replaced by a newer version, or installed anew.
+
+    One that a front started, `on_demand`, gives way to one that was started by hand or as a service.
+    """
 
     def __init__(
-        self, config: Config, store: Store, clock: Clock, installed: Installed | None = None, *, stays: bool = False
+        self, config: Config, store: Store, clock: Clock, installed: Installed | None = None, *, on_demand: bool = True
     ) -> None:
-        self.config, self.store, self.clock, self._installed, self._stays = config, store, clock, installed, stays
+        self.config, self.store, self.clock, self._installed = config, store, clock, installed
+        self._on_demand, self._stays = on_demand, store.is_shared and not on_demand
         self.replaced = False
         self.told_to_leave = False
         self.leaving = False
@@ -90,7 +95,8 @@ class Worker:
     async def _team(self, services: Services, machine: str, wake: Signal) -> Dispatch:
         from mcp_server.engine.dispatch.team import Team  # noqa: PLC0415 - of an extra
 
-        team = Team(services, machine, os.environ.get("BUILD_ORCHESTRATOR_WORKER_NAME", ""), wake.set)
+        name = os.environ.get("BUILD_ORCHESTRATOR_WORKER_NAME", "")
+        team = Team(services, machine, name, wake.set, lambda: self._leave(wake))
         await team.start(os.getpid())
         return team
 
@@ -113,6 +119,7 @@ class Worker:
             if dispatch.held_back and self.clock.monotonic() - refreshed >= SCAN_S:
                 await services.refresh()  # its limits may be others now
                 refreshed = self.clock.monotonic()
+            read = self.clock.monotonic()
             rows = await self._rows(newest)
             if rows is not None:
                 newest = max([newest or 0, *(row.id for row in rows)])
@@ -122,9 +129,13 @@ class Worker:
             with contextlib.suppress(TimeoutError):
                 await self.clock.within(SCAN_S, wake.wait())
             if self.store.is_shared:
-                await self.clock.sleep(GATHER_S)
-            if any(newer(version, __version__) for version in wake.take_lines()):
+                await self.clock.sleep(max(0.0, read + GATHER_S - self.clock.monotonic()))
+            lines = wake.take_lines()
+            if any(newer(line, __version__) for line in lines):
                 log.info("a newer version asks: leaving, jobs run on")
+                self.replaced = self.leaving = True
+            if self._on_demand and LEAVE in lines:
+                log.info("a worker that was started as a service asks: leaving, jobs run on")
                 self.replaced = self.leaving = True
             if self._installed and await asyncio.to_thread(self._installed.replaced, self.clock.monotonic()):
                 log.info("its program was installed anew: leaving, jobs run on")
@@ -141,16 +152,17 @@ class Worker:
             return None
 
     def _leave_on_signals(self, wake: Signal) -> None:
-        def leave() -> None:
-            self.told_to_leave = self.leaving = True
-            wake.set()
-
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            asyncio.get_running_loop().add_signal_handler(number, leave)
+            asyncio.get_running_loop().add_signal_handler(number, self._leave, wake)
+
+    def _leave(self, wake: Signal) -> None:
+        self.told_to_leave = self.leaving = True
+        wake.set()
 
 
-def take_lock(home: Path, handed_down: int | None) -> int | None:
+def take_lock(home: Path, handed_down: int | None, *, shared: bool = False) -> int | None:
     """A descriptor that holds this home's worker lock, or None where another worker does."""
+    on_demand = handed_down is not None
     lock = handed_down if handed_down is not None else os.open(home / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     os.set_inheritable(lock, False)  # a job that had it would hold the home
     try:
@@ -159,8 +171,19 @@ def take_lock(home: Path, handed_down: int | None) -> int | None:
         os.close(lock)
         return None
     os.ftruncate(lock, 0)
-    os.pwrite(lock, f"pid {os.getpid()} version {__version__}\n".encode(), 0)
+    os.pwrite(lock, lock_text(os.getpid(), shared=shared, on_demand=on_demand), 0)
     return lock
+
+
+def take_over(home: Path, *, shared: bool = False) -> int | None:
+    """The lock of a worker that was started on demand, which is asked to leave; None: another one has it. Blocks."""
+    deadline = time.monotonic() + HANDOVER_S
+    while (holder := lock_holder(home)) in (None, "starting") or (holder or "").endswith(ON_DEMAND):
+        if (lock := take_lock(home, None, shared=shared)) is not None or time.monotonic() > deadline:
+            return lock
+        write_signal(home / WAKE, f"{LEAVE}\n".encode())
+        time.sleep(0.02)  # a lock that another process lets go of gives no other sign
+    return None
 
 
 def run(handed_down: int | None = None) -> int:
@@ -173,18 +196,25 @@ def run(handed_down: int | None = None) -> int:
         mask=Masking(config, os.environ).text,
     )
     config.make_home()
-    lock = take_lock(config.home, handed_down)
+    clock = SystemClock()
+    store = Store(config.database_url, config.home, lambda: announce(config.home), clock.agree)
+    lock = take_lock(config.home, handed_down, shared=store.is_shared)
+    if lock is None and handed_down is None:
+        lock = take_over(config.home, shared=store.is_shared)
     if lock is None:
         sys.stderr.write(f"another worker runs {config.home} already\n")
         return 2
-    store = Store(config.database_url, config.home, lambda: announce(config.home))
+    log.info(
+        "version %s serves %s, on %s database", __version__, config.home, "a shared" if store.is_shared else "its own"
+    )
     try:
         store.migrate()
         clear_staging(config.artifacts_dir)
-        worker = Worker(config, store, SystemClock(), installed, stays=store.is_shared and handed_down is None)
+        worker = Worker(config, store, clock, installed, on_demand=handed_down is not None)
         steady_heaps()
         calm_collector()
         asyncio.run(worker.serve())
+        log.info("left; its jobs run on")
     finally:
         os.close(lock)
     # A row that came while this worker was leaving saw the lock held; nobody else would look at it.

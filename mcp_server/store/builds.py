@@ -113,8 +113,8 @@ def insert_build(
         return known, True
     wanted = sql.SAME_OPEN if plan.branches else sql.SAME
     same = {"of_args": args_key, "of_retry": retry_of, "of_priority": priority}
-    if idempotency_key is None and (row := c.execute(wanted, same).mappings().first()) is not None:
-        known = _build(row)
+    if idempotency_key is None and (row := wanted.run(c, same).fetchone()) is not None:
+        known = get_build(c, row[0])
         if more := [name for name in plan.branches if name not in known.plan.branches]:
             set_branches(c, known, (*known.plan.branches, *more))
         return known, True

@@ -15,12 +15,13 @@ from mcp_server.errors import StoreError
 from mcp_server.store import claims, schema
 from mcp_server.store.claims import Claim
 from mcp_server.store.listening import Listener
-from mcp_server.store.postgres import Postgres, as_json, is_lost, usable
+from mcp_server.store.postgres import Agree, Postgres, as_json, is_lost, keep_own, usable
 from mcp_server.store.sqlite import Sqlite
 from mcp_server.store.tables import SCHEMA_VERSION
 
 T = TypeVar("T")
 Statements = Callable[[sa.Connection], T]
+_Outcome = tuple[Any, Exception | None]
 
 
 class Backend(Protocol):
@@ -41,17 +42,22 @@ class Backend(Protocol):
 class Store:
     """One database. What is asked of `write` while a commit runs goes into the next; `read` sees committed rows only.
 
-    Both run in threads and raise StoreError with one sentence; nothing of a failed group is kept. `committed` is called
-    after each commit, in its thread. A `write` in the context of a build that was taken raises Taken once somebody else
-    has that build (see claims).
+    What is asked of `read` in one turn of the event loop is read in one transaction. Both run in threads and raise
+    StoreError with one sentence; nothing of a failed group is kept. `committed` is called after each commit, in its
+    thread, `agree` with the time of a server that machines share, whenever a connection to it is made.
+    A `write` in the context of a build that was taken raises Taken once somebody else has that build (see claims).
     """
 
-    def __init__(self, url: str, home: Path, committed: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, url: str, home: Path, committed: Callable[[], None] = lambda: None, agree: Agree = keep_own
+    ) -> None:
         self.home = home
         self._committed = committed
-        self.engine, self._backend = make_engine(url, home)
+        self.engine, self._backend = make_engine(url, home, agree)
         self._waiting: list[tuple[Statements[Any], asyncio.Future[Any], Claim | None]] = []
         self._flusher: asyncio.Task[None] | None = None
+        self._asked: list[tuple[Statements[Any], asyncio.Future[Any]]] = []
+        self._readers: set[asyncio.Task[None]] = set()
         self._uuid: str | None = None
         self._listener: Listener | None = None
         self._closed = False
@@ -72,7 +78,13 @@ class Store:
 
     async def read(self, statements: Statements[T]) -> T:
         """Run reading `statements` in one transaction and return their result."""
-        return await asyncio.to_thread(self._run, statements, False)
+        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._asked.append((statements, done))
+        if len(self._asked) == 1:
+            reader = asyncio.create_task(self._answer())
+            self._readers.add(reader)
+            reader.add_done_callback(self._readers.discard)
+        return await done
 
     async def write(self, statements: Statements[T]) -> T:
         """Run `statements`, commit, return their result. Cancelling the caller does not undo the commit."""
@@ -84,8 +96,8 @@ class Store:
 
     async def aclose(self) -> None:
         """Commit what waits and let the database go."""
-        if self._flusher is not None:
-            await asyncio.wait({self._flusher})
+        if under_way := {*self._readers, *([self._flusher] if self._flusher is not None else [])}:
+            await asyncio.wait(under_way)
         if self._listener is not None:
             await self._listener.aclose()
         self._closed = True
@@ -122,31 +134,39 @@ class Store:
             self._uuid = await self.read(lambda c: schema.fact(c, "uuid"))
         return self._uuid
 
+    async def _answer(self) -> None:
+        group, self._asked = self._asked, []
+        broken = self._driver_errors()
+
+        def every(c: sa.Connection) -> list[_Outcome]:
+            return [_outcome(lambda one=one: one(c), broken) for one, _ in group]
+
+        try:
+            outcomes = await asyncio.to_thread(self._run, every, False)
+        except Exception as error:
+            outcomes: list[_Outcome] = [(None, error)]
+            if len(group) > 1:  # one of them is to blame: each alone
+                outcomes = [await asyncio.to_thread(_outcome, lambda one=one: self.look(one)) for one, _ in group]
+        for (_, done), outcome in zip(group, outcomes, strict=True):
+            _tell(done, outcome)
+
     async def _flush(self) -> None:
         while self._waiting:
             group, self._waiting = self._waiting, []
             try:
                 results = await asyncio.to_thread(self._run, lambda c, g=group: _all(c, g), True)
-                outcomes: list[tuple[Any, Exception | None]] = [(result, None) for result in results]
+                outcomes: list[_Outcome] = [(result, None) for result in results]
             except Exception:  # one of them is to blame: each alone, so that the others are kept
                 outcomes = [await asyncio.to_thread(self._run_alone, work, claim) for work, _, claim in group]
-            for (_, done, _), (result, error) in zip(group, outcomes, strict=True):
-                if done.done():
-                    continue
-                if error is None:
-                    done.set_result(result)
-                else:
-                    done.set_exception(error)
+            for (_, done, _), outcome in zip(group, outcomes, strict=True):
+                _tell(done, outcome)
 
-    def _run_alone(self, statements: Statements[T], claim: Claim | None) -> tuple[T | None, Exception | None]:
-        def held(c: sa.Connection) -> T:
+    def _run_alone(self, statements: Statements[Any], claim: Claim | None) -> _Outcome:
+        def held(c: sa.Connection) -> Any:
             claims.check(c, claim)
             return statements(c)
 
-        try:
-            return self._run(held, True), None
-        except Exception as error:
-            return None, error
+        return _outcome(lambda: self._run(held, True))
 
     def _run(self, statements: Statements[T], writes: bool) -> T:
         self._backend.check(self.engine)
@@ -193,7 +213,26 @@ def _all(c: sa.Connection, group: Sequence[tuple[Statements[Any], Any, Claim | N
     return results
 
 
-def make_engine(text: str, home: Path) -> tuple[sa.Engine, Backend]:
+def _outcome(ask: Callable[[], Any], but: tuple[type[BaseException], ...] = ()) -> _Outcome:
+    try:
+        return ask(), None
+    except but:
+        raise
+    except Exception as error:
+        return None, error
+
+
+def _tell(done: asyncio.Future[Any], outcome: _Outcome) -> None:
+    result, error = outcome
+    if done.done():  # who asked was cancelled
+        return
+    if error is None:
+        done.set_result(result)
+    else:
+        done.set_exception(error)
+
+
+def make_engine(text: str, home: Path, agree: Agree) -> tuple[sa.Engine, Backend]:
     """An engine for a URL, and what is particular to its kind of database. StoreError: it is not usable."""
     try:
         url = sa.make_url(text)
@@ -204,9 +243,12 @@ def make_engine(text: str, home: Path) -> tuple[sa.Engine, Backend]:
             engine = sa.create_engine(url, json_serializer=_as_json, pool_use_lifo=True)
         else:
             url = usable(url)
-            backend, engine = Postgres(url), _postgres_engine(url)
+            backend, engine = Postgres(url, agree), _postgres_engine(url)
     except (exc.ArgumentError, exc.NoSuchModuleError, ModuleNotFoundError, ValueError) as error:
-        raise StoreError(f"BUILD_ORCHESTRATOR_DATABASE_URL is not usable: {type(error).__name__}") from error
+        raise StoreError(
+            f"BUILD_ORCHESTRATOR_DATABASE_URL is not usable: {type(error).__name__}; it is like "
+            "postgresql+psycopg://user:password@host/name, with / @ : ? # % of a password as %2F %40 %3A %3F %23 %25"
+        ) from error
     backend.attach(engine)
     return engine, backend
 

@@ -8,7 +8,9 @@ writer that is frozen or cut off in mid-transaction loses the lock to the server
 import importlib.util
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from time import monotonic
 from typing import Any, cast
 
 import sqlalchemy as sa
@@ -16,6 +18,9 @@ from sqlalchemy import event, exc
 
 from mcp_server.errors import StoreError
 from mcp_server.store.prepared import LATER, catch_up
+
+Agree = Callable[[datetime, float], None]
+"""Is told the server's time, and how many seconds the answer took; see SystemClock.agree."""
 
 CHANNEL = "build_orchestrator"
 WRITERS = 0x626F7277  # the number of the writers' lock: any, but always the same
@@ -41,18 +46,28 @@ _KEEPALIVE = {
 _TELL = "tell"  # in a connection's `info`: the words that its transaction has for others
 
 
+def keep_own(theirs: datetime, trip_s: float) -> None:
+    """Agree with nobody: no time is written."""
+
+
 class Postgres:
     """How a Store uses such a server."""
 
     is_shared = True
 
-    def __init__(self, url: sa.URL) -> None:
+    def __init__(self, url: sa.URL, agree: Agree) -> None:
+        self._agree = agree
         self._place = f"{url.host or url.query.get('host') or 'localhost'}/{url.database or ''}"
 
     def attach(self, engine: sa.Engine) -> None:
         """Have each connection of the engine prepared."""
-        event.listen(engine, "connect", _prepare)
+        event.listen(engine, "connect", self._prepare)
         event.listen(engine, "begin", _begin)
+
+    def _prepare(self, connection: Any, _: object) -> None:
+        began = monotonic()
+        now = _prepare(connection)
+        self._agree(now, monotonic() - began)
 
     def options(self, writes: bool) -> dict[str, Any]:
         """Execution options of a transaction. Readers see one moment; a writer what was committed before its turn."""
@@ -153,7 +168,8 @@ def is_lost(error: BaseException) -> bool:
     return isinstance(error, exc.DBAPIError) and error.connection_invalidated
 
 
-def _prepare(connection: Any, _: object) -> None:
+def _prepare(connection: Any) -> datetime:
+    """Have a connection as it is used here; the server's time."""
     from psycopg.types.string import StrDumperUnknown  # noqa: PLC0415 - of an extra
 
     class Storable(StrDumperUnknown):
@@ -167,7 +183,10 @@ def _prepare(connection: Any, _: object) -> None:
 
     connection.adapters.register_dumper(str, Storable)
     connection.autocommit = True  # BEGIN is ours: it goes together with what follows it
-    connection.execute(_SETTINGS)
+    cursor = connection.execute(f"{_SETTINGS}; SELECT clock_timestamp()")
+    while cursor.nextset():
+        pass
+    return cursor.fetchone()[0]
 
 
 def _begin(connection: sa.Connection) -> None:

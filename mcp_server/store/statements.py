@@ -8,20 +8,25 @@ from mcp_server.model import BuildStatus
 from mcp_server.store.prepared import Prepared
 from mcp_server.store.tables import BUILDS, PROJECTS, STAGES
 
+
+def _is_one_of(states: tuple[BuildStatus, ...]) -> sa.ColumnElement[bool]:
+    return sa.or_(*(BUILDS.c.status == sa.literal_column(f"'{status}'") for status in states))
+
+
 BUILD = sa.select(BUILDS).where(BUILDS.c.id == sa.bindparam("of_id"))
 BUILD_OF_PLAN = sa.select(*(column for column in BUILDS.c if column is not BUILDS.c.plan)).where(BUILD.whereclause)
-SAME_OPEN = (
-    sa.select(BUILDS)
+_same = (
+    sa.select(BUILDS.c.id)
     .where(
         BUILDS.c.args_key == sa.bindparam("of_args"),
         BUILDS.c.retry_of.is_not_distinct_from(sa.bindparam("of_retry")),
-        BUILDS.c.status.in_((BuildStatus.PENDING, BuildStatus.RUNNING)),
         BUILDS.c.cancel_requested.is_(False),
         BUILDS.c.priority <= sa.bindparam("of_priority"),  # who is in a hurry does not wait where others do
     )
     .order_by(BUILDS.c.id)
 )
-SAME = SAME_OPEN.where(BUILDS.c.status == BuildStatus.PENDING)
+SAME = Prepared(_same.where(_is_one_of((BuildStatus.PENDING,))))
+SAME_OPEN = Prepared(_same.where(_is_one_of((BuildStatus.PENDING, BuildStatus.RUNNING))))
 PROJECT_AT = sa.select(PROJECTS).where(PROJECTS.c.path == sa.bindparam("of_path"))
 PROJECT = sa.select(PROJECTS).where(PROJECTS.c.id == sa.bindparam("of_id"))
 PATH = Prepared(sa.select(PROJECTS.c.path).join(BUILDS).where(BUILDS.c.id == sa.bindparam("of_id")))
@@ -47,6 +52,5 @@ def inserting(columns: tuple[str, ...]) -> Prepared:
 @cache
 def changing(only_from: tuple[BuildStatus, ...], columns: tuple[str, ...]) -> Prepared:
     """Some columns of the build `of_id`, where it is in one of these states."""
-    allowed = sa.or_(*(BUILDS.c.status == sa.literal_column(f"'{status}'") for status in only_from))
-    statement = sa.update(BUILDS).where(BUILDS.c.id == sa.bindparam("of_id"), allowed)
+    statement = sa.update(BUILDS).where(BUILDS.c.id == sa.bindparam("of_id"), _is_one_of(only_from))
     return Prepared(statement, [BUILDS.c[name] for name in columns])

@@ -5,7 +5,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-SCHEMA_VERSION = 8
+SCHEMA_VERSION = 9
 
 metadata = sa.MetaData()
 
@@ -216,4 +216,6 @@ WORKERS = sa.Table(
     sa.Column("started_at", UtcTime, nullable=False),
     sa.Column("seen_at", UtcTime, nullable=False),
     sa.Column("until", UtcTime, nullable=False),
+    sa.Column("lock", sa.String),
+    sa.Column("config", sa.JSON),
 )

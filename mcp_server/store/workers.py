@@ -1,26 +1,38 @@
 """Which workers of a shared store are there, and which of them leads; time is the database's, as machines' differ."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 
+from mcp_server.errors import StoreError
 from mcp_server.store.builds import OPEN
-from mcp_server.store.callbacks import next_time
 from mcp_server.store.claims import HOME, MACHINE
-from mcp_server.store.tables import BUILDS, META, WORKERS, UtcTime
+from mcp_server.store.tables import BUILDS, CALLBACKS, META, WORKERS, UtcTime
 
 FORGOTTEN_S = 24 * 3600.0  # then the row of a dead worker goes, too
 LEADER = "leader"  # the key in `meta`
+
+
+class Twin(StoreError):
+    """Another worker that is there says that it is of the same machine: one data folder is a copy of the other."""
+
+    def __init__(self, other: "WorkerRow", home: str) -> None:
+        super().__init__(
+            f"worker {other.name} (pid {other.pid}, home {other.home}) is there and has the same name of its machine, "
+            f"{other.machine}: one data folder is a copy of the other; remove the file {home}/machine where the copy "
+            "is, then start the worker there"
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerRow:
     """A worker. `state`: serving, or leaving; `machine`: that of its home; `number`: what the engine calls it.
 
-    `until`: not seen again until then it counts as dead, and what it had goes to others.
+    `until`: not seen again until then it counts as dead, and what it had goes to others. `lock`: which lock file it
+    holds; `config`: prints of the sections of its config.yaml.
     """
 
     id: str
@@ -34,6 +46,8 @@ class WorkerRow:
     started_at: datetime
     seen_at: datetime
     until: datetime
+    lock: str | None = None
+    config: Mapping[str, str] | None = None
     alive: bool = True
     leads: bool = False
     builds: int = 0
@@ -53,11 +67,22 @@ def _now(c: sa.Connection) -> sa.ColumnElement[datetime]:
 
 
 def beat(c: sa.Connection, facts: dict[str, Any], lost_s: float) -> None:
-    """Note that a worker is there, for `lost_s` from now on; `facts` are its columns but those of time."""
+    """Note that a worker is there, for `lost_s` from now on; `facts` are its columns but those of time.
+
+    Twin: it is not noted, and another worker of its machine is.
+    """
     now = now_of(c)
     facts = {**facts, "until": now + timedelta(seconds=lost_s)}
     if not c.execute(sa.update(WORKERS).where(WORKERS.c.id == facts["id"]).values(**facts, seen_at=now)).rowcount:
+        for other in of_machine(c, facts["machine"]):
+            if other.alive:
+                raise Twin(other, facts["home"])
         c.execute(sa.insert(WORKERS).values(**facts, started_at=now, seen_at=now))
+
+
+def of_machine(c: sa.Connection, machine: str) -> list[WorkerRow]:
+    """Those of one machine, there or not."""
+    return [row for row in list_workers(c) if row.machine == machine]
 
 
 def leave(c: sa.Connection, worker: str) -> None:
@@ -103,17 +128,15 @@ def one_is_missed(c: sa.Connection, home: str, machine: str) -> bool:
 
     Asked by who holds that machine's lock, so whoever was its worker is gone, even if he could not say so.
     """
-    open_ = BUILDS.c.status.in_(OPEN)
-    ours = sa.or_(
+    bound = sa.or_(
         BUILDS.c.machine == machine, sa.and_(BUILDS.c.machine.is_(None), BUILDS.c.place == f"{MACHINE}{machine}")
     )
-    if c.scalar(sa.select(BUILDS.c.id).where(open_, ours).limit(1)) is not None:
-        return True
-    others = sa.and_(_alive(c), WORKERS.c.machine != machine)
-    if c.scalar(sa.select(WORKERS.c.id).where(others).limit(1)) is not None:
-        return False
-    ours = sa.or_(BUILDS.c.place.is_(None), BUILDS.c.place == f"{HOME}{home}")
-    return c.scalar(sa.select(BUILDS.c.id).where(open_, ours).limit(1)) is not None or next_time(c) is not None
+    free = sa.or_(BUILDS.c.place.is_(None), BUILDS.c.place == f"{HOME}{home}")
+    some_bound, some_free = (sa.exists().where(BUILDS.c.status.in_(OPEN), one) for one in (bound, free))
+    others = sa.exists().where(_alive(c), WORKERS.c.machine != machine)
+    to_call_back = sa.exists().where(CALLBACKS.c.next_at.is_not(None))
+    missed = sa.or_(some_bound, sa.and_(~others, sa.or_(some_free, to_call_back)))
+    return bool(c.scalar(sa.select(missed)))
 
 
 def forget(c: sa.Connection) -> int:

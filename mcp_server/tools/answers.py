@@ -133,6 +133,7 @@ class Teller:
         self._ctx, self._monotonic = ctx, monotonic
         self._next = 0.0
         self._last = -1.0
+        self._done = 0.0  # of the steps, as last told: what was only moved to show a message is none of it
         self._stage: object = None
         self._before = 0.0  # what earlier stages and rounds had come to
         self._message: str = ""
@@ -148,9 +149,9 @@ class Teller:
         several = len(view.build.plan.stages) > 1  # its steps are its stages: what runs may change without a new count
         running = [] if several else [s.stage for s in view.stages if s.status == "running"]
         stage = (view.build.round, running)
-        if self._last >= 0 and (stage != self._stage or self._before + done < self._last):
+        if self._last >= 0 and (stage != self._stage or done < self._done):
             self._before = max(self._last, 0)
-        self._stage = stage
+        self._stage, self._done = stage, done
         value = self._before + done
         if value <= self._last:
             if message == self._message:

@@ -186,6 +186,7 @@ class WorkerRow(BaseModel):
     builds: int = Field(description="Open builds that it has.")
     started_at: datetime | None
     seen_at: datetime | None
+    differs: list[str] = Field(description="Sections in which its config.yaml is not what the leader's is.")
 
 
 class WorkerList(BaseModel):

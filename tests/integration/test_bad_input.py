@@ -158,7 +158,9 @@ def test_looking_starts_no_worker(cli: Cli, home: Path) -> None:
     for command in (["builds"], ["status"], ["--help"], ["doctor"]):
         cli(*command)
 
-    assert Store(load_config().database_url, home).schema_version() == SCHEMA_VERSION
+    store = Store(load_config().database_url, home)
+    assert store.schema_version() == SCHEMA_VERSION
+    store.engine.dispose()
     assert worker_pid(home) is None
 
 

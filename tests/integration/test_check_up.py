@@ -72,7 +72,7 @@ async def test_each_port_is_a_line(host: Host, tree: UsbTree) -> None:
         found = await told(host)
     finally:
         stranger.kill()
-        await stranger.wait()
+        await stranger.communicate()  # to the pipe's end: who only waits may leave it open behind the loop
     assert found == [
         (free, "ok", "CP2102N USB to UART (Silicon Labs), serial 8a5f0e6d, cp210x", None),
         (

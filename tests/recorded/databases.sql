@@ -207,3 +207,57 @@ CREATE TABLE schedules (
 CREATE INDEX ix_builds_counts ON builds (project_id, status, priority);
 CREATE INDEX ix_builds_served ON builds (project_id, started_at);
 CREATE INDEX ix_builds_to_cancel ON builds (status) WHERE cancel_requested IS 1;
+
+-- schema 8
+CREATE TABLE builds (
+    id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+    project_id VARCHAR NOT NULL,
+    commit_sha VARCHAR DEFAULT '' NOT NULL,
+    commit_message VARCHAR,
+    commit_author VARCHAR,
+    branch VARCHAR,
+    triggered_by VARCHAR NOT NULL,
+    status VARCHAR NOT NULL,
+    started_at DATETIME,
+    completed_at DATETIME,
+    duration FLOAT,
+    build_output TEXT,
+    test_results JSON,
+    artifacts_path VARCHAR,
+    created_at DATETIME NOT NULL,
+    task_id VARCHAR NOT NULL,
+    name VARCHAR NOT NULL,
+    target VARCHAR,
+    "plan" JSON NOT NULL,
+    args_key VARCHAR NOT NULL,
+    priority INTEGER NOT NULL,
+    reason VARCHAR,
+    cancel_requested BOOLEAN NOT NULL,
+    retry_of INTEGER,
+    round INTEGER NOT NULL,
+    place VARCHAR,
+    machine VARCHAR,
+    worker VARCHAR,
+    claim INTEGER DEFAULT '0' NOT NULL,
+    FOREIGN KEY(project_id) REFERENCES projects (id),
+    UNIQUE (task_id),
+    FOREIGN KEY(retry_of) REFERENCES builds (id)
+);
+CREATE TABLE workers (
+    id VARCHAR NOT NULL,
+    machine VARCHAR NOT NULL,
+    name VARCHAR NOT NULL,
+    home VARCHAR NOT NULL,
+    pid INTEGER NOT NULL,
+    version VARCHAR NOT NULL,
+    state VARCHAR NOT NULL,
+    number INTEGER,
+    started_at DATETIME NOT NULL,
+    seen_at DATETIME NOT NULL,
+    until DATETIME NOT NULL,
+    PRIMARY KEY (id)
+);
+CREATE TRIGGER events_remain BEFORE DELETE ON events
+       WHEN OLD.type != 'workflow.progress'
+        AND NOT EXISTS (SELECT 1 FROM meta WHERE key = 'events_from' AND OLD.id < CAST(value AS INTEGER))
+       BEGIN SELECT RAISE(ABORT, 'events are append-only'); END;

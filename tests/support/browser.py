@@ -122,4 +122,6 @@ async def browser(folder: Path) -> AsyncGenerator[Browser]:
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
-        await process.wait()
+        await (
+            process.communicate()
+        )  # its helpers have the pipe a little longer, and a loop that ended would leave it open

@@ -54,7 +54,7 @@ async def esptool(port: str, *words: str, timeout_s: float = 20) -> Run:
     finally:
         if process.returncode is None:
             process.kill()
-            await process.wait()
+            await process.communicate()
     assert process.returncode is not None
     return Run(process.returncode, PRINTED.sub("", output.decode("utf-8", "replace")))
 

@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,10 +55,17 @@ class Talk:
 
 
 class ClaudeClient:
-    """One user's client: its home, its configuration, the plugin's data in it."""
+    """One user's client: its home, its configuration, the plugin's data; this test's database unless one is given."""
 
-    def __init__(self, folder: Path, plugin: Path = REPOSITORY, home: Path | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        plugin: Path = REPOSITORY,
+        home: Path | None = None,
+        database: Mapping[str, str] | None = None,
+    ) -> None:
         self.home, self.plugin = folder / "claude", plugin
+        self._database = given_database() if database is None else database
         self.orchestrator_home = str(home) if home else os.environ["BUILD_ORCHESTRATOR_HOME"]
         self.data = self.home / ".claude" / "plugins" / "data" / "build-orchestrator-inline"
         self.data.mkdir(parents=True)
@@ -132,7 +139,7 @@ class ClaudeClient:
             "HOME": str(self.home),
             "CLAUDE_CONFIG_DIR": str(self.home / ".claude"),
             "BUILD_ORCHESTRATOR_HOME": self.orchestrator_home,
-            **given_database(),
+            **self._database,
             "ANTHROPIC_BASE_URL": api.url,
             "ANTHROPIC_API_KEY": "no-key",
             "HTTP_PROXY": NOWHERE,

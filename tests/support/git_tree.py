@@ -1,8 +1,11 @@
 """A user's repository in a test, and what of it may not change."""
 
+import contextlib
 import hashlib
 import os
+import socket
 import subprocess
+from collections.abc import Generator
 from pathlib import Path
 
 
@@ -61,3 +64,22 @@ def begun(top: Path, home: Path) -> UserTree:
     tree.write(".gitignore", "build/\nsdkconfig\nmanaged_components/\n*.log\n")
     tree.commit("init")
     return tree
+
+
+@contextlib.contextmanager
+def git_daemon(served: Path) -> Generator[int]:
+    """The port of a git daemon on loopback that serves the repositories in a folder."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = ["git", "daemon", "--export-all", "--listen=127.0.0.1", f"--port={port}", "--reuseaddr"]
+    process = subprocess.Popen(
+        [*command, "--informative-errors", f"--base-path={served}", "--verbose"], stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stderr is not None
+        assert "Ready to rumble" in process.stderr.readline()
+        yield port
+    finally:
+        process.terminate()
+        process.communicate()

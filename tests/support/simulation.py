@@ -263,7 +263,7 @@ async def simulation(
         await asyncio.wait({driver})
         asyncio.to_thread = original
         await services.aclose()
-        store.engine.dispose()
+        await store.aclose()  # also what comes back later, of a read whose asker has gone
 
 
 async def _inline(function: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:

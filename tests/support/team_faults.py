@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psycopg
-import sqlalchemy as sa
 
 from mcp_server.config import load_config
 from mcp_server.errors import OrchestratorError, StoreError
@@ -30,18 +29,17 @@ WORKERS: tuple[int, ...] = (1, 2, 3)
 SLOTS, BUILDS, PER_PROJECT = 4, 5, 3
 FAILING, TWICE, CANCELLED = 5, 4, 7
 OPEN_AT_ONCE = 12  # builds; more are ordered as long as faults are to come
-CONFIG = """\
-queue: {{lost_after: {lost_after}, per_worker: 20, builds: {builds}, per_project: {per_project}}}
-security: {{callback_hosts: ["127.0.0.1"]}}
-defaults: {{retry: 0}}
+CONFIG = f"""\
+queue: {{{{lost_after: {{lost_after}}, per_worker: 20, builds: {BUILDS}, per_project: {PER_PROJECT}}}}}
+security: {{{{callback_hosts: ["127.0.0.1"]}}}}
+defaults: {{{{retry: 0}}}}
 servers:
   far:
-    exec: [sh, {channel}]
-    workdir: {work}
-    jobs_dir: {work}/jobs
-    slots: {slots}
+    exec: [sh, {{channel}}]
+    workdir: {{work}}
+    jobs_dir: {{work}}/jobs
+    slots: {SLOTS}
 """
-CHANNEL = '[ -e "{cut}" ] && {{ echo cut off >&2; exit 255; }}\n"$@"\n'
 PIPELINE = """
 pipeline:
   name: b{number}
@@ -75,57 +73,10 @@ class Report:
 
 
 class TormentedTeam(Team):
-    """Each worker reaches the database by a relay of its own, and the hosts by a channel that can be cut."""
+    """Each worker reaches the database by a relay of its own."""
 
+    config = CONFIG
     relays: dict[int, Relay]
-
-    @property
-    def database(self) -> str:
-        """Its name."""
-        return sa.make_url(self.url).database or ""
-
-    def home(self, number: int) -> Path:
-        home = self.top / f"machine{number}"
-        home.mkdir(mode=0o700, exist_ok=True)
-        channel = home / "channel.sh"
-        channel.write_text(CHANNEL.format(cut=home / "cut"))
-        settings = {"lost_after": self.lost_after, "builds": BUILDS, "per_project": PER_PROJECT, "slots": SLOTS}
-        (home / "config.yaml").write_text(CONFIG.format(channel=channel, work=self.work, **settings))
-        return home
-
-    def environment(self, number: int) -> dict[str, str]:
-        found = super().environment(number)
-        if number in self.relays:
-            url = f"postgresql+psycopg://postgres@127.0.0.1:{self.relays[number].port}/{self.database}"
-            found["BUILD_ORCHESTRATOR_DATABASE_URL"] = url
-        return found
-
-    def cut_hosts(self, number: int) -> None:
-        """No channel of this worker to any host is left, and none can be made."""
-        (self.home(number) / "cut").touch()
-        channel = str(self.home(number) / "channel.sh").encode()
-        parents = {pid for pid, words in _processes() if channel in words}
-        for pid, _ in _processes():
-            if _parent(pid) in parents or pid in parents:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-
-    def mend_hosts(self, number: int) -> None:
-        (self.home(number) / "cut").unlink(missing_ok=True)
-
-
-def _processes() -> list[tuple[int, list[bytes]]]:
-    found: list[tuple[int, list[bytes]]] = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):
-            found.append((int(path.parent.name), path.read_bytes().split(b"\0")))
-    return found
-
-
-def _parent(pid: int) -> int:
-    with contextlib.suppress(OSError):
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    return 0
 
 
 class RestartedServer:
@@ -134,20 +85,26 @@ class RestartedServer:
     def __init__(self, server: Server) -> None:
         self.server, self.pid = server, server.pid
         self._again: subprocess.Popen[bytes] | None = None
+        self._environment = dict(os.environ)
         self._command = Path(f"/proc/{server.pid}/cmdline").read_bytes().rstrip(b"\0").split(b"\0")
         self._program = str(Path(f"/proc/{server.pid}/exe").readlink())
         self._user = Path(f"/proc/{server.pid}").stat().st_uid
 
-    async def restart(self, away_s: float) -> None:
-        os.kill(self.pid, signal.SIGINT)
+    async def end(self, how: signal.Signals = signal.SIGINT) -> None:
+        """SIGINT as an update does it, SIGQUIT as a crash."""
+        os.kill(self.pid, how)
         while (self.server.folder / "postmaster.pid").exists():  # noqa: ASYNC110
-            await asyncio.sleep(0.05)
-        await asyncio.sleep(away_s)
-        self._start()
+            await asyncio.sleep(0.02)
 
-    def _start(self) -> None:
+    def begin(self) -> None:
+        """Start it again; it takes connections soon."""
         self._again = subprocess.Popen(
-            self._command, executable=self._program, user=self._user, cwd=self.server.folder, stderr=subprocess.DEVNULL
+            self._command,
+            executable=self._program,
+            user=self._user,
+            env=self._environment,
+            cwd=self.server.folder,
+            stderr=subprocess.DEVNULL,
         )
         self.pid = self._again.pid
 
@@ -279,6 +236,7 @@ class Torment:
         self._busy.add(task)  # kept: all are waited for at the end
 
     def _one_more(self) -> None:
+        self.team.start(*(number for number in sorted(self._free) if self.team.has_left(number)))  # as systemd does
         if self._server_free and self.chance.random() < 0.06:
             self._server_free = False
             self.report.faults["server restarted"] += 1
@@ -308,7 +266,9 @@ class Torment:
             self._free.add(number)
 
     async def _server_away(self) -> None:
-        await self.server.restart(self.chance.uniform(0, 4))
+        await self.server.end()
+        await asyncio.sleep(self.chance.uniform(0, 4))
+        self.server.begin()
         await asyncio.sleep(5)
         self._server_free = True
 

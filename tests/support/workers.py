@@ -32,7 +32,7 @@ async def worker_inside(home: Path) -> AsyncGenerator[None]:
     running: list[tuple[asyncio.Task[None], Store, int]] = []
 
     def begin(handed_down: int) -> None:
-        lock = take_lock(home, handed_down)
+        lock = take_lock(home, handed_down, shared=not load_config().database_url.startswith("sqlite"))
         assert lock is not None
         config = load_config()
         store = Store(config.database_url, home, lambda: announce(home))
@@ -40,11 +40,11 @@ async def worker_inside(home: Path) -> AsyncGenerator[None]:
 
     process = start._start_worker
 
-    def start_inside(at: Path, lock: int) -> None:
+    def start_inside(at: Path, lock: int, *, shared: bool) -> None:
         if at == home:
             loop.call_soon_threadsafe(begin, os.dup(lock))
         else:
-            process(at, lock)
+            process(at, lock, shared=shared)
 
     start._start_worker = start_inside
     try:
@@ -90,6 +90,12 @@ def end_everything(home: Path) -> None:
         _left(pid, signal.SIGKILL)
     for pid in processes_with(str(home / "jobs")):  # a supervisor writes its job's end and leaves
         _left(pid)
+
+
+def all_have_left(text: str) -> None:
+    """Return once no process carries this text in its environment or command line."""
+    left = [pid for pid in processes_with(text) if not _left(pid)]
+    assert not left, f"processes with {text} are left: {left}"
 
 
 def _left(pid: int, number: int = 0) -> bool:

@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ GROUND = {  # what everything stands on; it stands on nothing but itself
             "config_agents",
             "config_environment",
             "config_file",
+            "config_prints",
             "config_rules",
             "config_schedules",
             "config_store",
@@ -70,6 +72,7 @@ def said_by(room: str) -> dict[str, list[str]]:
     return {what: [name.strip() for name in names.split(",")] for what, names in SAYS.findall(docstring)}
 
 
+@cache
 def imports_of(path: Path) -> set[str]:
     """The modules of ours that a file imports anywhere in it, without `mcp_server.`; the package itself is none."""
     found: set[str] = set()

@@ -1,6 +1,7 @@
 """The clock's own rules."""
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -36,3 +37,20 @@ async def test_work_that_takes_too_long_is_ended_before_the_timeout_is_told() ->
     with pytest.raises(TimeoutError):
         await SystemClock().within(0.01, work())
     assert ended.is_set()
+
+
+@pytest.mark.parametrize("ahead_s", [3600, -3600, 0.5])
+def test_a_clock_that_cannot_be_right_goes_by_the_one_that_all_share(ahead_s: float) -> None:
+    """Issue: clock apart by an hour."""
+    clock = SystemClock()
+    clock.agree(datetime.now(UTC) + timedelta(seconds=ahead_s), 0.1)
+
+    assert ahead_s - 0.2 < (clock.now() - datetime.now(UTC)).total_seconds() < ahead_s + 0.2
+
+
+def test_a_clock_that_may_be_right_is_left_alone_by_a_slow_answer() -> None:
+    """Ours. What an answer took on its way is no news of the time."""
+    clock = SystemClock()
+    clock.agree(datetime.now(UTC) - timedelta(seconds=2), 3)
+
+    assert abs(clock.now() - datetime.now(UTC)) < timedelta(seconds=1)

@@ -14,6 +14,7 @@ from mcp_server.config import Config, Queue, load_config
 from mcp_server.config_file import ConfigFile
 from mcp_server.errors import ConfigError
 from mcp_server.yaml_document import MAX_BYTES, YamlError, read
+from tests.support.postgres import URL
 from tests.support.seed_config import SEED
 
 EVERYTHING = """\
@@ -65,8 +66,9 @@ def refusal(load: Load, home: Path) -> Refusal:
     return refusal
 
 
-def test_without_a_file_there_are_defaults(tmp_path: Path) -> None:
+def test_without_a_file_there_are_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ours. Nothing is made on disk by reading the configuration."""
+    monkeypatch.delenv(URL, raising=False)
     config = load_config()
 
     assert config.home == tmp_path / "home"

@@ -135,6 +135,26 @@ print("last words", file=sys.stderr)
 """
 
 
+def test_what_a_worker_has_to_say_again_and_again_is_said_once_a_minute(
+    root: logging.Logger, home: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Ours. Each part of a worker finds out that the database is away, every second of a night."""
+    process_log.configure_worker(home / "worker.log", "INFO")
+    log = logging.getLogger("mcp_server.engine.worker")
+
+    for _ in range(20):
+        log.warning("the database %s is away", "db/x")
+        log.info("still here")
+    log.warning("the database %s is away", "db/y")
+    said = capfd.readouterr().err
+    late = log.makeRecord(log.name, logging.WARNING, "", 0, "the database db/x is away", (), None)
+    late.created += process_log.AGAIN_S
+    log.handle(late)
+
+    assert (said.count("db/x is away"), said.count("db/y is away"), said.count("still here")) == (1, 1, 20)
+    assert "db/x is away" in capfd.readouterr().err
+
+
 def test_the_workers_log_is_turned_over_while_it_runs(home: Path) -> None:
     """Ours. A worker lives for months; also what is no line of ours goes into the new file."""
     path = home / "worker.log"

@@ -20,11 +20,14 @@ from mcp_server import __version__, places
 from mcp_server.engine.build_run import BuildRun
 from mcp_server.engine.dispatch.handover import ANY, Handover
 from mcp_server.engine.dispatch.leading import URGENT, Leader, Unsure, queue_of
+from mcp_server.engine.dispatch.peers import MOST_BEAT_S, Configs, bury
 from mcp_server.engine.services import Services
+from mcp_server.engine.start import lock_id
 from mcp_server.errors import StoreError
 from mcp_server.store import builds, claims, workers
 from mcp_server.store.builds import OpenBuild
 from mcp_server.store.claims import Claim
+from mcp_server.store.workers import Twin
 
 log = logging.getLogger(__name__)
 
@@ -41,18 +44,25 @@ class _Run:
 
 
 class Team:
-    """One worker of several. `changed` is called when something came of the dispatch itself."""
+    """One worker of several. `changed` is called when something came of the dispatch itself, `leave` when it must end.
 
-    def __init__(self, services: Services, machine: str, name: str, changed: Callable[[], None]) -> None:
+    The lock of its home is held.
+    """
+
+    def __init__(
+        self, services: Services, machine: str, name: str, changed: Callable[[], None], leave: Callable[[], None]
+    ) -> None:
         self.id = uuid4().hex
-        self._services, self._machine, self._changed = services, machine, changed
+        self._services, self._machine, self._changed, self._leave = services, machine, changed, leave
         self._facts: dict[str, Any] = {
             "id": self.id,
             "machine": machine,
             "name": name or socket.gethostname(),
             "home": str(services.config.home),
             "version": __version__,
+            "lock": lock_id(services.config.home),
         }
+        self._configs = Configs(services)
         self._places = places.places_of_worker(str(services.config.home), machine)
         at_once = services.config.queue.per_worker
         url = services.store.engine.url
@@ -67,9 +77,10 @@ class Team:
         self._closed = False
 
     async def start(self, pid: int) -> None:
-        """Be there for the others, and take what is handed over. StoreError: the database is away."""
+        """Be there for the others, and take what is handed over. StoreError: the database is away, or Twin."""
         self._facts["pid"] = pid
-        dead = await self._services.store.write(self._predecessors)
+        home, lock = str(self._services.config.home), self._facts["lock"]
+        dead = await bury(self._services.store, self._services.clock, self._machine, home, lock)
         await self._engine.start()
         for number in dead:
             rows = await self._open(await self._engine.bury(number))
@@ -115,13 +126,6 @@ class Team:
 
     # -- being there -------------------------------------------------------------------------------------------------
 
-    def _predecessors(self, c: sa.Connection) -> Sequence[int]:
-        """What the engine calls earlier workers of this very home. They are dead: its lock is ours."""
-        dead = [row for row in workers.list_workers(c) if row.machine == self._machine and row.id != self.id]
-        for row in dead:
-            workers.leave(c, row.id)
-        return [row.number for row in dead if row.number is not None]
-
     async def _open(self, numbers: Collection[int]) -> Sequence[OpenBuild]:
         return await self._services.store.read(lambda c: builds.open_among(c, numbers)) if numbers else ()
 
@@ -132,10 +136,15 @@ class Team:
 
     async def _live(self) -> None:
         while True:
-            await self._services.clock.sleep(self._lost_s / BEATS)
+            await self._services.clock.sleep(min(self._lost_s / BEATS, MOST_BEAT_S))
             try:
                 await self._beat()
                 await self._engine.beat()
+                if self._leads:
+                    await self._configs.look()
+            except Twin as error:
+                log.error("%s", error)
+                self._leave()
             except StoreError as error:
                 log.warning("%s", error)
             except Exception:  # a fault of ours costs this beat, not every later one
@@ -144,10 +153,11 @@ class Team:
     async def _beat(self) -> None:
         """Say that this worker is there, learn whether it leads, and let go of what it has no more."""
         state = "leaving" if self._closed else "serving"
+        facts = {**self._facts, "state": state, "config": self._configs.mine()}
         mine = list(self._runs)
 
         def statements(c: sa.Connection) -> tuple[bool, set[int], Collection[tuple[str, str, str]]]:
-            workers.beat(c, {**self._facts, "state": state, "number": self._engine.number}, self._lost_s)
+            workers.beat(c, {**facts, "number": self._engine.number}, self._lost_s)
             return workers.lead(c, self.id), workers.lost(c, self.id, mine), workers.alive(c)
 
         began = self._services.clock.monotonic()

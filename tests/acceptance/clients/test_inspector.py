@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.postgres import given_database
 from tests.support.three_hosts import write_config
 from tests.support.workers import end_everything
 
@@ -30,11 +31,13 @@ Inspect = Callable[..., Any]
 def inspect(home: Path, tmp_path: Path) -> Iterator[Inspect]:
     """`inspect("tools/list")`, `inspect("tools/call", "--tool-name", …)`: the JSON that it prints."""
     write_config(home, tmp_path / "far")
+    given = {"BUILD_ORCHESTRATOR_HOME": str(home), "PYTHONPATH": str(REPOSITORY), **given_database()}
 
     def call(method: str, *arguments: str) -> Any:
         done = subprocess.run(
             [
-                *(INSPECTOR, "--cli", "-e", f"BUILD_ORCHESTRATOR_HOME={home}", "-e", f"PYTHONPATH={REPOSITORY}"),
+                *(INSPECTOR, "--cli"),
+                *(word for name, value in given.items() for word in ("-e", f"{name}={value}")),
                 *(sys.executable, "-m", "mcp_server", "mcp", "--method", method, *arguments),
             ],
             capture_output=True,

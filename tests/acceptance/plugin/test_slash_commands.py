@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import NewDatabase
 from tests.support.claude_client import CLAUDE, TOOLS, ClaudeClient, Talk
 from tests.support.messages_api import MessagesApi, Say, ToolResult, Use
 from tests.support.three_hosts import write_config
@@ -50,14 +51,14 @@ class Session:
 
 
 @pytest.fixture(scope="module")
-def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
+def session(tmp_path_factory: pytest.TempPathFactory, new_database: NewDatabase) -> Iterator[Session]:
     """`yocto` makes a command of a task, `host` does not."""
     folder = tmp_path_factory.mktemp("session")
     home, project = folder / "home", folder / "project"
     home.mkdir()
     project.mkdir()
     write_config(home, folder / "far")
-    client = ClaudeClient(folder, home=home)
+    client = ClaudeClient(folder, home=home, database=new_database())
     client.make_ready()
     with MessagesApi([]) as api, client.talking(api, project) as talk:
         yield Session(api, talk, project)

@@ -47,7 +47,7 @@ async def started(path: Path) -> AsyncGenerator[asyncio.subprocess.Process]:
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
-        await process.wait()
+        await process.communicate()
 
 
 async def played(folder: Path, *steps: Step, **request: Any) -> tuple[bytes, Transcript]:

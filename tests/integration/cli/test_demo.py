@@ -3,16 +3,16 @@
 import json
 import os
 import shutil
-import sqlite3
 import subprocess
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import KEEP
+from mcp_server.config import load_config
+from mcp_server.store.database import Store
+from tests.conftest import KEEP, NewDatabase
 from tests.integration.cli.program import LIMIT_S, PROGRAM, Terminal
 from tests.integration.conftest import Cli
 from tests.support.workers import end_everything
@@ -32,11 +32,11 @@ class Told:
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
+def told(tmp_path_factory: pytest.TempPathFactory, new_database: NewDatabase) -> Iterator[Told]:
     """For those that only look, and for whoever runs it again."""
     folder = tmp_path_factory.mktemp("told")
     (folder / "user").mkdir()
-    own = {"HOME": str(folder / "user"), "BUILD_ORCHESTRATOR_HOME": str(folder / "home")}
+    own = {"HOME": str(folder / "user"), "BUILD_ORCHESTRATOR_HOME": str(folder / "home"), **new_database()}
     environment = {name: os.environ[name] for name in KEEP if name in os.environ} | own
     done = subprocess.run(
         [*PROGRAM, "demo"], capture_output=True, text=True, timeout=3 * LIMIT_S, check=False, cwd="/", env=environment
@@ -66,9 +66,11 @@ def test_the_loop_goes_all_the_way_and_says_what_is_simulated(told: Told) -> Non
 
 
 def test_the_record_is_what_was_told(told: Told) -> None:
-    with closing(sqlite3.connect(told.home / "orchestrator.db")) as database:
-        query = "select round, stage, status from stages where status != 'skipped' order by round, started_at"
-        rows = database.execute(query).fetchall()
+    config = load_config(told.environment)
+    store = Store(config.database_url, config.home)
+    query = "SELECT round, stage, status FROM stages WHERE status != 'skipped' ORDER BY round, started_at"
+    rows = store.look(lambda c: [tuple(row) for row in c.exec_driver_sql(query)])
+    store.engine.dispose()
     work = [row for row in rows if row[1] not in ("setup", "doctor", "qa")]
     assert work[:3] == [(1, "build", "failed"), (1, "fix", "success"), (2, "build", "success")]
     assert set(work[3:]) == {(2, stage, "success") for stage in ("qemu", "image", "flash", "boot")}

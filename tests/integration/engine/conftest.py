@@ -1,12 +1,15 @@
 """A folder to build in; workers of several machines, and the database that they share."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
+import pytest_asyncio
 import sqlalchemy as sa
 
+from mcp_server.config import load_config
+from mcp_server.orchestrator import Orchestrator
 from tests.support.postgres import Server
 from tests.support.team import Team
 
@@ -32,3 +35,13 @@ def database(postgres: Server, postgres_url: str) -> Iterator[psycopg.Connection
     """The team's database, for a look of the test's own."""
     with postgres.connect(sa.make_url(postgres_url).database or "") as connection:
         yield connection
+
+
+@pytest_asyncio.fixture
+async def front(team: Team, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Orchestrator]:
+    """A front on a machine of its own, without a worker."""
+    for name, value in team.environment(0).items():
+        monkeypatch.setenv(name, value)
+    orchestrator = Orchestrator(load_config())
+    yield orchestrator
+    await orchestrator.aclose()

@@ -2,93 +2,14 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator
-from contextlib import suppress
 
 import psycopg
-import pytest
-import pytest_asyncio
 
-from mcp_server.config import load_config
-from mcp_server.model import Build, BuildStatus
+from mcp_server.model import BuildStatus
 from mcp_server.orchestrator import Orchestrator
 from tests.support.postgres import Server
 from tests.support.team import Team
-
-PIPELINE = """
-pipeline:
-  name: {name}
-  stages:
-    - {{name: one, server: far, command: "echo started >> {marks}/{name}; {then}", timeout: 60s}}
-    - {{name: two, server: far, command: "echo ended >> {marks}/{name}", depends_on: [one]}}
-"""
-IN_TIME = 60  # generous: the whole of this is done in seconds on a machine that does nothing else
-
-
-@pytest_asyncio.fixture
-async def front(team: Team, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Orchestrator]:
-    """A front on a machine of its own, without a worker."""
-    for name, value in team.environment(0).items():
-        monkeypatch.setenv(name, value)
-    orchestrator = Orchestrator(load_config())
-    yield orchestrator
-    await orchestrator.aclose()
-
-
-WAITS = "until [ -e go ]; do sleep 0.05; done"
-
-
-async def order(front: Orchestrator, team: Team, name: str, then: str = "true") -> int:
-    """A build of two stages on a far host; its first leaves a mark each time it is started, `then` does that."""
-    text = PIPELINE.format(name=name, marks=team.work, then=then)
-    pipeline = await front.read_pipeline(text=text)
-    return (await front.start_pipeline(pipeline, team.work, agreed=True)).build.id
-
-
-async def ended(front: Orchestrator, *numbers: int) -> list[Build]:
-    views = await asyncio.gather(*(front.wait(number, IN_TIME) for number in numbers))
-    return [view.build for view in views]
-
-
-async def claimed(front: Orchestrator, number: int, times: int) -> None:
-    """Return once a build was taken so often."""
-    async with asyncio.timeout(IN_TIME), front.changes() as changed:
-        while (await front.get(number)).build.claim < times:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(changed.wait(), 1)
-
-
-def go(team: Team) -> None:
-    """Let the jobs that wait end."""
-    (team.work / "go").touch()
-
-
-async def there(team: Team, database: psycopg.Connection, *names: str) -> None:
-    """Start workers, and return once they are known to all; the front would start one of its own else."""
-    team.start(*(int(name.removeprefix("machine")) for name in names))
-    async with asyncio.timeout(IN_TIME):
-        while not set(names) <= set(team.names(database).values()):  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
-
-
-async def started(team: Team, name: str) -> None:
-    """Return once the first job of a build runs; nothing but its mark tells."""
-    async with asyncio.timeout(IN_TIME):
-        while not (team.work / name).exists():  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
-
-
-async def begun(front: Orchestrator, team: Team, database: psycopg.Connection) -> int:
-    """The build `long`, whose first job runs on the only worker, until `go`."""
-    await front.store()
-    await there(team, database, "machine1")
-    number = await order(front, team, "long", WAITS)
-    await started(team, "long")
-    return number
-
-
-def marks(team: Team, name: str) -> list[str]:
-    return (team.work / name).read_text().split()
+from tests.support.team_work import begun, claimed, ended, go, marks, order, started, there
 
 
 async def test_builds_spread_over_workers_and_each_is_done_once(

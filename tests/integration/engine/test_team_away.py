@@ -12,11 +12,13 @@ import pytest
 import pytest_asyncio
 
 from mcp_server import report
-from mcp_server.config import load_config
+from mcp_server.config import Artifacts, load_config
 from mcp_server.crew import checks
 from mcp_server.errors import Elsewhere
 from mcp_server.model import BuildStatus
 from mcp_server.orchestrator import Orchestrator
+from tests.support.browser import CHROMIUM, browser
+from tests.support.shown import no_worker, served
 from tests.support.team import Team
 
 GONE = "machine:feed"
@@ -86,8 +88,16 @@ async def test_what_runs_on_an_absent_machine_is_ended_there_or_by_force_left(
     number = await order(front, team)
     begun(database, number)
     await there(team, database)
-    with pytest.raises(Elsewhere, match="is on machine feed, and can be read there until build 1 is over"):
-        await front.log(number, "one")
+    said = "the log of stage one is on machine feed: `build-orchestrator logs 1 one` there shows it as it grows, here "
+    for kept in (False, True):
+        front.config = load_config()
+        with pytest.raises(Elsewhere) as refused:
+            await front.log(number, "one")
+        end = "it" if kept else "its end"
+        assert str(refused.value) == f"{said}{end} is to be had once build 1 is over"
+        team.config += "artifacts: {{store: 's3://kept'}}\n"
+        team.home(0)
+    front.config = front.config.model_copy(update={"artifacts": Artifacts()})
     crew = await front.crew()
     [one] = crew.workers
     assert (one.name, one.state, one.leads, one.builds) == ("machine1", "serving", True, 0)
@@ -171,3 +181,47 @@ async def test_what_a_stage_left_follows_its_build_to_another_machine(
         )
     else:
         assert (view.build.status, (team.work / "used").read_text()) == (BuildStatus.SUCCESS, "content\n")
+
+
+WORKER = (
+    "INSERT INTO workers (id, machine, name, home, pid, version, state, started_at, seen_at, until, config) "
+    "SELECT %s, %s, %s, '/h', 1, %s, %s, now_, now_, now_ + %s::interval, %s "
+    "FROM (SELECT timezone('UTC', clock_timestamp()) AS now_) AS t"
+)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
+async def test_the_page_tells_of_workers_and_of_a_log_that_is_elsewhere(
+    front: Orchestrator, team: Team, database: psycopg.Connection, tmp_path: Path
+) -> None:
+    """Issue: health of workers on the page. What another machine has is no fault of the page, and is said once."""
+    number = await order(front, team)
+    begun(database, number)
+    for facts in (
+        ("w1", "feed", "gone", "0.1.0", "serving", "-1 minute", None),
+        ("w2", "a", "first", "0.1.0", "serving", "1 hour", '{"queue": "1", "servers": "1"}'),
+        ("w3", "b", "second", "0.2.0", "leaving", "1 hour", '{"queue": "1", "servers": "2"}'),
+    ):
+        database.execute(WORKER, facts)
+    database.execute("INSERT INTO meta VALUES ('leader', 'w2')")
+    with no_worker(team.home(0)), served() as address:
+        async with browser(tmp_path / "profile") as page:
+            await page.go(f"{address}/#/hosts")
+            rows = "[...document.querySelectorAll('main tbody tr')].map((one) => one.innerText)"
+            told: list[str] = await page.until(f"({rows}).length >= 3 && {rows}", 60)
+            await page.go("about:blank")
+            await page.go(f"{address}/#/build/{number}")
+            note = "document.querySelector('.note')?.textContent"
+            said = await page.until(note, 60)
+            asked = "performance.getEntriesByType('resource').filter((one) => one.name.includes('/log/')).length > 2"
+            await page.until(asked, 60)
+            again = await page.ask(f"[{note}, document.querySelector('#behind').textContent, document.body.innerText]")
+            assert page.complaints == []
+
+    gone, first, second = (" ".join(row.split()) for name in ("gone", "first", "second") for row in told if name in row)
+    assert gone.startswith("gone not heard of any more 1 0.1.0 ")
+    assert first.startswith("first is there, leads 0 0.1.0 ")
+    assert second.startswith("second is leaving its config.yaml differs in servers 0 0.2.0 ")
+    assert said.startswith("the log of stage one is on machine gone: `build-orchestrator logs 1 one` there shows it")
+    assert again[:2] == [said, ""]
+    assert (again[2].count(said), "waits for machine gone, not heard of since" in again[2]) == (1, True)

@@ -6,6 +6,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import aclosing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -96,7 +97,7 @@ async def test_scripts_of_other_versions_go_unless_somebody_runs_them(host: Host
             await host.clean(STORE, 0)
     finally:
         user.kill()
-        await user.wait()
+        await user.communicate(b"")
     assert {path.name for path in jobs_dir.glob(".job*")} == {JOB.name, f".job-{'2' * 16}.sh", f".job-{'3' * 16}.sh"}
 
 
@@ -124,24 +125,23 @@ async def test_ten_thousand_take_seconds_and_block_nobody(in_memory: Path, shell
     """Issue. Meanwhile the multiplexer answers."""
     if shutil.which(shell[0]) is None:
         pytest.skip(f"{shell[0]} is not installed")
-    host = LocalHost(in_memory, shell=shell)
-    folder = Path(await host.directory())
-    for number in range(10_000):
-        job = folder / f"{STORE}-{number}-build-1-1"
-        job.mkdir(parents=True)
-        (job / "exit").write_text(f"{f'0 exit 1.00 2.00 {number}':127}\n")
-    began = time.monotonic()
-    async with asyncio.timeout(10):
-        cleaning = asyncio.create_task(host.clean(STORE, DAY))
-        while not cleaning.done():
-            asked = time.monotonic()
-            await host.status("a")
-            assert time.monotonic() - asked < 1
-            await asyncio.sleep(0.1)
-        assert await cleaning == 10_000
-    assert time.monotonic() - began < 5
-    assert list(folder.glob("*")) == []
-    await host.aclose()
+    async with aclosing(LocalHost(in_memory, shell=shell)) as host:
+        folder = Path(await host.directory())
+        for number in range(10_000):
+            job = folder / f"{STORE}-{number}-build-1-1"
+            job.mkdir(parents=True)
+            (job / "exit").write_text(f"{f'0 exit 1.00 2.00 {number}':127}\n")
+        began = time.monotonic()
+        async with asyncio.timeout(10):
+            cleaning = asyncio.create_task(host.clean(STORE, DAY))
+            while not cleaning.done():
+                asked = time.monotonic()
+                await host.status("a")
+                assert time.monotonic() - asked < 1
+                await asyncio.sleep(0.1)
+            assert await cleaning == 10_000
+        assert time.monotonic() - began < 5
+        assert list(folder.glob("*")) == []
 
 
 async def test_a_store_or_spared_id_that_is_no_id_is_refused(host: Host) -> None:

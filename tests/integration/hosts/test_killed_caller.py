@@ -87,6 +87,6 @@ async def test_no_rsync_outlives_a_killed_caller(
     finally:
         if caller.returncode is None:
             caller.kill()
-            await caller.wait()
         for pid in working_in([source, target]):
             os.kill(pid, signal.SIGKILL)
+        await caller.communicate()

@@ -148,4 +148,5 @@ asyncio.run(main())
     client.kill()
     await client.wait()
     assert [pid for pid in helpers if not await gone(pid)] == []
+    await client.communicate()
     await host.kill("a", 0)

@@ -63,7 +63,7 @@ async def somebody_has(path: str, **env: str) -> AsyncGenerator[int]:
         yield process.pid
     finally:
         process.kill()
-        await process.wait()
+        await process.communicate(b"")  # both pipes are closed then; who only waits may leave them open behind the loop
 
 
 @WITH_BASH

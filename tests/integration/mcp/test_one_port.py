@@ -18,6 +18,7 @@ import pytest_asyncio
 from mcp_server.demo.chip import VirtualChip
 from mcp_server.demo.chip.client import RunningChip
 from mcp_server.demo.place import lay_out
+from tests.conftest import NewDatabase
 from tests.integration.mcp.conftest import COMMAND, environment_of, mend
 from tests.integration.mcp.wire import Wire
 from tests.support.workers import end_everything
@@ -68,7 +69,7 @@ class Developer:
         return not answer.is_error and self.says in answer.text and "verified" in answer.text
 
 
-def developer(home: Path, folder: Path) -> Developer:
+def developer(home: Path, folder: Path, database: dict[str, str]) -> Developer:
     """A real server in front of a home, with a project that it has built."""
     home.mkdir(exist_ok=True)
     (home / "config.yaml").write_text(ALLOWED)
@@ -76,7 +77,7 @@ def developer(home: Path, folder: Path) -> Developer:
     app = folder / "main" / "app_main.c"
     app.write_text(app.read_text().replace('TAG = "greenhouse"', f'TAG = "{folder.name}"'))
     made = Developer(
-        Wire(COMMAND, {**environment_of(home), "HOME": str(folder.parent)}),
+        Wire(COMMAND, {**environment_of(home), "HOME": str(folder.parent), **database}),
         str(folder),
         f"{folder.name}: SELF TEST PASSED",
     )
@@ -86,14 +87,15 @@ def developer(home: Path, folder: Path) -> Developer:
 
 
 @pytest.fixture(scope="module")
-def developers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Developer]]:
+def developers(tmp_path_factory: pytest.TempPathFactory, new_database: NewDatabase) -> Iterator[list[Developer]]:
     """Two of one home, and one of another's: another user, or CI, on the same machine."""
     folder = tmp_path_factory.mktemp("developers")
     home, other_home = folder / "home", folder / "other-home"
+    ours, theirs = new_database(), new_database()
     made: list[Developer] = []
     try:
-        for at, name in ((home, "one"), (home, "two"), (other_home, "other")):
-            made.append(developer(at, folder / name))
+        for at, name, database in ((home, "one", ours), (home, "two", ours), (other_home, "other", theirs)):
+            made.append(developer(at, folder / name, database))
         yield made
     finally:
         for one in made:

@@ -3,8 +3,6 @@
 import asyncio
 import contextlib
 import os
-import socket
-import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ from mcp_server.git_source import same_place
 from mcp_server.orchestrator import Orchestrator
 from mcp_server.server import make_server
 from mcp_server.store import builds, projects
-from tests.support.git_tree import UserTree, begun
+from tests.support.git_tree import UserTree, begun, git_daemon
 from tests.support.small_disk import mounted
 from tests.support.web_service import Service, web_service
 from tests.support.workers import end_everything, worker_inside
@@ -42,22 +40,8 @@ def origin(tmp_path: Path) -> UserTree:
 @pytest.fixture
 def git_port(tmp_path: Path, origin: UserTree) -> Iterator[int]:
     """A git daemon that serves the folder `served`."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = ["git", "daemon", "--export-all", "--listen=127.0.0.1", f"--port={port}", "--reuseaddr"]
-    process = subprocess.Popen(
-        [*command, "--informative-errors", f"--base-path={tmp_path / 'served'}", "--verbose"],
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert process.stderr is not None
-        assert "Ready to rumble" in process.stderr.readline()
+    with git_daemon(tmp_path / "served") as port:
         yield port
-    finally:
-        process.terminate()
-        process.communicate()
 
 
 async def over(service: Service, build: int) -> str:

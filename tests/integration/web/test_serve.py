@@ -152,7 +152,7 @@ async def test_a_signal_ends_it_with_readers_still_there(served: Served) -> None
             with contextlib.suppress(ConnectionClosed):
                 while True:
                     await socket.recv()
-            await stream.wait()
+            await stream.communicate()
             code = await asyncio.to_thread(served.process.wait)
     assert served.process.stderr is not None
     assert (code, served.process.stderr.read()) == (0, "")

@@ -1,4 +1,7 @@
-"""A backup holds every row, and what is restored of it is whole, or nothing is."""
+"""A backup holds every row, and what is restored of it is whole, or nothing is.
+
+Here from one home's file into another's, which takes the file's place: test_shared has the other ways.
+"""
 
 import asyncio
 import fcntl
@@ -28,6 +31,7 @@ from mcp_server.store import builds, callbacks, events, identity, leases, projec
 from mcp_server.store.database import Store
 from mcp_server.store.tables import SCHEMA_VERSION, metadata
 
+pytestmark = pytest.mark.sqlite_only
 NOW = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
 PLAN = Plan(stages=(StageSpec(name="build", kind="command", params={"argv": ["printf", "é\u2028"]}),))
 MANY = CHUNK + 3

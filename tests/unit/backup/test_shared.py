@@ -1,4 +1,4 @@
-"""From one kind of database into the other, with every row."""
+"""From one kind of database into the other, with every row: on both, whichever the other tests are on."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -18,6 +18,8 @@ from mcp_server.home import machine_id
 from mcp_server.store import builds, identity
 from mcp_server.store.tables import WORKERS
 from tests.unit.backup.test_backup import NOW, PLAN, at, content, opened, spoil, taken
+
+pytestmark = pytest.mark.sqlite_only
 
 
 async def test_a_home_grows_into_a_shared_database_and_back_with_every_row(tmp_path: Path, postgres_url: str) -> None:

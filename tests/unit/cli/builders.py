@@ -73,6 +73,9 @@ class StoppedClock:
     def now(self) -> datetime:
         return NOW
 
+    def agree(self, theirs: datetime, trip_s: float) -> None:
+        pass
+
     def monotonic(self) -> float:
         return 0
 

@@ -1,5 +1,6 @@
 """Builds and stages as rows: one pending build for the same arguments, end states that are never left."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -183,3 +184,27 @@ async def test_a_fix_that_waits_does_not_name_the_folder_that_it_works_beside(st
     fixing, building = await store.write(statements)
     assert fixing == ["dir:local:/elsewhere"]
     assert sorted(building) == ["dir:local:/elsewhere", "dir:local:/src/valve/build"]
+
+
+async def test_only_a_host_without_a_free_slot_is_waited_for(store: Store) -> None:
+    """Ours. Somebody holds one of two slots: whoever waits, waits for something else. A tag means any host of it."""
+    stages = [
+        StageSpec(name="first", kind="command", params={}, host="farm"),
+        StageSpec(name="later", kind="command", params={}, host="full", depends_on=("first",)),
+    ]
+
+    def slots(reference: str) -> Mapping[str, int]:
+        return {"farm": {"a": 2, "b": 1}}.get(reference, {reference: 1})
+
+    def statements(c: sa.Connection) -> list[list[tuple[str, int]]]:
+        row = builds.ensure_project(c, "/p", "p", NOW)
+        waits, _ = builds.insert_build(c, row, Plan(stages=tuple(stages)), name="w", args_key="w", now=NOW)
+        holder, _ = builds.insert_build(c, row, PLAN, name="one", args_key="1", now=NOW)
+        found: list[list[tuple[str, int]]] = []
+        for host, slot in (("full", 0), ("a", 0), ("b", 0), ("a", 1)):
+            held = Lease(resource=f"host:{host}", slot=slot, build=holder.id, stage="s", reason="x", taken_at=NOW)
+            leases.add(c, held, NOW)
+            found.append([(one.resource, one.slot) for one in build_view(c, waits.id, NOW, slots).blocked_by])
+        return found
+
+    assert await store.write(statements) == [[], [], [], [("host:a", 0), ("host:a", 1), ("host:b", 0)]]

@@ -1,6 +1,7 @@
 """What a store on PostgreSQL promises to machines that share it."""
 
 import asyncio
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Collection
@@ -10,14 +11,17 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from psycopg import sql
+from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
 
+from mcp_server.config import load_config
 from mcp_server.errors import StoreError
+from mcp_server.orchestrator import Orchestrator
 from mcp_server.store import postgres as module
 from mcp_server.store.database import Store
 from mcp_server.store.events import events_after
 from mcp_server.store.tables import EVENTS, META, SCHEMA_VERSION
-from tests.support.postgres import Server
+from tests.support.postgres import URL, Server
 
 WRITER = """
 import sys
@@ -113,6 +117,34 @@ async def test_links_that_the_server_closed_are_made_anew_without_a_word(
         admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
     assert await store.read(lambda c: c.scalar(sa.select(META.c.value).where(META.c.key == "after"))) == "1"
     await store.aclose()
+
+
+async def test_whoever_is_refused_a_database_keeps_no_link_to_it(postgres_url: str, home: Path) -> None:
+    """Ours. A service that asks again and again while the versions differ would use up all that the server has."""
+    store = Store(postgres_url, home)
+    store.migrate()
+    store._run(lambda c: c.execute(sa.update(META).where(META.c.key == "schema").values(value="99")), True)
+    await store.aclose()
+    orchestrator = Orchestrator(load_config({**os.environ, URL: postgres_url}))
+    links = 0
+
+    def opened(*_: object) -> None:
+        nonlocal links
+        links += 1
+
+    def closed(*_: object) -> None:
+        nonlocal links
+        links -= 1
+
+    event.listen(sa.Pool, "connect", opened)
+    event.listen(sa.Pool, "close", closed)
+    with pytest.raises(StoreError, match="is of a newer"):
+        await orchestrator.store()
+    event.remove(sa.Pool, "connect", opened)
+    event.remove(sa.Pool, "close", closed)
+
+    assert links == 0
+    await orchestrator.aclose()
 
 
 async def test_each_commit_wakes_who_listens_and_says_the_words_of_its_transaction(

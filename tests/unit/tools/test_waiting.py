@@ -197,3 +197,19 @@ async def test_a_pipelines_progress_counts_stages_and_never_goes_back() -> None:
     assert [(round(done, 3), total) for done, total, _ in context.seen] == [(0.5, 3), (0.5, 3), (1.5, 3)]
     assert context.seen[0][0] < context.seen[1][0] < context.seen[2][0]
     assert context.seen[-1][2] == "1/3 stages · yocto-image 50/100 · 2 warnings · about 90 s left"
+
+
+async def test_another_message_at_the_same_step_leaves_the_total_as_it_is() -> None:
+    """Ours. A pipeline that was told to wait for a worker had a total of 3.0001 stages ever after."""
+    steps = (Progress(), Progress(message="fetch"), Progress(done=1, total=4), Progress(done=2, total=4))
+    stages = [a_stage(StageStatus.RUNNING, "yocto-image", "command", progress=progress) for progress in steps]
+    context, clock = Context(), Seconds()
+    teller = Teller(context, clock)  # pyright: ignore[reportArgumentType]
+    for view in (pipeline_view(BuildStatus.PENDING), *(pipeline_view(BuildStatus.RUNNING, stage) for stage in stages)):
+        await teller.update(view)
+        clock.now += 1
+
+    values = [value for value, _, _ in context.seen]
+    assert values == sorted(set(values))
+    assert [round(value, 2) for value in values] == [0, 0, 0.25, 0.5]
+    assert {total for _, total, _ in context.seen} == {3}

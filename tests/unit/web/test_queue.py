@@ -10,8 +10,9 @@ import pytest_asyncio
 
 from mcp_server import queue_view, report, report_tables
 from mcp_server.cli import listing
+from mcp_server.home import machine_id
 from mcp_server.model import BuildStatus, Plan, StageSpec
-from mcp_server.store import builds
+from mcp_server.store import builds, workers
 from tests.support.moved_clock import MovedClock
 from tests.support.web_service import Service, web_service
 
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.timeout(30)
 
 @pytest_asyncio.fixture
 async def service(home: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Service]:
-    """A service without a worker, whose time stands still."""
+    """A service whose worker does nothing, and whose time stands still."""
     (home / "config.yaml").write_text("queue: {builds: 5, per_project: 2}\nservers: {local: {slots: 4}}\n")
     async with web_service(MovedClock()) as service:
 
@@ -28,6 +29,10 @@ async def service(home: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
             pass
 
         monkeypatch.setattr(service.orchestrator, "poke", nothing)
+        store = await service.orchestrator.store()
+        if store.is_shared:  # there a build also waits for this machine to have a worker
+            who = {"id": "w", "machine": machine_id(home), "name": "w", "home": str(home), "version": "1", "pid": 1}
+            await store.write(lambda c: workers.beat(c, {**who, "state": "serving", "number": None}, 600))
         yield service
 
 

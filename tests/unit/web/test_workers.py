@@ -4,11 +4,14 @@ import fcntl
 import os
 from pathlib import Path
 
+import pytest
+
 from tests.support.web_service import web_service
 
 
+@pytest.mark.sqlite_only
 async def test_the_one_worker_of_a_home_is_told_from_its_lock(home: Path) -> None:
-    """Issue: on SQLite the worker comes and goes with the work."""
+    """Issue: on SQLite the worker comes and goes with the work; elsewhere they say themselves that they are there."""
     async with web_service() as service:
         await service.orchestrator.store()
         assert (await service.ask("GET", "/api/workers")).json() == {

@@ -43,7 +43,7 @@ function hostCard(host) {
     held.length ? table(`What builds hold on ${host.name}`, HEADS, held) : el('p', { class: 'soft' }, 'No build holds anything here.'));
 }
 
-const workerRow = (one) => row(WORKERS, [word(one.name), el('span', null, STATES[one.state] ?? one.state, one.leads && one.machine ? ', leads' : ''), count(one.builds), word(one.version), one.seen_at ? when(one.seen_at) : 'now']);
+const workerRow = (one) => row(WORKERS, [word(one.name), el('span', null, STATES[one.state] ?? one.state, one.leads && one.machine ? ', leads' : '', one.differs.length ? el('div', { class: 'problem' }, `its config.yaml differs in ${one.differs.join(', ')}`) : ''), count(one.builds), word(one.version), one.seen_at ? when(one.seen_at) : 'now']);
 
 export async function hostsView(place) {
   const [crew, said] = [table('Workers', WORKERS, []), el('p', { class: 'soft' })];

@@ -32,7 +32,8 @@ export class LogView {
       if (event.key === 'Enter' && event.shiftKey) { event.preventDefault(); this.find(-1); }
       if (event.key === 'Escape') { event.stopPropagation(); this.box.focus({ preventScroll: true }); }
     });
-    this.node = el('div', null, bar, this.box);
+    this.note = el('p', { class: 'note soft', role: 'status' });
+    this.node = el('div', null, bar, this.note, this.box);
     this.more = throttled(() => this.poll(), 250);
     this.near = throttled(() => this.scrolled(), 60);
     this.box.addEventListener('scroll', () => {
@@ -54,6 +55,7 @@ export class LogView {
     const answer = await ask('GET', `${this.base}?${new URLSearchParams({ max_bytes: this.bytes, ...query })}`);
     const number = (name) => (answer.headers.has(name) ? Number(answer.headers.get(name)) : null);
     const text = await answer.text();
+    if (!query.grep) this.tell(decodeURIComponent(answer.headers.get('X-Log-Note') ?? ''));
     return { text, from: number('X-Start-Offset'), to: number('X-End-Offset'), more: number('X-Next-Offset') !== null,
       matches: number('X-Log-Matches'), lines: number('X-Log-Lines') };
   }
@@ -61,7 +63,22 @@ export class LogView {
   // At the end of what a good or an open build says, at the first mistake of a bad one.
   async begin(atEnd) {
     this.follows.checked = atEnd;
-    if (atEnd || !await this.nextError(1)) await this.showEnd();
+    await this.had(async () => { if (atEnd || !await this.nextError(1)) await this.showEnd(); });
+  }
+
+  // What is to be known of the log; said once, however often it comes.
+  tell(said) { if (this.note.textContent !== said) this.note.textContent = said; }
+
+  // A log that is not to be had here, as another machine has it, is no fault of the page: why is said in its place.
+  async had(work) {
+    try {
+      await work();
+      this.box.hidden = false;
+    } catch (error) {
+      if (error.status !== 404) throw error;
+      this.tell(error.message);
+      this.box.hidden = true;
+    }
   }
 
   async showEnd() {
@@ -166,11 +183,10 @@ export class LogView {
     if (this.stopped || this.busy || !this.follows.checked) return;
     this.busy = true;
     try {
-      if (!this.pieces.length || !this.atEnd) await this.showEnd();
-      else {
-        await this.later();
-        if (!this.atEnd) await this.showEnd();
-      }
+      await this.had(async () => {
+        if (this.pieces.length && this.atEnd) await this.later();
+        if (!this.pieces.length || !this.atEnd) await this.showEnd();
+      });
       this.box.scrollTop = this.box.scrollHeight;
     } finally { this.busy = false; }
   }

@@ -96,7 +96,7 @@ async def test_one_question_after_another_goes_over_one_connection(home: Path) -
     """Ours. Each connection keeps pages of the database: in turn, all that one busy moment opened would fill up."""
     store = open_store(home)
     both = threading.Barrier(2)
-    await asyncio.gather(*(store.read(lambda c: both.wait(5)) for _ in range(2)))
+    await asyncio.gather(*(asyncio.to_thread(store.look, lambda c: both.wait(5)) for _ in range(2)))
 
     used = {await store.read(lambda c: id(c.connection.driver_connection)) for _ in range(6)}
 

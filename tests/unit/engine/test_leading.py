@@ -165,13 +165,13 @@ async def test_a_build_whose_machine_is_away_can_be_cancelled_before_it_began_th
 
 async def test_whose_turn_it_is_goes_by_urgency_then_projects_and_keeps_the_limits(room: Room) -> None:
     """Issue: priorities, fairness, limits. Of a leader that has just begun, too: it knows who was served last."""
-    room.services.config = room.services.config.model_copy(update={"queue": Queue(builds=3, per_project=1)})
+    room.services.config = room.services.config.model_copy(update={"queue": Queue(builds=4, per_project=1)})
     ran = await room.build(project="/a")
     await room.services.store.write(lambda c: builds.set_running(c, ran, room.services.clock.now()))
     await room.services.store.write(
         lambda c: c.execute(sa.update(BUILDS).where(BUILDS.c.id == ran).values(status="success"))
     )
-    a, _second_of_a, b, urgent, late = [
+    a, second_of_a, b, urgent, late = [
         await room.build(project=project, priority=priority)
         for project, priority in (("/a", 10), ("/a", 10), ("/b", 10), ("/c", 5), ("/d", 20))
     ]
@@ -181,10 +181,19 @@ async def test_whose_turn_it_is_goes_by_urgency_then_projects_and_keeps_the_limi
     leader = room.leader()
     await leader.look()
 
-    assert list(room.engine.handed) == [cancelled, *transfers, urgent, b, a]  # a was served last before
+    assert list(room.engine.handed) == [cancelled, *transfers, urgent, b, a, late]  # a was served last before
     urgency = {build: handed[1] for build, handed in room.engine.handed.items()}
     assert urgency[cancelled] == leading.URGENT > urgency[transfers[0]] > urgency[urgent] > urgency[b] == urgency[a]
-    assert late not in room.engine.handed
+
+    leader.note(await room.rows())  # as at each look at all that is open
+    await leader.look()
+    await room.services.store.write(
+        lambda c: c.execute(sa.update(BUILDS).where(BUILDS.c.id == a).values(status="success"))
+    )
+    del room.engine.handed[a]
+    await leader.look()
+    assert list(room.engine.handed)[-1] == second_of_a
+    assert set(room.engine.times.values()) == {1}
 
 
 async def test_one_that_may_have_been_replaced_hands_over_nothing(room: Room) -> None:

@@ -228,7 +228,8 @@ class BuildRun:
 
         self.services.leases.offer(await self.services.store.write(statements))
         self.services.begun.discard(self.build_id)
-        self.services.callbacks.wake()
+        if self.plan is None or self.plan.callback is not None or self.plan.pushed is not None:
+            self.services.callbacks.wake()
         self.services.traces.wake()
         if self.told:
             build, rows = await self.services.store.read(self._facts)

@@ -31,7 +31,7 @@ from mcp_server.store.events import append
 log = logging.getLogger(__name__)
 
 HOST = "host:"
-COMMITS_S = 0.05  # between two looks at a folder that many builds are made of: each starts Git three times
+COMMITS_S = 0.05  # between two looks at a folder that many builds are made of: each starts Git once or twice
 CLOSE_S = 5  # for the last notifications of a leaving worker
 
 

@@ -6,22 +6,39 @@ from mcp_server.idf.activation import run_tool
 
 GIT_S = 5  # a tree on a slow disk may take long to compare; the build waits for it no longer than a second
 LONGEST = 500
+UNBORN, DETACHED = "(initial)", "(detached)"  # as `git status` writes that there is no commit, or no branch
+MOST_KNOWN = 500
+_KNOWN: dict[str, tuple[str, str]] = {}
 
 
 async def read_commit(folder: str) -> dict[str, str | None]:
     """commit_sha ('' without Git, with `+dirty` where the tree differs), commit_message, commit_author, branch."""
-    answer = await _git(folder, "log", "-1", "--format=%H%x00%an%x00%s%x00%D")
-    if answer is None:
+    answer = await _git(folder, "status", "--porcelain=v2", "--branch", "--untracked-files=no")
+    heads = dict(line[2:].split(" ", 1) for line in (answer or "").splitlines() if line.startswith("# "))
+    sha, branch = heads.get("branch.oid", UNBORN), heads.get("branch.head")
+    if sha == UNBORN or (words := await _words(folder, sha)) is None:
         return {"commit_sha": ""}
-    sha, author, subject, _ = (answer.rstrip("\n").split("\0") + [""] * 4)[:4]
-    branch = await _git(folder, "symbolic-ref", "--short", "-q", "HEAD")
-    changes = await _git(folder, "status", "--porcelain", "--untracked-files=no")
+    changes = len((answer or "").splitlines()) > len(heads)
     return {
         "commit_sha": sha + ("+dirty" if changes else ""),
-        "commit_author": author[:LONGEST],
-        "commit_message": subject[:LONGEST],
-        "branch": branch.strip()[:LONGEST] if branch else None,
+        "commit_author": words[0],
+        "commit_message": words[1],
+        "branch": branch[:LONGEST] if branch and branch != DETACHED else None,
     }
+
+
+async def _words(folder: str, sha: str) -> tuple[str, str] | None:
+    """Author and subject of a commit, which never change: looked up once."""
+    if (known := _KNOWN.get(sha)) is not None:
+        return known
+    answer = await _git(folder, "log", "-1", "--format=%an%x00%s", sha)
+    if answer is None:
+        return None
+    author, _, subject = answer.rstrip("\n").partition("\0")
+    if len(_KNOWN) >= MOST_KNOWN:
+        _KNOWN.clear()
+    found = _KNOWN[sha] = author[:LONGEST], subject[:LONGEST]
+    return found
 
 
 async def _git(folder: str, *arguments: str) -> str | None:

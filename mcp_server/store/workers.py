@@ -10,10 +10,17 @@ import sqlalchemy as sa
 from mcp_server.errors import StoreError
 from mcp_server.store.builds import OPEN
 from mcp_server.store.claims import HOME, MACHINE
+from mcp_server.store.prepared import Prepared
 from mcp_server.store.tables import BUILDS, CALLBACKS, META, WORKERS, UtcTime
 
 FORGOTTEN_S = 24 * 3600.0  # then the row of a dead worker goes, too
 LEADER = "leader"  # the key in `meta`
+_OVER = Prepared(
+    sa.select(BUILDS.c.id).where(
+        BUILDS.c.id == sa.any_(sa.bindparam("of_ids", type_=sa.ARRAY(sa.Integer))),
+        BUILDS.c.status.not_in([sa.literal_column(f"'{one}'") for one in OPEN]),
+    )
+)
 
 
 class Twin(StoreError):
@@ -154,6 +161,8 @@ def lost(c: sa.Connection, worker: str, builds: Collection[int]) -> set[int]:
 
 def over(c: sa.Connection, builds: Collection[int]) -> set[int]:
     """Which of these builds are over."""
+    if c.dialect.name == "postgresql":
+        return {int(row[0]) for row in _OVER.run(c, {"of_ids": list(builds)}).fetchall()}
     query = sa.select(BUILDS.c.id).where(BUILDS.c.id.in_(builds), BUILDS.c.status.not_in(OPEN))
     return {int(number) for number in c.scalars(query)}
 

@@ -1,0 +1,45 @@
+"""What Git says of a folder that is built."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from mcp_server.engine.source import read_commit
+
+
+def git(folder: Path, *words: str) -> str:
+    author = ("-c", "user.name=Ada Ö", "-c", "user.email=a@b.c")
+    done = subprocess.run(["git", "-C", str(folder), *author, *words], check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    folder = tmp_path / "tree"
+    folder.mkdir()
+    git(folder, "init", "-q", "-b", "feature/one")
+    return folder
+
+
+async def test_a_commit_is_told_with_its_author_branch_and_what_differs_from_it(tree: Path, tmp_path: Path) -> None:
+    """Ours. What was built is its commit only where no file of it is another one."""
+    none: dict[str, str | None] = {"commit_sha": ""}
+    assert await read_commit(str(tmp_path)) == none  # no Git here
+    assert await read_commit(str(tree)) == none  # and no commit yet
+    (tree / "main.c").write_text("int main;\n")
+    git(tree, "add", ".")
+    git(tree, "commit", "-q", "-m", "first: a line\n\nand more of it")
+    first = {"commit_sha": git(tree, "rev-parse", "HEAD"), "commit_author": "Ada Ö", "commit_message": "first: a line"}
+
+    assert await read_commit(str(tree)) == {**first, "branch": "feature/one"}
+    (tree / "new.c").touch()  # of which Git knows nothing
+    assert await read_commit(str(tree)) == {**first, "branch": "feature/one"}
+    (tree / "main.c").write_text("int other;\n")
+    dirty = {**first, "commit_sha": f"{first['commit_sha']}+dirty"}
+    assert await read_commit(str(tree)) == {**dirty, "branch": "feature/one"}
+    git(tree, "commit", "-qam", "second")
+    second = await read_commit(str(tree))
+    assert (second["commit_sha"], second["commit_message"]) == (git(tree, "rev-parse", "HEAD"), "second")
+    git(tree, "checkout", "-q", "--detach", "HEAD~1")
+    assert await read_commit(str(tree)) == {**first, "branch": None}

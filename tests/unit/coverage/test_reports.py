@@ -127,9 +127,9 @@ CLASS = '<coverage line-rate="1"><packages><package><classes><class filename="a.
         ("cut__info", "SF:a.c\nDA:1,1\nDA:2", "cut off in the middle of a source"),
         ("odd__info", "SF:a.c\nDA:1,1\nDA:x,1\nlorem\nend_of_record\n", "2 of its lines cannot be read"),
         ("none__info", "SF:a.c\n", "cut off"),
-        ("a__gcov__json__gz", gzip.compress(b"[1]"), "no JSON of gcov"),
-        ("b__gcov__json__gz", gzip.compress(b"[" * 100_000), "no JSON"),
-        ("c__gcov__json__gz", gzip.compress(b"{}")[:-6], "cannot be unpacked"),
+        ("a__gcov__json__gz", gzip.compress(b"[1]", mtime=0), "no JSON of gcov"),
+        ("b__gcov__json__gz", gzip.compress(b"[" * 100_000, mtime=0), "no JSON"),
+        ("c__gcov__json__gz", gzip.compress(b"{}", mtime=0)[:-6], "cannot be unpacked"),
         ("d__gcov__json__gz", b"\x1f\x8b\x08junk" * 9, "cannot be unpacked"),
     ],
 )

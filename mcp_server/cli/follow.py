@@ -122,7 +122,6 @@ async def follow(
 
 async def to_its_end(orchestrator: "Orchestrator", build: int, display: Display) -> "BuildView":
     """The build once it is over, shown until then; a shared database may be away for ten minutes meanwhile."""
-    shared = (await orchestrator.store()).is_shared
     since, told = orchestrator.clock.monotonic(), float("-inf")
 
     async def seen(view: "BuildView") -> None:
@@ -134,7 +133,7 @@ async def to_its_end(orchestrator: "Orchestrator", build: int, display: Display)
         try:
             return await orchestrator.wait(build, math.inf, seen)
         except StoreError as error:
-            if not shared or orchestrator.clock.monotonic() - since >= MOST_AWAY_S:
+            if not (await orchestrator.store()).is_shared or orchestrator.clock.monotonic() - since >= MOST_AWAY_S:
                 raise
             if since > told:
                 display.pause()

@@ -121,8 +121,8 @@ async def test_workers_whose_config_differs_are_named_with_its_sections(
 ) -> None:
     """Ours. What is a machine's own (`local`, `per_worker`, `keep_here`) may differ."""
     team.lost_after = "4s"
+    mine = team.config = team.config.replace("{channel}", f"{team.top}/channel.sh")  # else each has one of its own
     await there(team, database, 1)
-    mine = team.config
     team.config = (
         mine.replace("per_worker: 20", "per_worker: 5") + "  local: {{slots: 3}}\nartifacts: {{keep_here: 3d}}\n"
     )

@@ -60,7 +60,6 @@ class Team:
             "name": name or socket.gethostname(),
             "home": str(services.config.home),
             "version": __version__,
-            "lock": lock_id(services.config.home),
         }
         self._configs = Configs(services)
         self._places = places.places_of_worker(str(services.config.home), machine)
@@ -78,9 +77,10 @@ class Team:
 
     async def start(self, pid: int) -> None:
         """Be there for the others, and take what is handed over. StoreError: the database is away, or Twin."""
-        self._facts["pid"] = pid
-        home, lock = str(self._services.config.home), self._facts["lock"]
-        dead = await bury(self._services.store, self._services.clock, self._machine, home, lock)
+        home = self._services.config.home
+        lock = await asyncio.to_thread(lock_id, home)
+        self._facts |= {"pid": pid, "lock": lock}
+        dead = await bury(self._services.store, self._services.clock, self._machine, str(home), lock)
         await self._engine.start()
         for number in dead:
             rows = await self._open(await self._engine.bury(number))

@@ -1,8 +1,10 @@
 """A folder to build in; workers of several machines, and the database that they share."""
 
+import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import anyio
 import psycopg
 import pytest
 import pytest_asyncio
@@ -45,3 +47,10 @@ async def front(team: Team, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Or
     orchestrator = Orchestrator(load_config())
     yield orchestrator
     await orchestrator.aclose()
+
+
+@pytest.fixture
+def ready(folder: Path) -> anyio.Path:
+    """A FIFO that a job writes to when it is where the test wants it: reading it waits for that."""
+    os.mkfifo(folder / "ready")
+    return anyio.Path(folder / "ready")

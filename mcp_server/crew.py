@@ -20,7 +20,7 @@ from mcp_server.idf.doctor import Check
 from mcp_server.model import BuildStatus, Lease
 from mcp_server.store import leases, workers
 from mcp_server.store.tables import BUILDS
-from mcp_server.store.workers import Twin
+from mcp_server.store.workers import Twin, WorkerRow
 
 if TYPE_CHECKING:
     from mcp_server.orchestrator import Orchestrator
@@ -62,7 +62,10 @@ async def look(orchestrator: "Orchestrator") -> Crew:
     store = await orchestrator.store()
     if not store.is_shared:
         return await _alone(orchestrator)
-    rows = await store.read(workers.list_workers)
+    return _crew(await store.read(workers.list_workers))
+
+
+def _crew(rows: Sequence[WorkerRow]) -> Crew:
     differs = whereabouts.differences(rows)
     views = [
         WorkerView(
@@ -97,9 +100,9 @@ async def checks(orchestrator: "Orchestrator") -> Sequence[Check]:
     store = await orchestrator.store()
     if not store.is_shared:
         return []
-    crew, home = await look(orchestrator), orchestrator.config.home
+    rows, home = await store.read(workers.list_workers), orchestrator.config.home
+    crew, machine = _crew(rows), await asyncio.to_thread(machine_id, home)
     found = [Check(name="workers", status="ok" if crew.well else "warn", found=crew.text)]
-    rows, machine = await store.read(workers.list_workers), await asyncio.to_thread(machine_id, home)
     lock = await asyncio.to_thread(lock_id, home)
     if sections := whereabouts.differences(rows, prints(orchestrator.config)).get(""):
         said = f"{orchestrator.config.file} differs from that of the worker that leads in {', '.join(sections)}"

@@ -5,6 +5,8 @@ import contextlib
 import ctypes
 from typing import NoReturn
 
+from mcp_server.clock import Clock
+
 M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8  # malloc.h of the GNU C library
 ARENAS = 2
 OWN_PAGES_BYTES = 128 * 1024  # as at a process's start
@@ -25,10 +27,10 @@ def steady_heaps() -> None:
         library.mallopt(M_MMAP_THRESHOLD, OWN_PAGES_BYTES)
 
 
-async def keep_giving_back() -> NoReturn:
+async def keep_giving_back(clock: Clock) -> NoReturn:
     """Once a minute, give back what is free in the heaps, until cancelled."""
     while True:
-        await asyncio.sleep(GIVE_BACK_S)
+        await clock.sleep(GIVE_BACK_S)
         await asyncio.to_thread(give_back)
 
 

@@ -4,7 +4,7 @@ import os
 
 from mcp_server.idf.activation import run_tool
 
-GIT_S = 5  # a tree on a slow disk may take long to compare; the build waits for it no longer than a second
+GIT_S = 5  # a tree on a slow disk that takes longer to compare has no commit told: half of it would be a lie
 LONGEST = 500
 UNBORN, DETACHED = "(initial)", "(detached)"  # as `git status` writes that there is no commit, or no branch
 MOST_KNOWN = 500
@@ -13,7 +13,7 @@ _KNOWN: dict[str, tuple[str, str]] = {}
 
 async def read_commit(folder: str) -> dict[str, str | None]:
     """commit_sha ('' without Git, with `+dirty` where the tree differs), commit_message, commit_author, branch."""
-    answer = await _git(folder, "status", "--porcelain=v2", "--branch", "--untracked-files=no")
+    answer = await _git(folder, "status", "--porcelain=v2", "--branch", "--no-ahead-behind", "--untracked-files=no")
     heads = dict(line[2:].split(" ", 1) for line in (answer or "").splitlines() if line.startswith("# "))
     sha, branch = heads.get("branch.oid", UNBORN), heads.get("branch.head")
     if sha == UNBORN or (words := await _words(folder, sha)) is None:

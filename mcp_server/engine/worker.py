@@ -74,7 +74,7 @@ class Worker:
             house = [asyncio.create_task(keep_house(services)), asyncio.create_task(services.callbacks.run())]
             house.append(asyncio.create_task(services.uploads.run()))
             house.append(asyncio.create_task(services.traces.run()))
-            house.append(asyncio.create_task(keep_giving_back()))
+            house.append(asyncio.create_task(keep_giving_back(self.clock)))
             if machine is None:
                 dispatch = Local(services, await services.store.read(queue.served))
                 await self._serve(dispatch, wake, services)

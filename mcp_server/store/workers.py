@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -60,6 +60,16 @@ class WorkerRow:
     builds: int = 0
 
 
+class There(NamedTuple):
+    """What the others have to know of a worker that is there; as in `WorkerRow`."""
+
+    id: str
+    machine: str
+    home: str
+    name: str
+    config: Mapping[str, str] | None
+
+
 def now_of(c: sa.Connection) -> datetime:
     """The database's time."""
     return c.execute(sa.select(_now(c))).scalar_one()
@@ -110,10 +120,10 @@ def lead(c: sa.Connection, worker: str) -> bool:
     return True
 
 
-def alive(c: sa.Connection) -> list[tuple[str, str, str]]:
-    """Id, machine and home of those that are there."""
-    query = sa.select(WORKERS.c.id, WORKERS.c.machine, WORKERS.c.home).where(_alive(c)).order_by(WORKERS.c.id)
-    return [(row[0], row[1], row[2]) for row in c.execute(query)]
+def alive(c: sa.Connection) -> list[There]:
+    """Those that are there."""
+    columns = (WORKERS.c.id, WORKERS.c.machine, WORKERS.c.home, WORKERS.c.name, WORKERS.c.config)
+    return [There(*row) for row in c.execute(sa.select(*columns).where(_alive(c)).order_by(WORKERS.c.id))]
 
 
 def list_workers(c: sa.Connection) -> list[WorkerRow]:

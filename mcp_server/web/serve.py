@@ -12,6 +12,7 @@ import uvicorn
 from sse_starlette.sse import AppStatus
 
 from mcp_server import process_log
+from mcp_server.clock import Clock
 from mcp_server.errors import BadInput, Conflict, OrchestratorError
 from mcp_server.heaps import keep_giving_back, steady_heaps
 from mcp_server.loading import calm_collector
@@ -75,8 +76,6 @@ async def serve(orchestrator: "Orchestrator", host: str, port: int, say: "Callab
     if not closed and not is_loopback(host):
         raise BadInput("host", f"{host[:60]} is open to others: first `build-orchestrator tokens create NAME`")
     listening = _listen(host, port)
-    at = listening.getsockname()
-    name = f"[{at[0]}]" if ":" in at[0] else at[0]
     app, routes = make_app(orchestrator)
     config = uvicorn.Config(
         app,
@@ -92,12 +91,13 @@ async def serve(orchestrator: "Orchestrator", host: str, port: int, say: "Callab
     )
     open_to = "whoever has a token" if closed else "every user of this machine, as there is no token"
     # The unknown are no reason to stay away: they may be imported over the service.
-    said = [f"http://{name}:{at[1]} is open to {open_to}; API: /api/docs", *await orchestrator.schedules.unknown()]
+    said = [f"{_address(listening)} is open to {open_to}; API: /api/docs", *await orchestrator.schedules.unknown()]
     server = _Server(config, lambda: say("\n".join(said)))
+    streaming = (routes.state.feed, routes.state.tools, app)
     steady_heaps()
     calm_collector()
     with contextlib.closing(listening):
-        await _until_signal(server, listening, (routes.state.feed, routes.state.tools, app))
+        await _until_signal(server, listening, streaming, orchestrator.clock)
     if not server.started:
         raise _not_started(orchestrator, getattr(routes.state, "cause", None))
     return 0
@@ -129,8 +129,13 @@ def _listen(host: str, port: int) -> socket.socket:
     return listening
 
 
+def _address(listening: socket.socket) -> str:
+    host, port = listening.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
 async def _until_signal(
-    server: uvicorn.Server, listening: socket.socket, streaming: tuple[Feed, McpOverHttp, Faults]
+    server: uvicorn.Server, listening: socket.socket, streaming: tuple[Feed, McpOverHttp, Faults], clock: Clock
 ) -> None:
     loop = asyncio.get_running_loop()
 
@@ -142,7 +147,7 @@ async def _until_signal(
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, end)
-    giving_back = asyncio.create_task(keep_giving_back())
+    giving_back = asyncio.create_task(keep_giving_back(clock))
     try:
         await server.serve(sockets=[listening])
     finally:

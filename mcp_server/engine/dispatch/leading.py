@@ -7,6 +7,7 @@ from mcp_server.engine.dispatch.handover import ANY, Handover
 from mcp_server.engine.services import Services
 from mcp_server.store import builds, claims, queue, workers
 from mcp_server.store.builds import OpenBuild
+from mcp_server.store.workers import There
 from mcp_server.turns import Limits, Turns, Waiting
 
 RECKON_S = 15.0  # what it believes to be handed over is compared with what is so often
@@ -50,9 +51,9 @@ class Leader:
     def held_back(self) -> bool:
         return bool((self._turns is not None and len(self._turns)) or len(self._transfers))
 
-    def know(self, alive: Collection[tuple[str, str, str]]) -> None:
-        """Which workers are there: id, machine, home."""
-        there = {place for _, machine, home in alive for place in places.places_of_worker(home, machine)}
+    def know(self, alive: Collection[There]) -> None:
+        """Which workers are there."""
+        there = {place for one in alive for place in places.places_of_worker(one.home, one.machine)}
         if there - self._there:
             self._new += self._parked.values()
             self._parked.clear()

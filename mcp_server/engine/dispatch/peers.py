@@ -10,7 +10,7 @@ from mcp_server.clock import Clock
 from mcp_server.engine.services import Services
 from mcp_server.store import workers
 from mcp_server.store.database import Store
-from mcp_server.store.workers import Twin, WorkerRow
+from mcp_server.store.workers import There, Twin, WorkerRow
 
 log = logging.getLogger(__name__)
 
@@ -66,9 +66,8 @@ class Configs:
             self._of, self._prints = self._services.config, config_prints.prints(self._services.config)
         return self._prints
 
-    async def look(self) -> None:
-        """Say in the log, once, which workers' differs from this one's. StoreError: the database is away."""
-        rows = [row for row in await self._services.store.read(workers.list_workers) if row.alive]
+    def compare(self, rows: Sequence[There]) -> None:
+        """Say in the log, once, which workers' differs from this one's."""
         found = {row.id: config_prints.differing(self.mine(), row.config) for row in rows}
         for row in rows:
             if found[row.id] and found[row.id] != self._said.get(row.id):

@@ -27,7 +27,7 @@ from mcp_server.errors import StoreError
 from mcp_server.store import builds, claims, workers
 from mcp_server.store.builds import OpenBuild
 from mcp_server.store.claims import Claim
-from mcp_server.store.workers import Twin
+from mcp_server.store.workers import There, Twin
 
 log = logging.getLogger(__name__)
 
@@ -140,8 +140,6 @@ class Team:
             try:
                 await self._beat()
                 await self._engine.beat()
-                if self._leads:
-                    await self._configs.look()
             except Twin as error:
                 log.error("%s", error)
                 self._leave()
@@ -156,7 +154,7 @@ class Team:
         facts = {**self._facts, "state": state, "config": self._configs.mine()}
         mine = list(self._runs)
 
-        def statements(c: sa.Connection) -> tuple[bool, set[int], Collection[tuple[str, str, str]]]:
+        def statements(c: sa.Connection) -> tuple[bool, set[int], Sequence[There]]:
             workers.beat(c, {**facts, "number": self._engine.number}, self._lost_s)
             return workers.lead(c, self.id), workers.lost(c, self.id, mine), workers.alive(c)
 
@@ -171,6 +169,8 @@ class Team:
             log.info("this worker %s", "leads now" if leads else "leads no more")
             self._anew = True
         self._leads = self._services.leads = leads
+        if leads:
+            self._configs.compare(alive)
         if self._anew:
             self._services.callbacks.wake()
         self._look.set()

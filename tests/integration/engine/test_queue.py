@@ -5,6 +5,7 @@ from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 
+import anyio
 import pytest
 
 from mcp_server.model import BuildStatus, Plan, StageSpec
@@ -20,13 +21,15 @@ async def started(orchestrator: Orchestrator, folder: Path, text: str) -> int:
 
 
 async def test_builds_run_within_the_limits_and_by_turns(
-    orchestrator: Orchestrator, home: Path, tmp_path: Path
+    orchestrator: Orchestrator, home: Path, tmp_path: Path, ready: anyio.Path
 ) -> None:
     """Issue: limits global, per project and per host, fairness; what waits tells its place, and can be cancelled."""
     (home / "config.yaml").write_text("queue: {builds: 2, per_project: 1}\nservers: {local: {slots: 2}}\n")
     await orchestrator.refresh()
     gate = tmp_path / "gate"
-    held = await started(orchestrator, tmp_path / "a", f"until [ -e {gate} ]; do sleep 0.05; done")
+    held = await started(orchestrator, tmp_path / "a", f"echo > {ready}; until [ -e {gate} ]; do sleep 0.05; done")
+    with anyio.fail_after(30):
+        await ready.read_bytes()
     mine = [await started(orchestrator, tmp_path / "a", f"true {number}") for number in range(4)]
     doomed = await started(orchestrator, tmp_path / "a", "true doomed")
     other = await started(orchestrator, tmp_path / "b", "true other")

@@ -18,9 +18,10 @@ from mcp_server.model import Plan, StageSpec
 from mcp_server.store import builds
 from mcp_server.store.database import Store
 from mcp_server.store.tables import BUILDS
+from mcp_server.store.workers import There
 from tests.support.moved_clock import MovedClock
 
-HERE, AWAY = ("w1", "here", "/home1"), ("w2", "away", "/home2")
+HERE, AWAY = There("w1", "here", "/home1", "a", None), There("w2", "away", "/home2", "b", None)
 PLAN = Plan(stages=(StageSpec(name="one", kind="command", params={"argv": ["true"]}),))
 
 
@@ -78,7 +79,7 @@ class Room:
     def __init__(self, services: Services) -> None:
         self.services, self.engine, self.sure = services, Engine(), True
 
-    def leader(self, *alive: tuple[str, str, str]) -> Leader:
+    def leader(self, *alive: There) -> Leader:
         leader = Leader(self.services, self.engine, lambda: self.sure)  # pyright: ignore[reportArgumentType]
         leader.know(alive or (HERE,))
         return leader

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.diagnosis import speed
+from benchmarks.diagnosis import floor_speed, speed
 from benchmarks.failing_log import failing_log
 from mcp_server.idf.diagnostics import Diagnoser, Hints, diagnose, render
 from mcp_server.idf.diagnostics.lines import Lines
@@ -136,8 +136,9 @@ def test_a_long_line_keeps_its_ends(chunk: int) -> None:
 
 
 def test_logs_are_read_faster_than_builds_write_them() -> None:
-    """Ours: 60 MB/s of processor time were measured; a third is asked for on a busy machine."""
-    assert speed(failing_log()) > 20
+    """Ours. A third as fast as looking for a word in each line; half of that is asked for on a busy machine."""
+    log = failing_log()
+    assert max(speed(log) / floor_speed(log) for _ in range(2)) > 1 / 6
 
 
 HOSTILE = {

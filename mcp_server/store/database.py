@@ -3,8 +3,9 @@
 import asyncio
 import json
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol, TypeVar
 
 import sqlalchemy as sa
@@ -36,7 +37,8 @@ class Backend(Protocol):
     def options(self, writes: bool) -> dict[str, Any]: ...
     def check(self, engine: sa.Engine) -> None: ...
     def before_commit(self, c: sa.Connection) -> None: ...
-    def sentence(self, error: BaseException) -> str: ...
+    def error(self, error: BaseException) -> StoreError: ...
+    def newer(self, found: int) -> StoreError: ...
 
 
 class Store:
@@ -45,7 +47,8 @@ class Store:
     What is asked of `read` in one turn of the event loop is read in one transaction. Both run in threads and raise
     StoreError with one sentence; nothing of a failed group is kept. `committed` is called after each commit, in its
     thread, `agree` with the time of a server that machines share, whenever a connection to it is made.
-    A `write` in the context of a build that was taken raises Taken once somebody else has that build (see claims).
+    A `write` in the context of a build that was taken raises Taken once somebody else has that build (see claims), and
+    every one schema.Newer once a newer version has changed the database.
     """
 
     def __init__(
@@ -112,17 +115,13 @@ class Store:
         """The schema on disk, 0 for an empty database. StoreError: newer than this version, damaged, unreadable."""
         found = self._run(schema.version, False)
         if found > SCHEMA_VERSION:
-            place = "the shared database" if self.is_shared else f"the database in {self.home}"
-            raise StoreError(
-                f"{place} is of a newer build-orchestrator (schema {found}, this one knows {SCHEMA_VERSION}): install "
-                "that one, or set BUILD_ORCHESTRATOR_HOME to another folder"
-            )
+            raise self._backend.newer(found)
         return found
 
     def migrate(self) -> None:
         """Bring the schema up to date. On a file only the holder of the worker lock may call this."""
         if self.schema_version() < SCHEMA_VERSION:
-            self._run(schema.bring_up_to_date, True)
+            self._run(schema.bring_up_to_date, True, {schema.UNCHECKED: True})
 
     def look(self, statements: Statements[T]) -> T:
         """`read` for code without an event loop: the last and the first steps of a process."""
@@ -168,7 +167,7 @@ class Store:
 
         return _outcome(lambda: self._run(held, True))
 
-    def _run(self, statements: Statements[T], writes: bool) -> T:
+    def _run(self, statements: Statements[T], writes: bool, options: Mapping[str, Any] = MappingProxyType({})) -> T:
         self._backend.check(self.engine)
         begun = False
 
@@ -179,20 +178,20 @@ class Store:
 
         try:
             try:
-                result = self._transaction(work, writes)
+                result = self._transaction(work, writes, options)
             except exc.DBAPIError as error:
                 if not is_lost(error) or (writes and begun):
                     raise
                 # A link of before that the server has closed since: nothing was done over it.
-                result = self._transaction(work, writes)
+                result = self._transaction(work, writes, options)
         except self._driver_errors() as error:
-            raise StoreError(self._backend.sentence(getattr(error, "orig", None) or error)) from error
+            raise self._backend.error(getattr(error, "orig", None) or error) from error
         if writes and not self.is_shared:
             self._committed()
         return result
 
-    def _transaction(self, statements: Statements[T], writes: bool) -> T:
-        with self.engine.connect().execution_options(**self._backend.options(writes)) as c, c.begin():
+    def _transaction(self, statements: Statements[T], writes: bool, options: Mapping[str, Any]) -> T:
+        with self.engine.connect().execution_options(**self._backend.options(writes), **options) as c, c.begin():
             result = statements(c)
             if writes:
                 self._backend.before_commit(c)

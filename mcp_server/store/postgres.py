@@ -18,6 +18,8 @@ from sqlalchemy import event, exc
 
 from mcp_server.errors import StoreError
 from mcp_server.store.prepared import LATER, catch_up
+from mcp_server.store.schema import UNCHECKED, Newer
+from mcp_server.store.tables import SCHEMA_VERSION
 
 Agree = Callable[[datetime, float], None]
 """Is told the server's time, and how many seconds the answer took; see SystemClock.agree."""
@@ -84,8 +86,17 @@ class Postgres:
         said = said if len(said) <= LONGEST_WORD else "[]"
         c.exec_driver_sql(f"SELECT pg_notify('{CHANNEL}', {_quoted(said)}); COMMIT")
 
-    def sentence(self, error: BaseException) -> str:
+    def newer(self, found: int | str) -> StoreError:
+        """What to say of a database of a newer version."""
+        return Newer(f"the database {self._place}", found)
+
+    def error(self, error: BaseException) -> StoreError:
         """What went wrong, and what would be right; without anything of the URL that may be secret."""
+        if getattr(error, "sqlstate", None) == "22P02" and (found := _IS_NEWER.search(str(error))):
+            return self.newer(found[1])
+        return StoreError(self._sentence(error))
+
+    def _sentence(self, error: BaseException) -> str:
         state = getattr(error, "sqlstate", None) or ""
         text = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         for begins, words, said in _SENTENCES:
@@ -97,6 +108,11 @@ class Postgres:
         return f"the database {self._place} refused: {text}"
 
 
+# In the trip that begins a write: a statement that fails, and says why, where a newer version has changed the schema.
+_KNOWN = (
+    "; SELECT CASE WHEN value::int > $known THEN ('schema ' || value)::int END FROM meta WHERE key = 'schema'"
+).replace("$known", str(SCHEMA_VERSION))
+_IS_NEWER = re.compile(r'"schema (\d+)"')
 _TOO_MANY = "takes no more connections: raise max_connections, or run fewer workers and services"
 _SENTENCES = (
     ("53100", None, "has no space left: free some, nothing was changed"),
@@ -195,7 +211,8 @@ def _begin(connection: sa.Connection) -> None:
     connection.info.pop(LATER, None)
     if connection.get_execution_options().get("writes"):
         connection.info[LATER] = []
-        connection.exec_driver_sql(f"BEGIN; SELECT pg_advisory_xact_lock({WRITERS})")
+        known = "" if connection.get_execution_options().get(UNCHECKED) else _KNOWN
+        connection.exec_driver_sql(f"BEGIN; SELECT pg_advisory_xact_lock({WRITERS}){known}")
     else:
         connection.exec_driver_sql("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
 

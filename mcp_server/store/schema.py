@@ -9,7 +9,18 @@ from mcp_server.errors import StoreError
 from mcp_server.store.guards import AUDIT_VIEW, guards
 from mcp_server.store.tables import META, SCHEMA_VERSION, metadata
 
+UNCHECKED = "schema_is_brought_up_to_date"  # execution option: the one transaction that is not of one version alone
 REVISIONS = Path(__file__).parent / "migrations"
+
+
+class Newer(StoreError):
+    """The database is of a newer version: what this one would write there could be wrong, and nothing was written."""
+
+    def __init__(self, place: str, found: int | str, instead: str = "") -> None:
+        super().__init__(
+            f"{place} is of a newer build-orchestrator (schema {found}, this one knows {SCHEMA_VERSION}): install that "
+            f"one here{instead}"
+        )
 
 
 def version(c: sa.Connection) -> int:

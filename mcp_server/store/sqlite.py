@@ -10,6 +10,8 @@ import sqlalchemy as sa
 from sqlalchemy import event
 
 from mcp_server.errors import StoreError
+from mcp_server.store.schema import UNCHECKED, Newer
+from mcp_server.store.tables import SCHEMA_VERSION
 
 BUSY_TIMEOUT_MS = 10_000  # another process holds the write lock for a commit, a few ms each
 LOOK_S = 0.001  # between two looks at that lock
@@ -34,7 +36,7 @@ class Sqlite:
     def attach(self, engine: sa.Engine) -> None:
         """Have each connection of the engine prepared."""
         event.listen(engine, "connect", _prepare)
-        event.listen(engine, "begin", _begin)
+        event.listen(engine, "begin", self._begin)
 
     def options(self, writes: bool) -> dict[str, Any]:
         """Execution options of a transaction."""
@@ -58,8 +60,15 @@ class Sqlite:
     def before_commit(self, c: sa.Connection) -> None:
         """Nothing: who is to know of it is told after the commit, through HOME."""
 
-    def sentence(self, error: BaseException) -> str:
+    def newer(self, found: int | str) -> StoreError:
+        """What to say of a database of a newer version."""
+        return Newer(f"the database in {self._home}", found, ", or set BUILD_ORCHESTRATOR_HOME to another folder")
+
+    def error(self, error: BaseException) -> StoreError:
         """What went wrong, and what would be right."""
+        return StoreError(self._sentence(error))
+
+    def _sentence(self, error: BaseException) -> str:
         text, place = str(error), self._path
         if "disk is full" in text or "disk I/O" in text:
             return f"no space is left for the database {place}: free some, nothing was changed"
@@ -72,6 +81,19 @@ class Sqlite:
         if "locked" in text:
             return f"the database {place} was locked for {BUSY_TIMEOUT_MS // 1000} s by another process: try again"
         return f"the database {place} refused: {text.splitlines()[0][:200]}"
+
+    def _begin(self, connection: sa.Connection) -> None:
+        # A reader that turns writer inside a transaction fails at once where another one writes; hence the choice here.
+        driver: Any = connection.connection.driver_connection
+        options = connection.get_execution_options()
+        if not options.get("writes"):
+            driver.execute("BEGIN")
+            return
+        _begin_writing(driver)
+        if not options.get(UNCHECKED):
+            found = driver.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()
+            if found is not None and int(found[0]) > SCHEMA_VERSION:
+                raise self.newer(found[0])
 
 
 def _prepare(connection: sqlite3.Connection, _: object) -> None:
@@ -94,15 +116,6 @@ def _use_wal(connection: sqlite3.Connection) -> None:
             time.sleep(0.005)
         else:
             return
-
-
-def _begin(connection: sa.Connection) -> None:
-    # A reader that turns writer inside a transaction fails at once where another one writes; hence the choice here.
-    driver: Any = connection.connection.driver_connection
-    if connection.get_execution_options().get("writes"):
-        _begin_writing(driver)
-    else:
-        driver.execute("BEGIN")
 
 
 def _begin_writing(connection: sqlite3.Connection) -> None:

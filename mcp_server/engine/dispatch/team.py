@@ -27,6 +27,7 @@ from mcp_server.errors import StoreError
 from mcp_server.store import builds, claims, workers
 from mcp_server.store.builds import OpenBuild
 from mcp_server.store.claims import Claim
+from mcp_server.store.schema import Newer
 from mcp_server.store.workers import There, Twin
 
 log = logging.getLogger(__name__)
@@ -140,7 +141,7 @@ class Team:
             try:
                 await self._beat()
                 await self._engine.beat()
-            except Twin as error:
+            except (Twin, Newer) as error:
                 log.error("%s", error)
                 self._leave()
             except StoreError as error:

@@ -7,16 +7,20 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
 from mcp_server.errors import StoreError
-from mcp_server.store import sqlite
+from mcp_server.store import builds, sqlite
 from mcp_server.store.database import Store
-from mcp_server.store.tables import META, SCHEMA_VERSION
+from mcp_server.store.schema import Newer
+from mcp_server.store.tables import META, PROJECTS, SCHEMA_VERSION
 from tests.support.small_disk import mounted
+
+NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
 
 def open_store(home: Path) -> Store:
@@ -45,6 +49,25 @@ def test_a_newer_database_is_refused_with_one_sentence(home: Path, database_url:
     with pytest.raises(StoreError, match=rf"schema 99, this one knows {SCHEMA_VERSION}"):
         store.schema_version()
     store.engine.dispose()
+
+
+async def test_a_database_that_becomes_newer_under_a_process_takes_no_more_of_its_writes(
+    home: Path, database_url: str
+) -> None:
+    """Issue: newer schema under a running worker. What it writes could be wrong there; it can still read."""
+    store, newer = (Store(database_url, home) for _ in range(2))
+    try:
+        await asyncio.to_thread(store.migrate)
+        await store.write(lambda c: builds.ensure_project(c, "/here", "here", NOW))
+        await newer.write(lambda c: c.execute(sa.update(META).where(META.c.key == "schema").values(value="1000")))
+        for _ in range(2):
+            with pytest.raises(Newer, match=r"newer build-orchestrator \(schema 1000, this one knows \d+\): install"):
+                await store.write(lambda c: builds.ensure_project(c, "/there", "there", NOW))
+
+        assert await store.read(lambda c: c.execute(sa.select(PROJECTS.c.path)).scalars().all()) == ["/here"]
+    finally:
+        await store.aclose()
+        await newer.aclose()
 
 
 @pytest.mark.sqlite_only

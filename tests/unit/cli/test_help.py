@@ -1,13 +1,12 @@
 """Every `--help` is on record, and docs/commands.md is made of them. REMAKE_HELP=1 writes both anew."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from mcp_server.cli.app import COMMANDS
+from tests.unit.cli.conftest import Cli
 
 ROOT = Path(__file__).parents[3]
 RECORDED = ROOT / "tests" / "recorded" / "help"
@@ -43,16 +42,6 @@ with 130.
 """
 
 
-def help_of(name: str) -> str:
-    """A command's help at 80 columns, as a shell sees it."""
-    arguments = [] if name == NAMES[0] else [name]
-    environment = {**os.environ, "COLUMNS": "80"}
-    argv = [sys.executable, "-m", "mcp_server", *arguments, "--help"]
-    done = subprocess.run(argv, capture_output=True, text=True, check=True, env=environment, cwd=ROOT)
-    assert done.stderr == ""
-    return done.stdout
-
-
 def document(helps: dict[str, str]) -> str:
     """docs/commands.md."""
     parts = [INTRODUCTION]
@@ -62,11 +51,13 @@ def document(helps: dict[str, str]) -> str:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_help_is_as_recorded_and_fits_80_columns(name: str) -> None:
-    text, path = help_of(name), RECORDED / f"{name}.txt"
+def test_help_is_as_recorded_and_fits_80_columns(name: str, cli: Cli) -> None:
+    shown = cli(*([] if name == NAMES[0] else [name]), "--help")
+    text, path = shown.out, RECORDED / f"{name}.txt"
     if REMAKE:
         path.write_text(text, encoding="utf-8")
 
+    assert (shown.code, shown.err) == (0, "")
     assert text == path.read_text(encoding="utf-8")
     assert max(len(line) for line in text.splitlines()) <= 80
 

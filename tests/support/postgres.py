@@ -164,7 +164,9 @@ def running(settings: Mapping[str, str] = SETTINGS, place: Path | None = None) -
     subprocess.run(make, check=True, user=user, env=environment, stdout=subprocess.DEVNULL, cwd=data)
     port = _free_port()
     options = [f"-c{name}={value}" for name, value in settings.items()]
-    start = [found / "postgres", "-D", data, "-k", data, "-p", str(port), *options]
+    # However the tests end, it ends with them.
+    leash = ["setpriv", "--pdeathsig", "QUIT"] if shutil.which("setpriv") else []
+    start = [*leash, found / "postgres", "-D", data, "-k", data, "-p", str(port), *options]
     with (top / "log").open("wb") as log:
         server = subprocess.Popen(start, user=user, env=environment, stdout=log, stderr=log, cwd=data)
     try:

@@ -69,9 +69,10 @@ class Callbacks:
         """One attempt at each callback that is due, some at a time; how many there were."""
         now = self._services.clock.now()
         rows = await self._services.store.read(lambda c: callbacks.due(c, now, AT_ONCE))
-        async with asyncio.TaskGroup() as group:
-            for row in rows:
-                group.create_task(self._attempt(row))
+        made = await asyncio.gather(*(self._attempt(row) for row in rows), return_exceptions=True)
+        for error in made:  # only now: one that cannot be noted takes no other with it
+            if error is not None:
+                raise error
         return len(rows)
 
     async def _pause_s(self) -> float:

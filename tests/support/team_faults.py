@@ -32,7 +32,6 @@ OPEN_AT_ONCE = 12  # builds; more are ordered as long as faults are to come
 CONFIG = f"""\
 queue: {{{{lost_after: {{lost_after}}, per_worker: 20, builds: {BUILDS}, per_project: {PER_PROJECT}}}}}
 security: {{{{callback_hosts: ["127.0.0.1"]}}}}
-defaults: {{{{retry: 0}}}}
 servers:
   far:
     exec: [sh, {{channel}}]
@@ -44,11 +43,25 @@ PIPELINE = """
 pipeline:
   name: b{number}
   stages:
-    - {{name: s1, server: far, command: "{work}/job {number} s1 {s1} 0"}}
-    - {{name: s2, server: far, command: "{work}/job {number} s2 {s2} {code}", depends_on: [s1], concurrency: one}}
-    - {{name: s3, server: far, command: "{work}/job {number} s3 {s3} {twice}", depends_on: [s1], retry: 1}}
-    - {{name: s4, server: far, command: "{work}/job {number} s4 {s4} 0", depends_on: [s2, s3]}}
+    - {{name: s1, server: far, command: "{work}/job {number} s1 {s1} 0", retry: {{on: [unreachable], {often}}}}}
+    - name: s2
+      server: far
+      command: "{work}/job {number} s2 {s2} {code}"
+      depends_on: [s1]
+      concurrency: one
+      retry: {{on: [unreachable], {often}}}
+    - name: s3
+      server: far
+      command: "{work}/job {number} s3 {s3} {twice}"
+      depends_on: [s1]
+      retry: {{on: [unreachable, exit], {often}}}
+    - name: s4
+      server: far
+      command: "{work}/job {number} s4 {s4} 0"
+      depends_on: [s2, s3]
+      retry: {{on: [unreachable], {often}}}
 """
+OFTEN = "times: 8, backoff: 1s"  # hosts are cut off for 5 s at most
 JOB = """\
 #!/bin/sh
 # build, stage, seconds, exit code ("once": the first attempt fails)
@@ -159,7 +172,8 @@ class Torment:
             self._one_more()
         ordering.cancel()
         await asyncio.wait(self._busy)
-        while await self._open() and time.monotonic() - began < limit_s:  # noqa: ASYNC110
+        while await self._open() and time.monotonic() - began < limit_s:
+            self._start_who_left()
             await asyncio.sleep(0.5)
         self.report.figures["seconds"] = round(time.monotonic() - began)
         await asyncio.sleep(3)  # callbacks
@@ -188,7 +202,7 @@ class Torment:
         code = 3 if number % FAILING == 0 else 0
         times = {name: f"{self.chance.uniform(0, longest_s):.2f}" for name in ("s1", "s2", "s3", "s4")}
         twice = "once" if number % TWICE == 0 else 0
-        text = PIPELINE.format(number=number, work=self.team.work, code=code, twice=twice, **times)
+        text = PIPELINE.format(number=number, work=self.team.work, code=code, twice=twice, often=OFTEN, **times)
         order = self.front.orders.pipeline(await self.front.read_pipeline(text=text), folder)
         callback = f"http://127.0.0.1:{self.receiver.port}/{number}"
         plan = order.plan.model_copy(update={"callback": callback})
@@ -236,7 +250,7 @@ class Torment:
         self._busy.add(task)  # kept: all are waited for at the end
 
     def _one_more(self) -> None:
-        self.team.start(*(number for number in sorted(self._free) if self.team.has_left(number)))  # as systemd does
+        self._start_who_left()
         if self._server_free and self.chance.random() < 0.06:
             self._server_free = False
             self.report.faults["server restarted"] += 1
@@ -258,6 +272,10 @@ class Torment:
         self.report.faults[kind] += 1
         self._free.remove(number)
         self._begin(self._alone(number, kinds[kind]))
+
+    def _start_who_left(self) -> None:
+        """As systemd does: one that was started while the database was away has ended."""
+        self.team.start(*(number for number in sorted(self._free) if self.team.has_left(number)))
 
     async def _alone(self, number: int, fault: Callable[[int], Awaitable[None]]) -> None:
         try:

@@ -5,8 +5,9 @@ import json
 import random
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -16,10 +17,12 @@ from mcp_server.clock import Clock
 from mcp_server.config import load_config
 from mcp_server.engine.callbacks import Callbacks
 from mcp_server.engine.services import Services
+from mcp_server.errors import StoreError
 from mcp_server.hosts.registry import Hosts
 from mcp_server.model import Event
 from mcp_server.secret_store import read_secret
 from mcp_server.store import callbacks
+from mcp_server.store.callbacks import Callback
 from mcp_server.store.database import Store
 from mcp_server.store.events import events_after
 from mcp_server.store.tables import BUILDS, PROJECTS
@@ -237,3 +240,26 @@ async def test_dead_receivers_hold_up_nobody_else(services: Services, monkeypatc
         await peer.arrived.wait()
         held.set()
         assert await round_of_both == 2
+
+
+async def test_an_attempt_that_cannot_be_noted_spoils_no_other_and_is_made_again(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ours. The database goes between a delivery and its note: a sentence for the log, no group of tracebacks."""
+    note = callbacks.note
+
+    def away(c: sa.Connection, row: Callback, now: datetime, **facts: Any) -> None:
+        if row.task_id == "t-1":
+            raise StoreError("the database is away")
+        note(c, row, now, **facts)
+
+    async with http_peer() as peer, asyncio.timeout(5):
+        await add(services, url(peer), "t-1")
+        await add(services, url(peer), "t-2")
+        queue = Callbacks(services)
+        with monkeypatch.context() as patch, pytest.raises(StoreError, match="the database is away"):
+            patch.setattr(callbacks, "note", away)
+            await queue.deliver_due()
+        assert [await queue.deliver_due(), await queue.deliver_due()] == [1, 0]
+
+    assert sorted(got.headers["webhook-id"] for got in peer.got) == ["t-1", "t-1", "t-2"]

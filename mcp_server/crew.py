@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from mcp_server import places, whereabouts
 from mcp_server.config_prints import prints
 from mcp_server.engine.start import lock_holder, lock_id
-from mcp_server.home import machine_id
+from mcp_server.home import known_machine
 from mcp_server.idf.doctor import Check
 from mcp_server.model import BuildStatus, Lease
 from mcp_server.store import leases, workers
@@ -92,7 +92,7 @@ async def held(orchestrator: "Orchestrator") -> Sequence[Lease]:
     rows = await store.read(leases.holders)
     if not store.is_shared:
         return rows
-    return places.here(rows, await asyncio.to_thread(machine_id, orchestrator.config.home))
+    return places.here(rows, await asyncio.to_thread(known_machine, orchestrator.config.home))
 
 
 async def checks(orchestrator: "Orchestrator") -> Sequence[Check]:
@@ -101,7 +101,7 @@ async def checks(orchestrator: "Orchestrator") -> Sequence[Check]:
     if not store.is_shared:
         return []
     rows, home = await store.read(workers.list_workers), orchestrator.config.home
-    crew, machine = _crew(rows), await asyncio.to_thread(machine_id, home)
+    crew, machine = _crew(rows), await asyncio.to_thread(known_machine, home)
     found = [Check(name="workers", status="ok" if crew.well else "warn", found=crew.text)]
     lock = await asyncio.to_thread(lock_id, home)
     if sections := whereabouts.differences(rows, prints(orchestrator.config)).get(""):

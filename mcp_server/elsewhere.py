@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, cast
 from mcp_server import record, whereabouts
 from mcp_server.config_rules import LOCAL
 from mcp_server.errors import ArchiveError, Elsewhere, EnvironmentMissing, NotFound
-from mcp_server.home import machine_id
+from mcp_server.home import known_machine
 from mcp_server.hosts.base import Host
 from mcp_server.logs import LogSlice, Wish, slice_log
 from mcp_server.model import Build, Stage
@@ -54,7 +54,7 @@ async def machine_of(orchestrator: "Orchestrator", build: Build) -> str | None:
         return None
     rows = await store.read(workers.list_workers)
     machine = build.machine or next((row.machine for row in rows if row.id == build.worker), None)
-    mine = await asyncio.to_thread(machine_id, orchestrator.config.home)
+    mine = await asyncio.to_thread(known_machine, orchestrator.config.home)
     return None if machine in (None, mine) else whereabouts.name_of(rows, machine or "")
 
 

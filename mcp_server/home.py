@@ -11,6 +11,8 @@ from mcp_server.errors import ConfigError
 MOUNTS = Path("/proc/self/mounts")
 """Absent on macOS, where nothing is refused."""
 
+MACHINE = "machine"  # the file with the machine's name
+
 # flock and SQLite's locks do not hold between the machines that share these, and job directories would be mixed up
 NETWORK = {
     "nfs",
@@ -80,13 +82,20 @@ def _unusable(home: Path, why: str) -> ConfigError:
     return ConfigError(f"{home} cannot be used: {why}; set BUILD_ORCHESTRATOR_HOME to a folder on a local disk")
 
 
+def known_machine(home: Path) -> str:
+    """The same for who only looks: "" where none was made yet, as nothing can be this machine's then."""
+    try:
+        return (home / MACHINE).read_text("ascii", "replace").strip()
+    except FileNotFoundError:
+        return ""
+
+
 def machine_id(home: Path) -> str:
     """What tells the machine of this home from all others: made once, kept in the file `machine`."""
-    path = home / "machine"
+    path = home / MACHINE
     for _ in range(2):
-        with contextlib.suppress(FileNotFoundError):
-            if found := path.read_text("ascii", "replace").strip():
-                return found
+        if found := known_machine(home):
+            return found
         try:
             draft = home / f".machine-{os.getpid()}-{secrets.token_hex(4)}"
             draft.write_text(secrets.token_hex(8) + "\n", "ascii")

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from mcp_server import process_log
 from tests.support.postgres import URL, Prepared, Server, memory, running
 
 for _number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
@@ -84,6 +85,7 @@ def closed_off(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("HOME", str(user_home))
     monkeypatch.setenv("BUILD_ORCHESTRATOR_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(socket.socket, "connect", _connect_to_loopback_only)
+    monkeypatch.setattr(process_log, "_name", "mcp")  # whichever process the test before this one was
     if DATABASE == "sqlite":
         yield
         return

@@ -22,7 +22,7 @@ import sqlalchemy as sa
 
 from mcp_server import git_source
 from mcp_server.config import GitHub
-from mcp_server.errors import OrchestratorError
+from mcp_server.errors import OrchestratorError, StoreError
 from mcp_server.model import Project, Pushed
 from mcp_server.secret_store import Secrets
 from mcp_server.store import builds, projects
@@ -45,6 +45,7 @@ CONTEXT = "build-orchestrator"  # of a commit's status
 HEADS = "refs/heads/"
 RESUMED_S, MOST_RESUMED = 86_400.0, 100  # deliveries that a service which died has left
 ORDERED_S = 30.0  # no order takes that long while its service lives
+AGAIN_S = 2.0  # the store is away
 TELL_AGAIN_S = (5.0, 30.0, 120.0, 600.0, 1800.0, 3600.0)  # what GitHub did not take of a push that came to no build
 TOLD_S = 86_400.0  # for so long, as the statuses of builds are
 LISTED_COMMITS = 20  # a push of more may have changed files that it does not name
@@ -105,7 +106,7 @@ class Webhooks:
 
         if not await store.write(is_new):
             return "delivered before"
-        self._begin(self._order(delivery, push))
+        self._begin(self._order(projects.Delivery(delivery, now, _noted(push)), push, again=False))
         if not (refused := await self._refused(meant)):
             return "accepted"
         built = [project.name for project in meant if project.name not in refused]
@@ -154,7 +155,9 @@ class Webhooks:
                 await clock.sleep(max(ORDERED_S - age, 0.0))
                 if not await store.read(lambda c, name=row.id: projects.is_ended(c, name)):
                     log.info("delivery %s was not ordered by the service that took it", row.id)
-                    self._begin(self._order(row.id, _push_of(row.push), row))  # one may have to tell for a day
+                    self._begin(self._order(row, _push_of(row.push), again=True))  # one may have to tell for a day
+        except StoreError as error:  # the next service that starts orders them
+            log.warning("deliveries of before: %s", error)
         except Exception:  # a redelivery tries again
             log.exception("deliveries of before")
 
@@ -163,33 +166,49 @@ class Webhooks:
         while self._working:
             await asyncio.gather(*self._working)
 
-    async def _order(self, delivery: str, push: Push, again: projects.Delivery | None = None) -> None:
+    async def _order(self, row: projects.Delivery, push: Push, *, again: bool) -> None:
+        """Order what a delivery asks for; while the store is away, again and again for as long as one is taken up."""
+        clock, said = self._orchestrator.clock, ""
+        until = clock.monotonic() + RESUMED_S
+        while True:
+            try:
+                return await self._try_to_order(row, push, again=again)
+            except StoreError as error:
+                if str(error) != said:
+                    log.warning("delivery %s waits: %s", row.id, error)
+                if clock.monotonic() > until:
+                    return None
+                said, again = str(error), True
+                await clock.sleep(AGAIN_S)
+            except Exception:  # it is answered already: a redelivery tries again
+                return log.exception("delivery %s", row.id)
+
+    async def _try_to_order(self, row: projects.Delivery, push: Push, *, again: bool) -> None:
         said: list[str] = []
         failed: dict[str, str] = {}
-        try:
-            async with self._turn:
-                store = await self._orchestrator.store()
-                meant = await self._meant(push)
-                for project in meant:
-                    part = project.name if len(meant) > 1 else ""
-                    try:
-                        number = await store.read(partial(_begun, project, push, again)) if again else None
-                        number = number or await self._build(project, push, part)
-                        await self._supersede(number, push, again and again.received_at)
-                        said.append(f"build {number}")
-                    except OrchestratorError as error:
-                        log.warning("delivery %s: %s: %s", delivery, project.name, error)
-                        said.append(f"{project.name}: {error}")
-                        if (told := self._told(push, part)) is not None:
-                            failed[told.context] = str(error)
-                end = "; ".join(said) or f"no project is of {push.full_name}"
-                if not failed:
-                    await store.write(lambda c: projects.end_delivery(c, delivery, end))
-            if failed:  # it ends once it is told, so that a service which stops meanwhile leaves it to the next one
-                await self._tell_failures(push, failed)
-                await store.write(lambda c: projects.end_delivery(c, delivery, end))
-        except Exception:  # it is answered already: a redelivery tries again
-            log.exception("delivery %s", delivery)
+        async with self._turn:
+            store = await self._orchestrator.store()
+            meant = await self._meant(push)
+            for project in meant:
+                part = project.name if len(meant) > 1 else ""
+                try:
+                    number = await store.read(partial(_begun, project, push, row)) if again else None
+                    number = number or await self._build(project, push, part)
+                    await self._supersede(number, push, row.received_at if again else None)
+                    said.append(f"build {number}")
+                except StoreError:
+                    raise
+                except OrchestratorError as error:
+                    log.warning("delivery %s: %s: %s", row.id, project.name, error)
+                    said.append(f"{project.name}: {error}")
+                    if (told := self._told(push, part)) is not None:
+                        failed[told.context] = str(error)
+            end = "; ".join(said) or f"no project is of {push.full_name}"
+            if not failed:
+                await store.write(lambda c: projects.end_delivery(c, row.id, end))
+        if failed:  # it ends once it is told, so that a service which stops meanwhile leaves it to the next one
+            await self._tell_failures(push, failed)
+            await store.write(lambda c: projects.end_delivery(c, row.id, end))
 
     async def _tell_failures(self, push: Push, failed: Mapping[str, str]) -> None:
         """Tell GitHub of what could not even be ordered; there is no build whose story that would be."""
@@ -255,9 +274,9 @@ class Webhooks:
         return Pushed(repository=push.full_name, commit=push.commit, context=f"{CONTEXT}/{part}" if part else CONTEXT)
 
 
-def _begun(project: Project, push: Push, again: projects.Delivery, c: sa.Connection) -> int | None:
-    """The build that a service ordered before it died."""
-    return projects.pushed_build(c, project.id, push.commit, again.received_at)
+def _begun(project: Project, push: Push, row: projects.Delivery, c: sa.Connection) -> int | None:
+    """The build that was ordered before, by a service that died or before the store went away."""
+    return projects.pushed_build(c, project.id, push.commit, row.received_at)
 
 
 def _noted(push: Push) -> Mapping[str, Any]:

@@ -279,8 +279,8 @@ class BuildRun:
         try:
             facts = await self.services.commits.ask(project)
             await self.services.store.write(lambda c: builds.set_facts(c, self.build_id, **facts))
-        except Taken as taken:
-            log.warning("%s", taken)
+        except StoreError as error:  # Taken, or away: then all of the build begins from the top
+            log.warning("%s", error)
         except Exception:  # what is built matters more than under which name
             log.exception("build %d: commit of %s", self.build_id, project)
 

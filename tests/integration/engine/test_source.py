@@ -3,9 +3,14 @@
 import subprocess
 from pathlib import Path
 
+import anyio
 import pytest
 
 from mcp_server.engine.source import read_commit
+from mcp_server.errors import StoreError
+from mcp_server.model import BuildStatus, Plan, StageSpec
+from mcp_server.orchestrator import Orchestrator
+from mcp_server.store import builds
 
 
 def git(folder: Path, *words: str) -> str:
@@ -43,3 +48,22 @@ async def test_a_commit_is_told_with_its_author_branch_and_what_differs_from_it(
     assert (second["commit_sha"], second["commit_message"]) == (git(tree, "rev-parse", "HEAD"), "second")
     git(tree, "checkout", "-q", "--detach", "HEAD~1")
     assert await read_commit(str(tree)) == {**first, "branch": None}
+
+
+@pytest.mark.worker_inside
+async def test_a_commit_that_cannot_be_noted_spoils_no_build_and_is_one_line(
+    orchestrator: Orchestrator, tree: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Ours. The database is away just then, and what is built matters more than under which name."""
+
+    def away(*_: object, **__: object) -> None:
+        raise StoreError("the database is away")
+
+    monkeypatch.setattr(builds, "set_facts", away)
+    stage = StageSpec(name="build", kind="command", params={"project": str(tree), "command": "true"})
+    started = await orchestrator.start_plan(tree, Plan(stages=(stage,)), name="b")
+    with anyio.fail_after(30):
+        view = await orchestrator.wait(started.build.id, 30)
+
+    assert (view.build.status, view.build.commit_sha) == (BuildStatus.SUCCESS, "")
+    assert [(one.getMessage(), one.exc_info) for one in caplog.records] == [("the database is away", None)]

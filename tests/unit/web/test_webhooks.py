@@ -16,8 +16,10 @@ import sqlalchemy as sa
 
 from mcp_server import webhooks
 from mcp_server.demo.place import lay_out, simulated_installation
+from mcp_server.errors import StoreError
 from mcp_server.model import BuildStatus
 from mcp_server.orchestrator import Orchestrator
+from mcp_server.projects import Projects
 from mcp_server.secret_store import set_secret
 from mcp_server.store import builds, callbacks, projects, superseded
 from mcp_server.workflows import WorkflowAsk
@@ -162,6 +164,30 @@ async def test_what_a_service_took_and_never_ordered_is_ordered_by_the_next(
     assert [(row.build, row.event, row.url) for row in due] == [
         (2, "status.pending", f"me/greenhouse/statuses/{'b' * 40}")
     ]
+
+
+async def test_a_push_is_ordered_once_the_store_is_back(
+    service: Service, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Ours. The database went between the answer and the order; or the order was kept, and nobody heard of it."""
+    monkeypatch.setattr(webhooks, "AGAIN_S", 0.0)
+    store = await service.orchestrator.store()
+    build, tried = Projects.build, list[str]()
+
+    async def away(self: Projects, *given: Any, **more: Any) -> Any:
+        tried.append(more["commit"])
+        if len(tried) == 2:
+            await build(self, *given, **more)
+        if len(tried) <= 2:
+            raise StoreError("the database is away")
+        return await build(self, *given, **more)
+
+    monkeypatch.setattr(Projects, "build", away)
+    assert await send(service, a_push()) == (202, "accepted")
+    assert [row[0] for row in await rows(service)] == ["a" * 40] and len(tried) == 2
+    now = service.orchestrator.clock.now()
+    assert not await store.read(lambda c: projects.unended_deliveries(c, now - timedelta(days=1), 10))
+    assert [record.getMessage() for record in caplog.records] == ["delivery d-1 waits: the database is away"]
 
 
 async def test_a_push_that_cannot_be_ordered_is_an_error_at_github_with_the_reason(

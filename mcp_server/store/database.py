@@ -16,7 +16,7 @@ from mcp_server.errors import StoreError
 from mcp_server.store import claims, schema
 from mcp_server.store.claims import Claim
 from mcp_server.store.listening import Listener
-from mcp_server.store.postgres import Agree, Postgres, as_json, is_lost, keep_own, usable
+from mcp_server.store.postgres import Agree, Postgres, as_json, is_lost, keep_own, url_of, usable
 from mcp_server.store.sqlite import Sqlite
 from mcp_server.store.tables import SCHEMA_VERSION
 
@@ -234,7 +234,7 @@ def _tell(done: asyncio.Future[Any], outcome: _Outcome) -> None:
 def make_engine(text: str, home: Path, agree: Agree) -> tuple[sa.Engine, Backend]:
     """An engine for a URL, and what is particular to its kind of database. StoreError: it is not usable."""
     try:
-        url = sa.make_url(text)
+        url = url_of(text)
         backend: Backend
         if url.get_backend_name() == "sqlite":
             backend = Sqlite(url, home)

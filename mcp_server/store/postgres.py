@@ -59,7 +59,7 @@ class Postgres:
 
     def __init__(self, url: sa.URL, agree: Agree) -> None:
         self._agree = agree
-        self._place = f"{url.host or url.query.get('host') or 'localhost'}/{url.database or ''}"
+        self._place = f"{_arguments(url).get('host') or 'localhost'}/{url.database or ''}"
 
     def attach(self, engine: sa.Engine) -> None:
         """Have each connection of the engine prepared."""
@@ -157,9 +157,32 @@ def conninfo(url: sa.URL) -> str:
     """The same for the driver itself: what it takes to listen. It may hold a password."""
     from psycopg.conninfo import make_conninfo  # noqa: PLC0415 - of an extra
 
-    given: dict[str, Any] = url.translate_connect_args(username="user", database="dbname")
-    asked: dict[str, Any] = dict(url.query)
-    return make_conninfo("", **{**asked, **given})
+    return make_conninfo("", **_arguments(url))
+
+
+def url_of(text: str) -> sa.URL:
+    """A URL as it was written; also with several hosts, as libpq takes it: the first that will do is used.
+
+    ArgumentError, ValueError: it is none.
+    """
+    if (found := _HOSTS.fullmatch(text)) is None:
+        return sa.make_url(text)
+    hosts = [_HOST.fullmatch(one) for one in found["hosts"].split(",")]
+    if not all(hosts):
+        raise ValueError("hosts")
+    names, ports = zip(*((one["name"], one["port"] or "5432") for one in hosts if one), strict=True)
+    url = sa.make_url(f"{found['scheme']}{found['user'] or ''}{found['rest'] or ''}")
+    plain = ",".join(name.strip("[]") for name in names)
+    return url.update_query_dict({"host": plain, "port": ",".join(ports)})
+
+
+_HOSTS = re.compile(r"(?P<scheme>postgres\w*(\+\w+)?://)(?P<user>[^/?@]*@)?(?P<hosts>[^/?@]*,[^/?@]*)(?P<rest>/.*)?")
+_HOST = re.compile(r"(?P<name>\[[0-9a-fA-F:.]+\]|[^:\[\]]+)(:(?P<port>\d+))?")
+
+
+def _arguments(url: sa.URL) -> dict[str, Any]:
+    """What the driver is given for a URL: SQLAlchemy has two ways of its own to write several hosts."""
+    return dict(url.get_dialect()().create_connect_args(url)[1])
 
 
 def as_json(value: Any) -> str:

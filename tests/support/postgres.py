@@ -151,32 +151,65 @@ def running(settings: Mapping[str, str] = SETTINGS, place: Path | None = None) -
     found = programs()
     if found is None:
         pytest.skip("no PostgreSQL here: neither the wheel pgserver nor a package")
+    with _folders(place) as (top, data):
+        if os.geteuid() == 0:  # whose files are root's cannot be read by it everywhere
+            found = _copied(found, top / "program")
+        make = [found / "initdb", "-D", data, "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--no-sync"]
+        subprocess.run(make, check=True, stdout=subprocess.DEVNULL, cwd=data, user=_other_user(), env=_environment())
+        with _served(found, top, data, settings) as server:
+            yield server
+
+
+@contextmanager
+def standby(of: Server, settings: Mapping[str, str] = SETTINGS, place: Path | None = None) -> Generator[Server]:
+    """A server that follows another one, and can be promoted to be the one that takes writes."""
+    found = Path(f"/proc/{of.pid}/exe").readlink().parent
+    with _folders(place) as (top, data):
+        copy = [found / "pg_basebackup", "-D", data, "-h", of.folder, "-p", str(of.port), "-U", "postgres"]
+        more = ["--write-recovery-conf", "--checkpoint=fast", "--no-sync"]
+        subprocess.run([*copy, *more], check=True, cwd=data, user=_other_user(), env=_environment())
+        with _served(found, top, data, settings) as server:
+            yield server
+
+
+def _other_user() -> int | None:
+    return pwd.getpwnam(OTHER_USER).pw_uid if os.geteuid() == 0 else None
+
+
+def _environment() -> dict[str, str]:
+    return {"PATH": os.environ["PATH"], "LC_ALL": "C", "TZ": "UTC"}
+
+
+@contextmanager
+def _folders(place: Path | None) -> Generator[tuple[Path, Path]]:
+    """One for the program and its log, one for its data."""
     top, data = (Path(tempfile.mkdtemp(prefix="bo-pg-", dir=where)) for where in (None, place))
     top.chmod(0o755)
-    who = pwd.getpwnam(OTHER_USER) if os.geteuid() == 0 else None
-    if who is not None:  # whose files are root's cannot be read by it everywhere
-        found = _copied(found, top / "program")
-    if who is not None:
+    if os.geteuid() == 0:
+        who = pwd.getpwnam(OTHER_USER)
         os.chown(data, who.pw_uid, who.pw_gid)
-    user = None if who is None else who.pw_uid
-    environment = {"PATH": os.environ["PATH"], "LC_ALL": "C", "TZ": "UTC"}
-    make = [found / "initdb", "-D", data, "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--no-sync"]
-    subprocess.run(make, check=True, user=user, env=environment, stdout=subprocess.DEVNULL, cwd=data)
+    try:
+        yield top, data
+    finally:
+        for folder in (top, data):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _served(programs: Path, top: Path, data: Path, settings: Mapping[str, str]) -> Generator[Server]:
     port = _free_port()
     options = [f"-c{name}={value}" for name, value in settings.items()]
     # However the tests end, it ends with them.
     leash = ["setpriv", "--pdeathsig", "QUIT"] if shutil.which("setpriv") else []
-    start = [*leash, found / "postgres", "-D", data, "-k", data, "-p", str(port), *options]
+    start = [*leash, programs / "postgres", "-D", data, "-k", data, "-p", str(port), *options]
     with (top / "log").open("wb") as log:
-        server = subprocess.Popen(start, user=user, env=environment, stdout=log, stderr=log, cwd=data)
+        server = subprocess.Popen(start, stdout=log, stderr=log, cwd=data, user=_other_user(), env=_environment())
     try:
         _wait(server, data, port, top / "log")
         yield Server(data, port, server.pid)
     finally:
         server.send_signal(signal.SIGQUIT)  # at once
         server.wait(20)
-        for folder in (top, data):
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _copied(programs: Path, into: Path) -> Path:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
 
@@ -20,6 +21,7 @@ from mcp_server.orchestrator import Orchestrator
 from mcp_server.store import postgres as module
 from mcp_server.store.database import Store
 from mcp_server.store.events import events_after
+from mcp_server.store.postgres import conninfo, url_of, usable
 from mcp_server.store.tables import EVENTS, META, SCHEMA_VERSION
 from tests.support.postgres import URL, Server
 
@@ -199,6 +201,22 @@ def test_a_database_that_cannot_be_used_is_one_sentence_without_its_password(url
     with pytest.raises(StoreError, match=said) as refusal:
         Store(url, home).schema_version()
     assert "hunter2" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "postgresql://me:p%40ss@a.example:5433,b.example/builds?target_session_attrs=read-write",
+        "postgresql+psycopg://me:p%40ss@/builds?host=a.example,b.example&port=5433,5432&target_session_attrs=read-write",
+        "postgresql+psycopg://me:p%40ss@/builds?host=a.example:5433&host=b.example:5432&target_session_attrs=read-write",
+    ],
+)
+def test_several_hosts_are_taken_as_libpq_and_sqlalchemy_write_them(text: str) -> None:
+    """Ours. A database with a standby: the link is to the one that takes writes."""
+    facts = conninfo_to_dict(conninfo(usable(url_of(text))))
+    assert (facts["host"], facts["port"]) == ("a.example,b.example", "5433,5432")
+    assert (facts["user"], facts["password"], facts["dbname"]) == ("me", "p@ss", "builds")
+    assert facts["target_session_attrs"] == "read-write"
 
 
 def test_what_the_server_refuses_is_one_sentence(postgres: Server, home: Path) -> None:

@@ -9,14 +9,14 @@ import hmac
 import json
 import logging
 import re
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from functools import partial
 from itertools import chain, repeat
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import sqlalchemy as sa
 
@@ -26,6 +26,7 @@ from mcp_server.errors import OrchestratorError, StoreError
 from mcp_server.model import Project, Pushed
 from mcp_server.secret_store import Secrets
 from mcp_server.store import builds, projects
+from mcp_server.store.schema import Newer
 from mcp_server.store.superseded import PUSH, supersede
 from mcp_server.workflows import WorkflowAsk
 
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 SKIP = re.compile(r"\[(skip ci|ci skip|no ci)\]", re.IGNORECASE)
 _SHA = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _SECTION = re.compile(r"\s*\[(.*)\]\s*")
@@ -44,8 +47,8 @@ _FULL_NAME = re.compile(r"(?!\.+/)[A-Za-z0-9._-]{1,100}/(?!\.+$)[A-Za-z0-9._-]{1
 CONTEXT = "build-orchestrator"  # of a commit's status
 HEADS = "refs/heads/"
 RESUMED_S, MOST_RESUMED = 86_400.0, 100  # deliveries that a service which died has left
-ORDERED_S = 30.0  # no order takes that long while its service lives
-AGAIN_S = 2.0  # the store is away
+ORDERED_S = 30.0  # no order takes that long while its service lives and the store is there
+AGAIN_S, MOST_PAUSE_S = 1.0, 60.0  # the store is away: the first pause, and the longest
 TELL_AGAIN_S = (5.0, 30.0, 120.0, 600.0, 1800.0, 3600.0)  # what GitHub did not take of a push that came to no build
 TOLD_S = 86_400.0  # for so long, as the statuses of builds are
 LISTED_COMMITS = 20  # a push of more may have changed files that it does not name
@@ -150,10 +153,14 @@ class Webhooks:
         clock = self._orchestrator.clock
         try:
             store, since = await self._orchestrator.store(), clock.now() - timedelta(seconds=RESUMED_S)
-            for row in await store.read(lambda c: projects.unended_deliveries(c, since, MOST_RESUMED)):
+            unended = await self._insist(
+                lambda _: store.read(lambda c: projects.unended_deliveries(c, since, MOST_RESUMED))
+            )
+            for row in unended:
                 age = max((clock.now() - row.received_at).total_seconds(), 0.0)
                 await clock.sleep(max(ORDERED_S - age, 0.0))
-                if not await store.read(lambda c, name=row.id: projects.is_ended(c, name)):
+                ended = partial(_is_ended, row)
+                if not await self._insist(lambda _, ended=ended: store.read(ended)):
                     log.info("delivery %s was not ordered by the service that took it", row.id)
                     self._begin(self._order(row, _push_of(row.push), again=True))  # one may have to tell for a day
         except StoreError as error:  # the next service that starts orders them
@@ -167,34 +174,25 @@ class Webhooks:
             await asyncio.gather(*self._working)
 
     async def _order(self, row: projects.Delivery, push: Push, *, again: bool) -> None:
-        """Order what a delivery asks for; while the store is away, again and again for as long as one is taken up."""
-        clock, said = self._orchestrator.clock, ""
-        until = clock.monotonic() + RESUMED_S
-        while True:
-            try:
-                return await self._try_to_order(row, push, again=again)
-            except StoreError as error:
-                if str(error) != said:
-                    log.warning("delivery %s waits: %s", row.id, error)
-                if clock.monotonic() > until:
-                    return None
-                said, again = str(error), True
-                await clock.sleep(AGAIN_S)
-            except Exception:  # it is answered already: a redelivery tries again
-                return log.exception("delivery %s", row.id)
+        """Order what a delivery asks for. `again`: another service may have begun to."""
+        try:
+            await self._order_each(row, push, again=again)
+        except StoreError as error:
+            log.warning("delivery %s is left to the next service: %s", row.id, error)
+        except Exception:  # it is answered already: a redelivery tries again
+            log.exception("delivery %s", row.id)
 
-    async def _try_to_order(self, row: projects.Delivery, push: Push, *, again: bool) -> None:
+    async def _order_each(self, row: projects.Delivery, push: Push, *, again: bool) -> None:
         said: list[str] = []
         failed: dict[str, str] = {}
         async with self._turn:
-            store = await self._orchestrator.store()
-            meant = await self._meant(push)
+            meant = await self._insist(lambda _: self._meant(push))
             for project in meant:
                 part = project.name if len(meant) > 1 else ""
+                ordered, before = partial(self._ordered, row, push, project, part), row.received_at if again else None
                 try:
-                    number = await store.read(partial(_begun, project, push, row)) if again else None
-                    number = number or await self._build(project, push, part)
-                    await self._supersede(number, push, row.received_at if again else None)
+                    number = await self._insist(lambda tried, order=ordered: order(again or tried))
+                    await self._insist(lambda _, one=number, then=before: self._supersede(one, push, then))
                     said.append(f"build {number}")
                 except StoreError:
                     raise
@@ -205,10 +203,40 @@ class Webhooks:
                         failed[told.context] = str(error)
             end = "; ".join(said) or f"no project is of {push.full_name}"
             if not failed:
-                await store.write(lambda c: projects.end_delivery(c, row.id, end))
+                await self._insist(lambda _: self._end(row, end))
         if failed:  # it ends once it is told, so that a service which stops meanwhile leaves it to the next one
             await self._tell_failures(push, failed)
-            await store.write(lambda c: projects.end_delivery(c, row.id, end))
+            await self._insist(lambda _: self._end(row, end))
+
+    async def _insist(self, work: Callable[[bool], Awaitable[T]]) -> T:
+        """What `work` comes to, once the store is there; it is told whether it was tried before.
+
+        StoreError: for a day it was away, or it is of a newer version.
+        """
+        clock, said, pause = self._orchestrator.clock, "", AGAIN_S
+        until = clock.monotonic() + RESUMED_S
+        while True:
+            try:
+                return await work(bool(said))
+            except Newer:
+                raise
+            except StoreError as error:
+                if clock.monotonic() + pause > until:
+                    raise
+                if str(error) != said:
+                    log.warning("a push waits: %s", error)
+                said = str(error)
+                await clock.sleep(pause)
+                pause = min(pause * 2, MOST_PAUSE_S)
+
+    async def _ordered(self, row: projects.Delivery, push: Push, project: Project, part: str, again: bool) -> int:
+        """The number of the project's build; `again`: it may have been ordered before."""
+        store = await self._orchestrator.store()
+        number = await store.read(partial(_begun, project, push, row)) if again else None
+        return number or await self._build(project, push, part)
+
+    async def _end(self, row: projects.Delivery, end: str) -> None:
+        await (await self._orchestrator.store()).write(lambda c: projects.end_delivery(c, row.id, end))
 
     async def _tell_failures(self, push: Push, failed: Mapping[str, str]) -> None:
         """Tell GitHub of what could not even be ordered; there is no build whose story that would be."""
@@ -272,6 +300,10 @@ class Webhooks:
         if settings is None or settings.token is None or not _FULL_NAME.fullmatch(push.full_name):
             return None
         return Pushed(repository=push.full_name, commit=push.commit, context=f"{CONTEXT}/{part}" if part else CONTEXT)
+
+
+def _is_ended(row: projects.Delivery, c: sa.Connection) -> bool:
+    return projects.is_ended(c, row.id)
 
 
 def _begun(project: Project, push: Push, row: projects.Delivery, c: sa.Connection) -> int | None:

@@ -11,7 +11,7 @@ import ssl
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from mcp_server.errors import OrchestratorError
+from mcp_server.errors import OrchestratorError, StoreError
 from mcp_server.notify.callback import Outcome, check_target, deliver, shown, sign, signing_secret
 from mcp_server.notify.github import Teller, address, tell
 from mcp_server.store import callbacks
@@ -70,9 +70,9 @@ class Callbacks:
         now = self._services.clock.now()
         rows = await self._services.store.read(lambda c: callbacks.due(c, now, AT_ONCE))
         made = await asyncio.gather(*(self._attempt(row) for row in rows), return_exceptions=True)
-        for error in made:  # only now: one that cannot be noted takes no other with it
-            if error is not None:
-                raise error
+        wrong = [error for error in made if error is not None]  # one that cannot be noted takes no other with it
+        if wrong:
+            raise next((error for error in wrong if not isinstance(error, StoreError)), wrong[0])
         return len(rows)
 
     async def _pause_s(self) -> float:

@@ -112,7 +112,7 @@ class Postgres:
 _KNOWN = (
     "; SELECT CASE WHEN value::int > $known THEN ('schema ' || value)::int END FROM meta WHERE key = 'schema'"
 ).replace("$known", str(SCHEMA_VERSION))
-_IS_NEWER = re.compile(r'"schema (\d+)"')
+_IS_NEWER = re.compile(r"\bschema (\d+)\b")  # in whichever language the server says the rest
 _TOO_MANY = "takes no more connections: raise max_connections, or run fewer workers and services"
 _SENTENCES = (
     ("53100", None, "has no space left: free some, nothing was changed"),
@@ -165,7 +165,7 @@ def url_of(text: str) -> sa.URL:
 
     ArgumentError, ValueError: it is none.
     """
-    if (found := _HOSTS.fullmatch(text)) is None:
+    if (found := _HOSTS.fullmatch(text)) is None or _NAMED.search(found["rest"] or ""):
         return sa.make_url(text)
     hosts = [_HOST.fullmatch(one) for one in found["hosts"].split(",")]
     if not all(hosts):
@@ -176,7 +176,10 @@ def url_of(text: str) -> sa.URL:
     return url.update_query_dict({"host": plain, "port": ",".join(ports)})
 
 
-_HOSTS = re.compile(r"(?P<scheme>postgres\w*(\+\w+)?://)(?P<user>[^/?@]*@)?(?P<hosts>[^/?@]*,[^/?@]*)(?P<rest>/.*)?")
+_HOSTS = re.compile(
+    r"(?P<scheme>postgres\w*(\+\w+)?://)(?P<user>[^/?@]*@)?(?P<hosts>[^/?@]*,[^/?@]*)(?P<rest>[/?][^@]*)?"
+)
+_NAMED = re.compile(r"[?&](host|port)=")  # beside hosts in their place: nobody could say which are meant
 _HOST = re.compile(r"(?P<name>\[[0-9a-fA-F:.]+\]|[^:\[\]]+)(:(?P<port>\d+))?")
 
 

@@ -16,12 +16,14 @@ from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
 
 from mcp_server.config import load_config
+from mcp_server.engine.start import make_ready
 from mcp_server.errors import StoreError
 from mcp_server.orchestrator import Orchestrator
 from mcp_server.store import postgres as module
 from mcp_server.store.database import Store
 from mcp_server.store.events import events_after
 from mcp_server.store.postgres import conninfo, url_of, usable
+from mcp_server.store.schema import Newer
 from mcp_server.store.tables import EVENTS, META, SCHEMA_VERSION
 from tests.support.postgres import URL, Server
 
@@ -217,6 +219,38 @@ def test_several_hosts_are_taken_as_libpq_and_sqlalchemy_write_them(text: str) -
     assert (facts["host"], facts["port"]) == ("a.example,b.example", "5433,5432")
     assert (facts["user"], facts["password"], facts["dbname"]) == ("me", "p@ss", "builds")
     assert facts["target_session_attrs"] == "read-write"
+
+
+def test_what_only_looks_like_several_hosts_is_taken_as_it_was_written() -> None:
+    """Ours. A password that was not written as it has to be is no host, and what was asked for is not replaced."""
+    url = url_of("postgresql://me:12,b/c@host.example/db")
+    assert (url.host, url.password) == ("host.example", "12,b/c")
+    assert url_of("postgresql://a.example,b.example/db?host=c.example").query == {"host": "c.example"}
+
+
+async def test_a_newer_schema_is_known_in_whichever_language_the_server_speaks(postgres_url: str, home: Path) -> None:
+    """Ours. It says what it refused in its own words, and in its own quotes."""
+
+    class Refused(Exception):
+        sqlstate = "22P02"
+
+    store = Store(postgres_url, home)
+    error = store._backend.error(Refused("ungültige Eingabesyntax für Typ integer: »schema 1000«"))
+    await store.aclose()
+
+    assert isinstance(error, Newer) and "(schema 1000, " in str(error)
+
+
+def test_a_command_leaves_an_older_shared_database_to_a_worker(postgres_url: str, home: Path) -> None:
+    """Ours. Old workers leave a database that is changed: nobody would be left where only a command was updated."""
+    store = Store(postgres_url, home)
+    store.migrate()
+    store._run(lambda c: c.execute(sa.update(META).where(META.c.key == "schema").values(value="8")), True)
+
+    with pytest.raises(StoreError, match=r"older build-orchestrator \(schema 8, .* update its workers first"):
+        make_ready(home, store)
+    assert store.schema_version() == 8
+    store.engine.dispose()
 
 
 def test_what_the_server_refuses_is_one_sentence(postgres: Server, home: Path) -> None:

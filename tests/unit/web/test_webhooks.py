@@ -187,7 +187,7 @@ async def test_a_push_is_ordered_once_the_store_is_back(
     assert [row[0] for row in await rows(service)] == ["a" * 40] and len(tried) == 2
     now = service.orchestrator.clock.now()
     assert not await store.read(lambda c: projects.unended_deliveries(c, now - timedelta(days=1), 10))
-    assert [record.getMessage() for record in caplog.records] == ["delivery d-1 waits: the database is away"]
+    assert [record.getMessage() for record in caplog.records] == ["a push waits: the database is away"]
 
 
 async def test_a_push_that_cannot_be_ordered_is_an_error_at_github_with_the_reason(

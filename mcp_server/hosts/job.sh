@@ -303,8 +303,16 @@ watch() { # ends the job when its time is over, with nobody's help
     reap TERM "$grace"
 }
 
+cause() { # in `why`. A shell reads letter by letter: where it is written over meanwhile, half of one word and half of
+    for each in 1 2 3; do # another come; nobody writes there more than twice
+        { read -r why _ <"$d/why"; } 2>/dev/null || break
+        case $why in exit | cancelled | timeout) return ;; esac
+    done
+    why=exit # the record was taken away: the timer is still to be ended
+}
+
 conclude() { # an exit record means that nothing of a timed out or cancelled job is left
-    { read -r why _ <"$d/why"; } 2>/dev/null || why=exit # the record was taken away: the timer is still to be ended
+    cause
     case $why in
         timeout) wait "$timer" ;;
         *) [ -z "$timer" ] || kill "$timer" 2>/dev/null ;;

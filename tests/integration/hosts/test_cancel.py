@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from mcp_server.hosts.base import ExitReason, Host, JobSpec, JobState
+from tests.integration.hosts.conftest import LOCAL
 
 Sh = Callable[..., JobSpec]
 Log = Callable[[str], Awaitable[bytes]]
@@ -70,6 +71,25 @@ async def test_a_cancel_ends_the_whole_family_within_two_seconds(host: Host, sh:
     assert status.exit and (status.exit.reason, status.exit.code) == (ExitReason.CANCELLED, 143)
     assert family() == []
     assert await host.wait("a") == status.exit
+
+
+@pytest.mark.parametrize("make", LOCAL, indirect=True)
+async def test_why_a_job_ended_is_read_again_where_it_is_just_being_written(
+    host: Host, sh: Sh, gate: Any, jobs_dir: Path
+) -> None:
+    """Ours. A cancel in the moment of the end: shells read letter by letter, this one `e` of the word before."""
+    up, go = gate(), gate()
+    await host.start(sh("a", 'echo up >"$1"; read x <"$2"', up.path, go.path))
+    await up.line()
+    why = next(jobs_dir.glob("*/a/why"))
+    why.unlink()
+    os.mkfifo(why)
+    both = os.open(why, os.O_RDWR)
+    os.write(both, b"eancelled      \ncancelled      \n")
+    go.open()
+    async with asyncio.timeout(10):
+        assert (await host.wait("a")).reason is ExitReason.CANCELLED
+    os.close(both)
 
 
 async def test_who_ends_at_term_is_given_the_time(host: Host, sh: Sh, gate: Any, log: Log) -> None:

@@ -83,7 +83,7 @@ def _unusable(home: Path, why: str) -> ConfigError:
 
 
 def known_machine(home: Path) -> str:
-    """The same for who only looks: "" where none was made yet, as nothing can be this machine's then."""
+    """What `machine_id` would say, for who only looks; "" where none was made yet: nothing is this machine's then."""
     try:
         return (home / MACHINE).read_text("ascii", "replace").strip()
     except FileNotFoundError:

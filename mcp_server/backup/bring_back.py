@@ -136,11 +136,13 @@ class _Restore:
                     raise Conflict("workers serve the database: end them all first with TERM, their jobs run on")
                 count, given = store.look(rows.count_builds), store.look(rows.highest_numbers)
                 self._refuse(count, "the database")
+                store.migrate()  # what is put aside is as this version has it
                 if count:
                     before = self.config.home / f"{self.stamp}.tar.gz"
                     take_now(self.config, store, self.clock, before, False, False)
                     kept.append(str(before))
-            store.migrate()
+            else:
+                store.migrate()
             done = Restored(_time(found), {})
             with self._beside(found, done):
                 loaded = self._load(store, found, given)

@@ -100,7 +100,7 @@ def _sequence(c: sa.Connection, table: sa.Table) -> str | None:
 def working(c: sa.Connection) -> int:
     """Workers of a shared store that were there a moment ago, by its own clock."""
     there = c.dialect.name == "postgresql" and sa.inspect(c).has_table(workers.WORKERS.name)
-    return len(workers.alive(c)) if there else 0
+    return workers.count_alive(c) if there else 0
 
 
 def empty(c: sa.Connection) -> None:

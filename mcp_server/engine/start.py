@@ -86,12 +86,14 @@ def make_ready(home: Path, store: Store) -> None:
 def _bring_up_to_date(home: Path, store: Store) -> None:
     if store.is_shared:
         # Older workers leave once it is changed, so a worker changes it: a command alone would leave nobody behind.
-        if 0 < (found := store.schema_version()) < SCHEMA_VERSION:
+        found = store.schema_version()
+        if found == 0:
+            store.migrate()
+        elif found < SCHEMA_VERSION:
             raise StoreError(
                 f"the shared database is of an older build-orchestrator (schema {found}, this one makes "
                 f"{SCHEMA_VERSION}): update its workers first, `build-orchestrator worker` brings it up to date"
             )
-        store.migrate()
         return
     deadline = time.monotonic() + HANDOVER_S
     while store.schema_version() < SCHEMA_VERSION:

@@ -126,6 +126,11 @@ def alive(c: sa.Connection) -> list[There]:
     return [There(*row) for row in c.execute(sa.select(*columns).where(_alive(c)).order_by(WORKERS.c.id))]
 
 
+def count_alive(c: sa.Connection) -> int:
+    """How many are there; also of a database of an older version."""
+    return c.scalar(sa.select(sa.func.count(WORKERS.c.id)).where(_alive(c))) or 0
+
+
 def list_workers(c: sa.Connection) -> list[WorkerRow]:
     """Those that are there or were not long ago, by name, with how many open builds each has."""
     now = now_of(c)

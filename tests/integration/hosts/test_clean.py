@@ -145,7 +145,7 @@ async def test_ten_thousand_take_seconds_and_block_nobody(in_memory: Path, shell
             while not cleaning.done():
                 asked = time.monotonic()
                 await host.status("a")
-                assert time.monotonic() - asked < 2
+                assert time.monotonic() - asked < 1
                 await asyncio.sleep(0.1)
             assert await cleaning == count
         assert time.monotonic() - began < limit_s

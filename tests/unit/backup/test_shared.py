@@ -15,11 +15,18 @@ from mcp_server.backup.take import take
 from mcp_server.clock import SystemClock
 from mcp_server.errors import Conflict, OrchestratorError
 from mcp_server.home import machine_id
-from mcp_server.store import builds, identity
-from mcp_server.store.tables import WORKERS
+from mcp_server.store import builds, identity, schema
+from mcp_server.store.tables import SCHEMA_VERSION, WORKERS
 from tests.unit.backup.test_backup import NOW, PLAN, at, content, opened, spoil, taken
 
 pytestmark = pytest.mark.sqlite_only
+
+OLDER = (  # what schema 9 did, undone
+    "ALTER TABLE workers DROP COLUMN lock",
+    "ALTER TABLE workers DROP COLUMN config",
+    "UPDATE meta SET value = '8' WHERE key = 'schema'",
+    "UPDATE alembic_version SET version_num = '8'",
+)
 
 
 async def test_a_home_grows_into_a_shared_database_and_back_with_every_row(tmp_path: Path, postgres_url: str) -> None:
@@ -78,4 +85,26 @@ async def test_a_shared_database_that_refuses_a_row_keeps_what_it_had(tmp_path: 
         await restore(team, SystemClock(), file, force=True)
 
     assert content(shared) == before
+    await shared.aclose()
+
+
+async def test_a_shared_database_of_an_older_version_is_replaced_with_what_it_had_put_aside(
+    tmp_path: Path, postgres_url: str
+) -> None:
+    """Ours. Its tables lack columns that this version has, and it may have been left because of just that."""
+    team, file = at(tmp_path / "b", postgres_url), tmp_path / "1.tar.gz"
+    await taken(tmp_path / "a", file)
+    await restore(team, SystemClock(), file)
+    shared = opened(team)
+    for older in OLDER:
+        await shared.write(lambda c, text=older: c.execute(sa.text(text)))
+
+    with pytest.raises(Conflict, match="the database has 3 builds already"):
+        await restore(team, SystemClock(), file)
+    assert shared.look(schema.version) == 8
+    done = await restore(team, SystemClock(), file, force=True)
+
+    [kept] = done.aside
+    assert bundle.checked(Path(kept)).facts["tables"]["builds"] == 3
+    assert (shared.look(schema.version), shared.look(rows.count_builds)) == (SCHEMA_VERSION, 3)
     await shared.aclose()

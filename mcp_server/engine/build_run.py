@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mcp_server.bot_result import bot_result
@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 AGAIN_S = 1  # store away, or the host of a job that is to be ended: from the top, nothing is lost by it
 LOG_TAIL_BYTES = 16_384  # of the deciding stage's log, kept in `build_output`
 LAST_WORDS_S = 5
+NOTE_S = 0.25  # its commit is written so late: many a build is over by then
 COMMIT_S = 1  # a build that is over waits so long for Git on a huge tree or a slow disk
 
 
@@ -42,13 +43,18 @@ RUNS = ("idf.run", "idf.qemu", "idf.boot")  # kinds that run what was built
 
 
 class BuildRun:
-    """One build in this worker. `stop` cancels it as the user's wish; cancelling the task only lets go of it."""
+    """One build in this worker. `stop` cancels it as the user's wish; cancelling the task only lets go of it.
 
-    def __init__(self, services: Services, build_id: int) -> None:
-        self.services, self.build_id = services, build_id
+    `row`: that of a build which was just taken, and of which there are neither stages nor leases yet.
+    """
+
+    def __init__(self, services: Services, build_id: int, row: Mapping[str, Any] | None = None) -> None:
+        self.services, self.build_id, self._row = services, build_id, row
         self.stop = asyncio.Event()
         self.plan: Plan | None = None  # as it was last read
         self.told = self.archives = False
+        self._commit: Mapping[str, str | None] = {}  # what is known of it
+        self._walked = asyncio.Event()
 
     async def run(self) -> None:
         """Never raises, but for the cancelling of a leaving worker: then rows and jobs stay as they are."""
@@ -76,7 +82,8 @@ class BuildRun:
                 broken = f"internal error: {type(error).__name__}; see logs/worker.log"
 
     async def _run(self) -> None:
-        build, rows = await self.services.store.read(self._facts)
+        row, self._row = self._row, None  # only what is read anew is true of a second time
+        build, rows = (await self.services.store.read(self._facts)) if row is None else (Build(**row), ())
         if not build.status.is_open:
             return None
         if build.cancel_requested:
@@ -133,9 +140,12 @@ class BuildRun:
             with contextlib.suppress(TimeoutError):
                 await self.services.clock.within(COMMIT_S, self._note_checkout(build, place))
             return ended
+        self._walked.clear()
         commit = asyncio.create_task(self._note_commit(build))
         try:
-            return await graph.run()
+            ended = await graph.run()
+            self._walked.set()
+            return ended
         except BaseException:
             commit.cancel()
             raise
@@ -208,16 +218,17 @@ class BuildRun:
         now = self.services.clock.now()
 
         def statements(c: builds.sa.Connection) -> set[str]:
-            build = builds.get_build(c, self.build_id, self.plan)
+            build = builds.get_build(c, self.build_id, self.plan).model_copy(update=self._commit)
             made = builds.stages_of(c, self.build_id) if rows is None else rows
             columns = {
                 "build_output": output,
                 "test_results": _tests(made),
                 "artifacts_path": kept or _place(made) or self._kept(made),
+                **self._commit,
             }
             # Not when it was noticed: after a worker's death that may be much later.
             ended_at = max((row.ended_at for row in made if row.ended_at), default=now)
-            if builds.end_build(c, self.build_id, status, reason, ended_at, **columns):
+            if builds.end_build(c, self.build_id, status, reason, ended_at, began=build.started_at, **columns):
                 if build.plan.callback is not None:
                     self._call_back(c, build, bot_result(build, status, made, ended_at, stage, sentence), status)
                 state, words = commit_state(status, reason, made, stage, sentence)
@@ -273,12 +284,15 @@ class BuildRun:
         return f"{summary}\n{tail.decode('utf-8', 'replace')}".replace("\0", "").strip()
 
     async def _note_commit(self, build: Build) -> None:
-        project = (await self.services.store.read(lambda c: builds.get_project(c, build.project_id))).path
+        project = await self.services.folder_of(build.project_id)
         if not project.startswith("/"):
             return  # a folder of another host
         try:
-            facts = await self.services.commits.ask(project)
-            await self.services.store.write(lambda c: builds.set_facts(c, self.build_id, **facts))
+            facts = self._commit = await self.services.commits.ask(project)
+            try:
+                await self.services.clock.within(NOTE_S, self._walked.wait())  # then it is written with its end
+            except TimeoutError:
+                await self.services.store.write(lambda c: builds.set_facts(c, self.build_id, **facts))
         except StoreError as error:  # Taken, or away: then all of the build begins from the top
             log.warning("%s", error)
         except Exception:  # what is built matters more than under which name

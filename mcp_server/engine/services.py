@@ -25,6 +25,7 @@ from mcp_server.notify import Notifier
 from mcp_server.places import at
 from mcp_server.secret_store import Secrets
 from mcp_server.store.archive import Archive
+from mcp_server.store.builds import get_project
 from mcp_server.store.database import Store
 from mcp_server.store.events import append
 
@@ -32,6 +33,7 @@ log = logging.getLogger(__name__)
 
 HOST = "host:"
 COMMITS_S = 0.05  # between two looks at a folder that many builds are made of: each starts Git once or twice
+MOST_FOLDERS = 1_000
 CLOSE_S = 5  # for the last notifications of a leaving worker
 
 
@@ -59,6 +61,7 @@ class Services:
         self.callbacks = Callbacks(self)
         self.uploads = Uploads(self)
         self.traces = Traces(self)
+        self._folders: dict[str, str] = {}
         self._places: dict[tuple[str, ...], Pool] = {}
         self._places_of = self.config
         self._later: set[asyncio.Task[None]] = set()
@@ -115,6 +118,15 @@ class Services:
             return self.hosts.get(name)
         except BadInput as error:
             raise HostUnreachable(name, "is not in config.yaml any more: put it back, or cancel the build") from error
+
+    async def folder_of(self, project_id: str) -> str:
+        """Where a project is: that never changes. StoreError."""
+        if (known := self._folders.get(project_id)) is None:
+            known = (await self.store.read(lambda c: get_project(c, project_id))).path
+            if len(self._folders) >= MOST_FOLDERS:
+                self._folders.clear()
+            self._folders[project_id] = known
+        return known
 
     def places(self, spec: StageSpec, down: Container[str] = ()) -> Pool:
         """Where a stage may run, the preferred first; the `fallback` of a host that is down in its place.

@@ -1,7 +1,7 @@
 """What the row of one attempt says, written whenever that changes."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,12 +17,19 @@ log = logging.getLogger(__name__)
 
 SHOWN_CHARS = 300
 
+Statements = Callable[[builds.sa.Connection], None]
+
+
+def _nothing(c: builds.sa.Connection) -> None:
+    """Nothing goes with it."""
+
 
 class StageRow:
     """One attempt's row: `stage` as it was last written. Where the store fails, StoreError."""
 
     def __init__(self, services: Services, build: Build, stage: Stage, role: str | None = None) -> None:
         self._services, self._build, self.stage, self._role = services, build, stage, role
+        self._before: StageStatus | None = None  # that of the row as it was last written here
 
     def change(self, **values: object) -> None:
         """Change fields without writing: the next write holds them."""
@@ -36,8 +43,7 @@ class StageRow:
     async def tell(self, sentence: str) -> None:
         """It waits, and for what."""
         self.change(status=StageStatus.WAITING, progress=Progress(message=sentence))
-        stage, now = self.stage, self._services.clock.now()
-        await self._services.store.write(lambda c: builds.put_stage(c, stage, now))
+        await self._write(self._services.clock.now())
 
     async def progress(self, progress: Progress) -> None:
         """How far its job is."""
@@ -50,12 +56,7 @@ class StageRow:
         self.change(unreachable_since=since)
         stage, now = self.stage, self._services.clock.now()
         data = {"host": stage.host, "stage": stage.stage, "reachable": since is None, "message": sentence}
-
-        def statements(c: builds.sa.Connection) -> None:
-            builds.put_stage(c, stage, now)
-            append(c, "host.status", stage.build, now, data)
-
-        await self._services.store.write(statements)
+        await self._write(now, lambda c: append(c, "host.status", stage.build, now, data))
 
     async def start(self, job: JobSpec, prepared: Prepared) -> None:
         """It runs as `job`. Written before the job is started: who dies between the two finds it absent."""
@@ -68,28 +69,16 @@ class StageRow:
             progress=None,
             started_at=self.stage.started_at or now,
         )
-        stage = self.stage
-
-        def statements(c: builds.sa.Connection) -> None:
-            self._begin_build(c, now)
-            builds.put_stage(c, stage, now)
-            self._tell_role(c, now)
-
-        await self._services.store.write(statements)
-        self._services.begun.add(self._build.id)
+        await self._write_begun(now)
 
     async def begin(self) -> None:
         """It runs, without a job."""
         now = self._services.clock.now()
         self.change(status=StageStatus.RUNNING, progress=None, started_at=self.stage.started_at or now)
-        stage = self.stage
+        await self._write_begun(now)
 
-        def statements(c: builds.sa.Connection) -> None:
-            self._begin_build(c, now)
-            builds.put_stage(c, stage, now)
-            self._tell_role(c, now)
-
-        await self._services.store.write(statements)
+    async def _write_begun(self, now: datetime) -> None:
+        await self._write(now, lambda c: self._tell_role(c, now), lambda c: self._begin_build(c, now))
         self._services.begun.add(self._build.id)
 
     @property
@@ -100,11 +89,10 @@ class StageRow:
     async def confirm(self) -> None:
         """Its job was there: should the record of it vanish, it is lost, and never started again. Raises nothing."""
         self.change(resolved={**(self.stage.resolved or {}), "started": True})
-        stage, now = self.stage, self._services.clock.now()
         try:
-            await self._services.store.write(lambda c: builds.put_stage(c, stage, now))
+            await self._write(self._services.clock.now())
         except StoreError as error:
-            log.warning("build %d stage %s: %s", self._build.id, stage.stage, error)
+            log.warning("build %d stage %s: %s", self._build.id, self.stage.stage, error)
 
     async def give_back(self, held: Sequence[Lease]) -> None:
         """Let others have the place: nothing was started there."""
@@ -134,9 +122,7 @@ class StageRow:
         )
         stage = self.stage
 
-        def statements(c: builds.sa.Connection) -> None:
-            self._begin_build(c, now)
-            builds.put_stage(c, stage, now)
+        def what_it_left(c: builds.sa.Connection) -> None:
             if verdict.artifacts:
                 artifacts.put_artifacts(c, self._build.id, stage.stage, verdict.artifacts, now)
             builds.put_diagnostics(c, stage, now)
@@ -144,7 +130,7 @@ class StageRow:
             for lease in held:
                 leases.release(c, lease, now)
 
-        await self._services.store.write(statements)
+        await self._write(now, what_it_left, lambda c: self._begin_build(c, now))
 
     async def add(self, details: Mapping[str, Any]) -> None:
         """More details of a verdict that was told before."""
@@ -152,8 +138,7 @@ class StageRow:
         self.change(
             verdict=self.stage.verdict.model_copy(update={"details": {**self.stage.verdict.details, **details}})
         )
-        stage, now = self.stage, self._services.clock.now()
-        await self._services.store.write(lambda c: builds.put_stage(c, stage, now))
+        await self._write(self._services.clock.now())
 
     def _tell_role(self, c: builds.sa.Connection, now: datetime, sentence: str = "") -> None:
         """What the stage's role in a workflow does."""
@@ -174,13 +159,20 @@ class StageRow:
         """It is not run at all."""
         now = self._services.clock.now()
         self.change(status=StageStatus.SKIPPED, reason=reason, ended_at=now)
-        stage = self.stage
+        await self._write(now, lambda c: self._tell_role(c, now, sentence))
+
+    async def _write(self, now: datetime, then: Statements = _nothing, first: Statements = _nothing) -> None:
+        """Write the row as it is now, and what goes with it, in one transaction."""
+        stage, before = self.stage, self._before
+        self._before = None  # not known, should this fail or not be waited for
 
         def statements(c: builds.sa.Connection) -> None:
-            builds.put_stage(c, stage, now)
-            self._tell_role(c, now, sentence)
+            first(c)
+            builds.put_stage(c, stage, now, before)
+            then(c)
 
         await self._services.store.write(statements)
+        self._before = stage.status
 
     def _begin_build(self, c: builds.sa.Connection, now: datetime) -> None:
         """The build runs as soon as a stage of it does."""

@@ -40,6 +40,7 @@ from mcp_server.store.database import Store
 log = logging.getLogger(__name__)
 
 SCAN_S = 1  # finds what no poke told of: a front may die between its commit and its poke
+SHARED_SCAN_S = 5  # where each commit tells of itself, however its front ends
 LOOK_S = 60  # all open rows are read so often; at the other wakes only what is new
 IDLE_S = 900  # then the worker leaves
 GATHER_S = 0.05  # others' commits, each of which wakes us: between two looks at the least
@@ -126,8 +127,9 @@ class Worker:
                 dispatch.dispatch(rows)
             if dispatch.busy:
                 idle_since = self.clock.monotonic()
+            told = self.store.is_shared and not dispatch.held_back
             with contextlib.suppress(TimeoutError):
-                await self.clock.within(SCAN_S, wake.wait())
+                await self.clock.within(SHARED_SCAN_S if told else SCAN_S, wake.wait())
             if self.store.is_shared:
                 await self.clock.sleep(max(0.0, read + GATHER_S - self.clock.monotonic()))
             lines = wake.take_lines()

@@ -58,7 +58,7 @@ class OpenBuild:
 
 def ensure_project(c: sa.Connection, path: str, name: str, now: datetime, target: str | None = None) -> Project:
     """The project of a folder; made on first use, and kept as its files name it now."""
-    row = c.execute(sql.PROJECT_AT, {"of_path": path}).mappings().first()
+    row = next(iter(sql.PROJECT_AT.rows(c, {"of_path": path})), None)
     if row is None:
         values = {"id": str(uuid.uuid4()), "name": name, "path": path, "target": target, "created_at": now}
         c.execute(sa.insert(PROJECTS).values(values))
@@ -71,12 +71,12 @@ def ensure_project(c: sa.Connection, path: str, name: str, now: datetime, target
         if all(row[key] == value for key, value in changed.items()):
             return Project(**row)
         c.execute(sa.update(PROJECTS).where(PROJECTS.c.path == path).values(changed))
-    return Project(**c.execute(sql.PROJECT_AT, {"of_path": path}).mappings().one())
+    return Project(**sql.PROJECT_AT.rows(c, {"of_path": path})[0])
 
 
 def get_project(c: sa.Connection, project_id: str) -> Project:
     """The project with this id; it exists as long as a build of it does."""
-    return Project(**c.execute(sql.PROJECT, {"of_id": project_id}).mappings().one())
+    return Project(**sql.PROJECT.rows(c, {"of_id": project_id})[0])
 
 
 def find_projects(c: sa.Connection, text: str) -> list[Project]:
@@ -150,7 +150,7 @@ def find_build(c: sa.Connection, reference: int | str) -> Build | None:
 
 def get_build(c: sa.Connection, build_id: int, plan: Plan | None = None) -> Build:
     """The build with this number, which exists. A `plan` that is known is not read again: it may be long."""
-    row = c.execute(sql.BUILD if plan is None else sql.BUILD_OF_PLAN, {"of_id": build_id}).mappings().one()
+    row = (sql.BUILD if plan is None else sql.BUILD_OF_PLAN).rows(c, {"of_id": build_id})[0]
     return _build(row if plan is None else {**row, "plan": plan})
 
 
@@ -189,9 +189,9 @@ def open_among(c: sa.Connection, numbers: Collection[int]) -> list[OpenBuild]:
     return [open_build(row) for row in c.execute(query)]
 
 
-def open_build(row: sa.Row[*tuple[Any, ...]]) -> OpenBuild:
+def open_build(row: Sequence[Any]) -> OpenBuild:
     """Of a row of `OPEN_COLUMNS`."""
-    return OpenBuild(row[0], row[1], row[2], row[3], row[4] == BuildStatus.RUNNING, row[5], row[6])
+    return OpenBuild(row[0], bool(row[1]), row[2], row[3], row[4] == BuildStatus.RUNNING, row[5], row[6])
 
 
 def needed_by_open(c: sa.Connection) -> set[int]:
@@ -207,13 +207,13 @@ def needed_by_open(c: sa.Connection) -> set[int]:
 
 def set_running(c: sa.Connection, build_id: int, now: datetime) -> bool:
     """pending → running; True if this call did it. `workflow.started` is appended with it."""
-    changed = _change(c, build_id, (BuildStatus.PENDING,), status=BuildStatus.RUNNING, started_at=now)
-    if changed:
-        append(c, "build.status", build_id, now, {"status": BuildStatus.RUNNING})
-        (path,) = sql.PATH.run(c, {"of_id": build_id}).fetchone()
-        data = {"job_id": build_id, "project_path": path, "timestamp": now.isoformat()}
-        append(c, "workflow.started", build_id, now, data)
-    return changed
+    row = sql.BEGIN.run(c, {"of_id": build_id, "at": now}).fetchone()
+    if row is None:
+        return False
+    append(c, "build.status", build_id, now, {"status": BuildStatus.RUNNING})
+    data = {"job_id": build_id, "project_path": row[0], "timestamp": now.isoformat()}
+    append(c, "workflow.started", build_id, now, data)
+    return True
 
 
 def set_facts(c: sa.Connection, build_id: int, **facts: str | int | None) -> None:
@@ -233,9 +233,18 @@ def set_branches(c: sa.Connection, build: Build, branches: Sequence[str]) -> Non
     _change(c, build.id, OPEN, plan=plan.model_dump(mode="json"))
 
 
-def end_build(c: sa.Connection, build_id: int, status: BuildStatus, reason: str, now: datetime, **columns: Any) -> bool:
-    """Bring an open build to its end state, once; True if this call did it."""
-    began = c.scalar(sa.select(BUILDS.c.started_at).where(BUILDS.c.id == build_id))
+def end_build(
+    c: sa.Connection,
+    build_id: int,
+    status: BuildStatus,
+    reason: str,
+    now: datetime,
+    *,
+    began: datetime | None = None,
+    **columns: Any,
+) -> bool:
+    """Bring an open build to its end state, once; True if this call did it. `began`: its `started_at`, if known."""
+    began = began or next((row["started_at"] for row in sql.BEGAN.rows(c, {"of_id": build_id})), None)
     seconds = max((now - (began or now)).total_seconds(), 0.0)
     values = {"status": status, "reason": reason, "completed_at": now, "duration": round(seconds, 3), **columns}
     changed = _change(c, build_id, OPEN, **values)
@@ -261,7 +270,7 @@ def request_cancel(c: sa.Connection, build_id: int, now: datetime, **why: str) -
 
 def stages_of(c: sa.Connection, build_id: int) -> list[Stage]:
     """Every attempt at every stage of a build, in the order they began."""
-    return [_stage(row) for row in c.execute(sql.STAGES_OF, {"of_build": build_id}).mappings()]
+    return [_stage(row) for row in sql.STAGES_OF.rows(c, {"of_build": build_id})]
 
 
 def in_order(stages: Iterable[Stage]) -> list[Stage]:
@@ -274,17 +283,22 @@ def in_order(stages: Iterable[Stage]) -> list[Stage]:
     return sorted(stages, key=place)
 
 
-def put_stage(c: sa.Connection, stage: Stage, now: datetime) -> None:
-    """Write one attempt, new or changed; a change of its status is an event."""
+def put_stage(c: sa.Connection, stage: Stage, now: datetime, before: StageStatus | None = None) -> None:
+    """Write one attempt, new or changed; a change of its status is an event.
+
+    `before`: which status its row has, where whoever writes is the one that wrote it last.
+    """
     values = {
         **vars(stage),
         **_key(stage),
         "progress": stage.progress and stage.progress.model_dump(mode="json"),
         "verdict": stage.verdict and stage.verdict.model_dump(mode="json"),
     }
-    before = sql.STAGE_STATUS.run(c, values).fetchone()
-    (sql.INSERT_STAGE if before is None else sql.UPDATE_STAGE).run(c, values)
-    if before is None or before[0] != stage.status:
+    if before is None and not sql.INSERT_STAGE.run(c, values).rowcount:
+        before = StageStatus(sql.STAGE_STATUS.run(c, values).fetchone()[0])
+    if before is not None:
+        sql.UPDATE_STAGE.run(c, values)
+    if before is not stage.status:
         append(c, "stage.status", stage.build, now, _stage_event(stage))
 
 

@@ -4,9 +4,10 @@ Who is frozen, or cut off from the database, cannot know that its build was give
 took the build with goes along with all it writes for it, in its tasks' context.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -14,7 +15,7 @@ from mcp_server.config_rules import LOCAL
 from mcp_server.errors import StoreError
 from mcp_server.store.builds import OPEN, OPEN_COLUMNS, OpenBuild, open_build
 from mcp_server.store.prepared import Prepared
-from mcp_server.store.tables import BUILDS, STAGES
+from mcp_server.store.tables import BUILDS, LEASES, STAGES
 
 OPEN_STAGES = ("waiting", "running")
 MACHINE, HOME = "machine:", "home:"  # what the places of builds begin with
@@ -36,6 +37,16 @@ class Claim:
     number: int
 
 
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A build that a worker has just taken: its claim, and its whole row. `left`: another walk of it left something."""
+
+    claim: Claim
+    open: OpenBuild
+    row: Mapping[str, Any]
+    left: bool
+
+
 _CURRENT: ContextVar[Claim | None] = ContextVar("claim", default=None)
 _NUMBER = Prepared(sa.select(BUILDS.c.claim).where(BUILDS.c.id == sa.bindparam("of_id")))
 _NUMBERS = Prepared(
@@ -43,6 +54,7 @@ _NUMBERS = Prepared(
         BUILDS.c.id == sa.any_(sa.bindparam("of_ids", type_=sa.ARRAY(sa.Integer)))
     )
 )
+_left = sa.or_(*(sa.exists().where(table.c.build == BUILDS.c.id) for table in (STAGES, LEASES)))
 _TAKE = Prepared(
     sa.update(BUILDS)
     .where(BUILDS.c.id == sa.bindparam("of_id"), BUILDS.c.status.in_([sa.literal_column(f"'{one}'") for one in OPEN]))
@@ -54,7 +66,7 @@ _TAKE = Prepared(
         ),
         claim=BUILDS.c.claim + sa.literal_column("1"),
     )
-    .returning(BUILDS.c.claim, *OPEN_COLUMNS)
+    .returning(*BUILDS.c, _left.label("left_behind"))
 )
 _TOOK = "took"  # in a connection's `info`: the builds that were taken since `check_all`
 
@@ -69,16 +81,18 @@ def work_for(claim: Claim | None) -> None:
     _CURRENT.set(claim)
 
 
-def take(c: sa.Connection, build: int, worker: str, machine: str) -> tuple[Claim, OpenBuild] | None:
+def take(c: sa.Connection, build: int, worker: str, machine: str) -> Hold | None:
     """Make an open build a worker's own, whoever had it; None: it is over, or there is none.
 
     One that uses a machine's own folders (it has a place) is bound to this machine from now on.
     """
-    row = _TAKE.run(c, {"of_id": build, "to_worker": worker, "to_machine": machine}).fetchone()
-    if row is None:
+    rows = _TAKE.rows(c, {"of_id": build, "to_worker": worker, "to_machine": machine})
+    if not rows:
         return None
     c.info.setdefault(_TOOK, set()).add(build)
-    return Claim(build, int(row[0])), open_build(row[1:])
+    left = bool(rows[0].pop("left_behind"))
+    open_ = open_build([rows[0][column.name] for column in OPEN_COLUMNS])
+    return Hold(Claim(build, rows[0]["claim"]), open_, rows[0], left)
 
 
 def unbind(c: sa.Connection, builds: Collection[int]) -> set[int]:

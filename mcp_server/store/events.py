@@ -8,12 +8,21 @@ import sqlalchemy as sa
 
 from mcp_server.model import Event
 from mcp_server.store.guards import KEPT_FROM
-from mcp_server.store.prepared import Prepared, catch_up
+from mcp_server.store.prepared import Prepared
 from mcp_server.store.tables import BUILDS, EVENTS, META
 
 GONE = "events.gone"  # told in the place of events that are not kept any more
 
-_APPEND = Prepared(sa.insert(EVENTS).inline(), [EVENTS.c.type, EVENTS.c.build, EVENTS.c.ts, EVENTS.c.data])
+LATER = "later"  # in a connection's `info`: events to be appended before its commit, where trips are dear
+
+_COLUMNS = (EVENTS.c.type, EVENTS.c.build, EVENTS.c.ts, EVENTS.c.data)
+_NAMES = [column.name for column in _COLUMNS]
+_APPEND = Prepared(sa.insert(EVENTS).inline(), _COLUMNS)
+_given = [sa.bindparam(column.name, type_=sa.ARRAY(column.type)) for column in _COLUMNS]
+_new = sa.func.unnest(*_given).table_valued(*_NAMES, with_ordinality="place", name="given").render_derived()
+_APPEND_ALL = Prepared(  # in their order: their numbers tell it
+    sa.insert(EVENTS).inline().from_select(_NAMES, sa.select(*(_new.c[name] for name in _NAMES)).order_by(_new.c.place))
+)
 _DROP = sa.delete(EVENTS).where(
     EVENTS.c.build == sa.bindparam("of_build"),
     EVENTS.c.type == sa.bindparam("of_type"),
@@ -37,7 +46,20 @@ def append(
     if replaces is not None:
         catch_up(c)
         c.execute(_DROP, {"of_build": build_id, "of_type": event_type, "of_stage": replaces})
-    _APPEND.run_later(c, {"type": event_type, "build": build_id, "ts": now, "data": data})
+    values = {"type": event_type, "build": build_id, "ts": now, "data": data}
+    later: list[dict[str, Any]] | None = c.info.get(LATER)
+    if later is None:
+        _APPEND.run(c, values)
+    else:
+        later.append(values)
+
+
+def catch_up(c: sa.Connection) -> None:
+    """Append what was put off, in one trip. Who looks for events that its own transaction appended calls this first."""
+    later: list[dict[str, Any]] | None = c.info.get(LATER)
+    if later:
+        _APPEND_ALL.run(c, {name: [one[name] for one in later] for name in _NAMES})
+        later.clear()
 
 
 def events_after(c: sa.Connection, after: int, *, build_id: int | None = None, limit: int = 500) -> list[Event]:

@@ -20,7 +20,9 @@ _RELEASE = Prepared(
         LEASES.c.build == sa.bindparam("of_build"),
     )
 )
-_HELD_BY = sa.select(LEASES).where(LEASES.c.build == sa.bindparam("of_build"))
+_RELEASE_OF = Prepared(
+    sa.delete(LEASES).where(LEASES.c.build == sa.bindparam("of_build")).returning(LEASES.c.resource, LEASES.c.slot)
+)
 _HELD = sa.select(LEASES.c.resource, LEASES.c.slot, LEASES.c.build, LEASES.c.stage, LEASES.c.taken_at).where(
     LEASES.c.resource.in_(sa.bindparam("resources", expanding=True))
 )
@@ -37,16 +39,20 @@ def release(c: sa.Connection, lease: Lease, now: datetime) -> None:
     """Give a slot back; nothing happens where it is gone already."""
     key = {"of_resource": lease.resource, "of_slot": lease.slot, "of_build": lease.build}
     if _RELEASE.run(c, key).rowcount:
-        tell(c, lease.resource)
-        append(c, "lease.released", lease.build, now, {"resource": lease.resource, "slot": lease.slot})
+        _tell(c, lease.resource, lease.slot, lease.build, now)
+
+
+def _tell(c: sa.Connection, resource: str, slot: int, build_id: int, now: datetime) -> None:
+    tell(c, resource)
+    append(c, "lease.released", build_id, now, {"resource": resource, "slot": slot})
 
 
 def release_of(c: sa.Connection, build_id: int, now: datetime) -> set[str]:
     """Give back all that a build holds, as it is over; the resources that became free."""
-    held = [Lease(**row) for row in c.execute(_HELD_BY, {"of_build": build_id}).mappings()]
-    for lease in held:
-        release(c, lease, now)
-    return {lease.resource for lease in held}
+    freed = sorted((str(row[0]), int(row[1])) for row in _RELEASE_OF.run(c, {"of_build": build_id}).fetchall())
+    for resource, slot in freed:
+        _tell(c, resource, slot, build_id, now)
+    return {resource for resource, _ in freed}
 
 
 def release_ended(c: sa.Connection, now: datetime) -> None:

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy import event, exc
 
 from mcp_server.errors import StoreError
-from mcp_server.store.prepared import LATER, catch_up
+from mcp_server.store.events import LATER, catch_up
 from mcp_server.store.schema import UNCHECKED, Newer
 from mcp_server.store.tables import SCHEMA_VERSION
 

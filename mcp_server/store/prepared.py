@@ -1,13 +1,10 @@
 """Statements of every stage's way, worked out once: Core takes 45 µs to run one, this 7."""
 
-import itertools
 from collections.abc import Callable, Iterable, Mapping
-from operator import itemgetter
 from typing import Any
 
 import sqlalchemy as sa
 
-LATER = "later"  # in a connection's `info`: what its transaction does before its commit, where trips are dear
 _Values = list[tuple[str, Callable[[Any], Any] | None]]
 
 
@@ -20,6 +17,7 @@ class Prepared:
     def __init__(self, statement: sa.ClauseElement, columns: Iterable[sa.Column[Any]] = ()) -> None:
         self._statement, self._columns = statement, [column.name for column in columns]
         self._compiled: dict[str, tuple[str, _Values]] = {}
+        self._gives: dict[str, _Values] = {}
 
     def run(self, c: sa.Connection, values: Mapping[str, Any]) -> Any:
         """Run it in the transaction of `c`. KeyError: a value is missing."""
@@ -30,14 +28,15 @@ class Prepared:
             return driver.execute(sql, [values[key] if into is None else into(values[key]) for key, into in binds])
         return driver.execute(sql, {key: values[key] if into is None else into(values[key]) for key, into in binds})
 
-    def run_later(self, c: sa.Connection, values: Mapping[str, Any]) -> None:
-        """Run it before the commit, after all that was put off before it; who looks for its rows calls `catch_up`."""
-        later: list[tuple[str, dict[str, Any]]] | None = c.info.get(LATER)
-        if later is None:
-            self.run(c, values)
-        else:
-            sql, binds = self._known(c)
-            later.append((sql, {key: values[key] if into is None else into(values[key]) for key, into in binds}))
+    def rows(self, c: sa.Connection, values: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Run it, and have its rows as Core would give them, by the columns' names."""
+        cursor = self.run(c, values)
+        if (gives := self._gives.get(c.dialect.name)) is None:
+            gives = self._gives[c.dialect.name] = self._results(c.dialect, [one[1] for one in cursor.description])
+        return [
+            {name: one if make is None else make(one) for (name, make), one in zip(gives, row, strict=True)}
+            for row in cursor.fetchall()
+        ]
 
     def _known(self, c: sa.Connection) -> tuple[str, _Values]:
         if (known := self._compiled.get(c.dialect.name)) is None:
@@ -52,14 +51,8 @@ class Prepared:
         values: _Values = [(name, bind.type.dialect_impl(dialect).bind_processor(dialect)) for name, bind in binds]
         return str(compiled), values
 
-
-def catch_up(c: sa.Connection) -> None:
-    """Do what was put off: all that is of one statement in one trip."""
-    later: list[tuple[str, dict[str, Any]]] | None = c.info.get(LATER)
-    if not later:
-        return
-    driver: Any = c.connection.dbapi_connection
-    with driver.cursor() as cursor:
-        for sql, values in itertools.groupby(later, itemgetter(0)):
-            cursor.executemany(sql, [one for _, one in values])
-    later.clear()
+    def _results(self, dialect: sa.Dialect, codes: Iterable[Any]) -> _Values:
+        """What makes the columns' own values of the driver's, which says by `codes` what they are."""
+        assert isinstance(self._statement, sa.ReturnsRows)
+        columns = zip(self._statement.exported_columns.items(), codes, strict=True)
+        return [(name, one.type.dialect_impl(dialect).result_processor(dialect, code)) for (name, one), code in columns]

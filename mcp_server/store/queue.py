@@ -11,14 +11,16 @@ import sqlalchemy as sa
 
 from mcp_server.model import BuildStatus
 from mcp_server.store.builds import OPEN, OPEN_COLUMNS, OpenBuild, open_build
+from mcp_server.store.prepared import Prepared
 from mcp_server.store.tables import BUILDS, PROJECTS
 
 _AFTER: sa.BindParameter[int] = sa.bindparam("after")
-_NEW_BUILDS = sa.union_all(
-    sa.select(*OPEN_COLUMNS).where(BUILDS.c.status.in_(OPEN), BUILDS.c.id > _AFTER),
-    sa.select(*OPEN_COLUMNS).where(
-        BUILDS.c.status.in_(OPEN), BUILDS.c.cancel_requested.is_(True), BUILDS.c.id <= _AFTER
-    ),
+_IS_OPEN = BUILDS.c.status.in_([sa.literal_column(f"'{one}'") for one in OPEN])
+_NEW_BUILDS = Prepared(
+    sa.union_all(
+        sa.select(*OPEN_COLUMNS).where(_IS_OPEN, BUILDS.c.id > _AFTER),
+        sa.select(*OPEN_COLUMNS).where(_IS_OPEN, BUILDS.c.cancel_requested.is_(True), BUILDS.c.id <= _AFTER),
+    )
 )
 _LAST_BEGUN = sa.func.max(BUILDS.c.started_at)
 _SERVED = (
@@ -132,7 +134,7 @@ def new_builds(c: sa.Connection, after: int) -> list[OpenBuild]:
 
     It is all that a worker which has seen the others has to know: numbers are given in the order of commits.
     """
-    return [open_build(row) for row in c.execute(_NEW_BUILDS, {"after": after})]
+    return [open_build(row) for row in _NEW_BUILDS.run(c, {"after": after}).fetchall()]
 
 
 def served(c: sa.Connection, projects: Collection[str] | None = None) -> list[str]:

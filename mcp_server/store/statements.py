@@ -3,6 +3,7 @@
 from functools import cache
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
 
 from mcp_server.model import BuildStatus
 from mcp_server.store.prepared import Prepared
@@ -13,8 +14,17 @@ def _is_one_of(states: tuple[BuildStatus, ...]) -> sa.ColumnElement[bool]:
     return sa.or_(*(BUILDS.c.status == sa.literal_column(f"'{status}'") for status in states))
 
 
-BUILD = sa.select(BUILDS).where(BUILDS.c.id == sa.bindparam("of_id"))
-BUILD_OF_PLAN = sa.select(*(column for column in BUILDS.c if column is not BUILDS.c.plan)).where(BUILD.whereclause)
+_is_build = BUILDS.c.id == sa.bindparam("of_id")
+BUILD = Prepared(sa.select(BUILDS).where(_is_build))
+BUILD_OF_PLAN = Prepared(sa.select(*(column for column in BUILDS.c if column is not BUILDS.c.plan)).where(_is_build))
+BEGAN = Prepared(sa.select(BUILDS.c.started_at).where(_is_build))
+_path = sa.select(PROJECTS.c.path).where(PROJECTS.c.id == BUILDS.c.project_id).correlate(BUILDS)
+BEGIN = Prepared(
+    sa.update(BUILDS)
+    .where(_is_build, _is_one_of((BuildStatus.PENDING,)))
+    .values(status=sa.literal_column(f"'{BuildStatus.RUNNING}'"), started_at=sa.bindparam("at"))
+    .returning(_path.scalar_subquery())
+)
 _same = (
     sa.select(BUILDS.c.id)
     .where(
@@ -27,18 +37,18 @@ _same = (
 )
 SAME = Prepared(_same.where(_is_one_of((BuildStatus.PENDING,))))
 SAME_OPEN = Prepared(_same.where(_is_one_of((BuildStatus.PENDING, BuildStatus.RUNNING))))
-PROJECT_AT = sa.select(PROJECTS).where(PROJECTS.c.path == sa.bindparam("of_path"))
-PROJECT = sa.select(PROJECTS).where(PROJECTS.c.id == sa.bindparam("of_id"))
-PATH = Prepared(sa.select(PROJECTS.c.path).join(BUILDS).where(BUILDS.c.id == sa.bindparam("of_id")))
+PROJECT_AT = Prepared(sa.select(PROJECTS).where(PROJECTS.c.path == sa.bindparam("of_path")))
+PROJECT = Prepared(sa.select(PROJECTS).where(PROJECTS.c.id == sa.bindparam("of_id")))
 _began = sa.func.coalesce(STAGES.c.started_at, STAGES.c.ended_at)  # what was skipped has only an end
-STAGES_OF = (
+STAGES_OF = Prepared(
     sa.select(STAGES)
     .where(STAGES.c.build == sa.bindparam("of_build"))
     .order_by(STAGES.c.round, _began.is_(None), _began, STAGES.c.stage, STAGES.c.attempt)
 )
 _IS_STAGE = [STAGES.c[name] == sa.bindparam(f"of_{name}") for name in ("build", "stage", "round", "attempt")]
 STAGE_STATUS = Prepared(sa.select(STAGES.c.status).where(*_IS_STAGE))
-INSERT_STAGE = Prepared(sa.insert(STAGES), STAGES.c)
+# Both dialects write it in the same words. No row is inserted where the attempt has one.
+INSERT_STAGE = Prepared(postgresql.insert(STAGES).on_conflict_do_nothing(), STAGES.c)
 UPDATE_STAGE = Prepared(sa.update(STAGES).where(*_IS_STAGE), STAGES.c)
 UPDATE_PROGRESS = Prepared(sa.update(STAGES).where(*_IS_STAGE), [STAGES.c.progress])
 
@@ -52,5 +62,5 @@ def inserting(columns: tuple[str, ...]) -> Prepared:
 @cache
 def changing(only_from: tuple[BuildStatus, ...], columns: tuple[str, ...]) -> Prepared:
     """Some columns of the build `of_id`, where it is in one of these states."""
-    statement = sa.update(BUILDS).where(BUILDS.c.id == sa.bindparam("of_id"), _is_one_of(only_from))
+    statement = sa.update(BUILDS).where(_is_build, _is_one_of(only_from))
     return Prepared(statement, [BUILDS.c[name] for name in columns])

@@ -11,7 +11,7 @@ from mcp_server.store.workers import There
 from mcp_server.turns import Limits, Turns, Waiting
 
 RECKON_S = 15.0  # what it believes to be handed over is compared with what is so often
-REAP_S = 1.0
+REAP_S = 2.0
 CLEAN_S = 3600.0
 URGENT = 1_000_000  # what ran before, or is to be cancelled, goes before all that waits
 MOST_BESIDE = 8  # transfers at a time

@@ -26,13 +26,13 @@ from mcp_server.engine.start import lock_id
 from mcp_server.errors import StoreError
 from mcp_server.store import builds, claims, workers
 from mcp_server.store.builds import OpenBuild
-from mcp_server.store.claims import Claim
+from mcp_server.store.claims import Claim, Hold
 from mcp_server.store.schema import Newer
 from mcp_server.store.workers import There, Twin
 
 log = logging.getLogger(__name__)
 
-LOOK_S = 1.0  # the leader looks so often where nothing wakes it
+LOOK_S = 2.0  # the leader looks so often where nothing wakes it
 AGAIN_S = 1.0
 BEATS = 4  # in the time after which a worker counts as lost
 
@@ -207,19 +207,21 @@ class Team:
             taken = await self._take(build)
             if taken is None or self._closed:
                 return
-            known = self._begin(*taken)
+            known = self._begin(taken)
         await asyncio.wait({known.task})
 
-    def _begin(self, claim: Claim, row: OpenBuild) -> _Run:
-        run = BuildRun(self._services, row.id)
+    def _begin(self, hold: Hold) -> _Run:
+        row = hold.open
+        run = BuildRun(self._services, row.id, None if hold.left else hold.row)
         if row.cancel_requested:
             run.stop.set()
         leases = self._services.leases
         leases.fair.belongs(row.id, row.project_id)
-        leases.comes_back(row.id)
+        if hold.left:
+            leases.comes_back(row.id)
         if row.running:
             self._services.begun.add(row.id)
-        known = self._runs[row.id] = _Run(run, asyncio.create_task(_run(run, claim)), row.project_id)
+        known = self._runs[row.id] = _Run(run, asyncio.create_task(_run(run, hold.claim)), row.project_id)
         known.task.add_done_callback(lambda _: self._over(row.id))
         return known
 
@@ -229,10 +231,10 @@ class Team:
         self._services.leases.fair.gone(build)
         self._changed()
 
-    async def _take(self, build: int) -> tuple[Claim, OpenBuild] | None:
+    async def _take(self, build: int) -> Hold | None:
         """Make a build this worker's; None: it is over."""
 
-        def statements(c: sa.Connection) -> tuple[Claim, OpenBuild] | None:
+        def statements(c: sa.Connection) -> Hold | None:
             return claims.take(c, build, self.id, self._machine)
 
         while True:

@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 import pytest
 import pytest_asyncio
 import sqlalchemy as sa
-from sqlalchemy import event
 
 from mcp_server.clock import SystemClock
 from mcp_server.config import Queue, load_config
@@ -154,15 +153,12 @@ async def test_what_is_new_is_found_by_indexes_alone(services: Services) -> None
     """Ours. Ten thousand that wait cost a wake nothing."""
 
     def plan(c: sa.Connection) -> str:
-        asked: list[tuple[Any, ...]] = []
-
-        def note(*given: Any) -> None:
-            asked.append(given)
-
-        event.listen(c, "before_cursor_execute", note)
+        asked: list[str] = []
+        driver: Any = c.connection.dbapi_connection
+        driver.set_trace_callback(asked.append)
         queue.new_builds(c, 7)
-        _, _, statement, given, *_ = asked[0]
-        rows = c.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", given)
+        driver.set_trace_callback(None)
+        rows = c.exec_driver_sql(f"EXPLAIN QUERY PLAN {asked[0]}")
         return " ".join(str(row[3]) for row in rows)
 
     told = await services.store.read(plan)

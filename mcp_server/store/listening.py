@@ -96,15 +96,21 @@ class Listener:
         async with asyncio.timeout(HEARING_S):
             link = await AsyncConnection.connect(conninfo(self._url), autocommit=True)
         try:
+            link.add_notify_handler(lambda notice: self._tell(_words(notice.payload)))  # what comes with an answer
             async with asyncio.timeout(ANSWER_S):
                 await link.execute(f"LISTEN {CHANNEL}".encode())
             self._hears.set()
             self._tell(None)  # whatever was said before
             while True:
-                async for notice in link.notifies(timeout=QUIET_S):
-                    self._tell(_words(notice.payload))
-                async with asyncio.timeout(ANSWER_S):
-                    await link.execute(b"SELECT 1")
+                try:
+                    async with asyncio.timeout(QUIET_S):
+                        await _readable(link.fileno())
+                except TimeoutError:
+                    async with asyncio.timeout(ANSWER_S):
+                        await link.execute(b"SELECT 1")
+                link.pgconn.consume_input()
+                while notice := link.pgconn.notifies():
+                    self._tell(_words(notice.extra.decode()))
         finally:
             with contextlib.suppress(Exception):
                 await asyncio.shield(link.close())
@@ -112,6 +118,16 @@ class Listener:
     def _tell(self, words: Collection[str] | None) -> None:
         for ear in list(self._ears):
             ear.hear(words)
+
+
+async def _readable(number: int) -> None:
+    """Return once something has come in. The driver's own waiting wakes ten times a second."""
+    loop, came = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(number, came.set)
+    try:
+        await came.wait()
+    finally:
+        loop.remove_reader(number)
 
 
 def _words(payload: str) -> Collection[str] | None:

@@ -51,19 +51,44 @@ async def test_a_commit_is_told_with_its_author_branch_and_what_differs_from_it(
 
 
 @pytest.mark.worker_inside
+@pytest.mark.parametrize(("seconds", "while_it_runs"), [("0", False), ("1", True)])
+async def test_the_commit_of_a_build_is_noted_while_it_runs_or_with_an_end_that_comes_at_once(
+    orchestrator: Orchestrator, tree: Path, monkeypatch: pytest.MonkeyPatch, seconds: str, *, while_it_runs: bool
+) -> None:
+    """Ours. Of a build that is over in a moment it would be a second write of the same row."""
+    git(tree, "commit", "-q", "--allow-empty", "-m", "first")
+    noted: list[int] = []
+    set_facts = builds.set_facts
+
+    def note(c: builds.sa.Connection, number: int, **facts: str | int | None) -> None:
+        noted.append(number)
+        set_facts(c, number, **facts)
+
+    monkeypatch.setattr(builds, "set_facts", note)
+    stage = StageSpec(name="build", kind="command", params={"project": str(tree), "command": f"sleep {seconds}"})
+    started = await orchestrator.start_plan(tree, Plan(stages=(stage,)), name="b")
+    with anyio.fail_after(30):
+        view = await orchestrator.wait(started.build.id, 30)
+
+    assert (view.build.commit_sha, view.build.branch) == (git(tree, "rev-parse", "HEAD"), "feature/one")
+    assert len(noted) == while_it_runs
+
+
+@pytest.mark.worker_inside
 async def test_a_commit_that_cannot_be_noted_spoils_no_build_and_is_one_line(
     orchestrator: Orchestrator, tree: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Ours. The database is away just then, and what is built matters more than under which name."""
+    """Ours. The database is away just then: the build goes on, and its end is written with the commit."""
+    git(tree, "commit", "-q", "--allow-empty", "-m", "first")
 
     def away(*_: object, **__: object) -> None:
         raise StoreError("the database is away")
 
     monkeypatch.setattr(builds, "set_facts", away)
-    stage = StageSpec(name="build", kind="command", params={"project": str(tree), "command": "true"})
+    stage = StageSpec(name="build", kind="command", params={"project": str(tree), "command": "sleep 1"})
     started = await orchestrator.start_plan(tree, Plan(stages=(stage,)), name="b")
     with anyio.fail_after(30):
         view = await orchestrator.wait(started.build.id, 30)
 
-    assert (view.build.status, view.build.commit_sha) == (BuildStatus.SUCCESS, "")
+    assert (view.build.status, view.build.commit_sha) == (BuildStatus.SUCCESS, git(tree, "rev-parse", "HEAD"))
     assert [(one.getMessage(), one.exc_info) for one in caplog.records] == [("the database is away", None)]

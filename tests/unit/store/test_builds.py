@@ -107,6 +107,20 @@ async def test_a_stage_row_comes_back_as_it_was_written(store: Store) -> None:
     assert await store.read(lambda c: builds.stages_of(c, build.id)) == [stage]
 
 
+async def test_an_attempt_is_told_of_whenever_its_status_changes_and_only_then(store: Store) -> None:
+    """Ours. Whoever wrote its row last may say what it wrote: then nobody has to look."""
+    build, _ = await store.write(insert)
+    waits = Stage(build=build.id, stage="build", kind="command", host="local", status=S.WAITING)
+    runs = waits.model_copy(update={"status": S.RUNNING, "started_at": NOW})
+    passed = runs.model_copy(update={"status": S.SUCCESS, "ended_at": NOW})
+    for stage, before in [(waits, None), (waits, S.WAITING), (runs, S.WAITING), (runs, None), (passed, None)]:
+        await store.write(lambda c, one=stage, was=before: builds.put_stage(c, one, NOW, was))
+
+    told = await store.read(lambda c: events.events_after(c, 0, build_id=build.id))
+    assert [one.data["status"] for one in told if one.type == "stage.status"] == ["waiting", "running", "success"]
+    assert await store.read(lambda c: builds.stages_of(c, build.id)) == [passed]
+
+
 async def test_running_builds_come_before_pending_ones_and_urgent_before_old(store: Store) -> None:
     """Design. After a restart what runs is taken up first; then priority counts, then age."""
     old, _ = await store.write(lambda c: insert(c, "old"))

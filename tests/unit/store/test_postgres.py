@@ -19,6 +19,7 @@ from mcp_server.config import load_config
 from mcp_server.engine.start import make_ready
 from mcp_server.errors import StoreError
 from mcp_server.orchestrator import Orchestrator
+from mcp_server.store import listening
 from mcp_server.store import postgres as module
 from mcp_server.store.database import Store
 from mcp_server.store.events import events_after
@@ -292,3 +293,20 @@ async def test_an_ear_hears_each_commit_also_after_its_link_was_cut(
     assert heard == [None, ["host:fast"], None, ()]
     await store.aclose()
     await other.aclose()
+
+
+async def test_an_ear_hears_what_comes_while_its_own_link_is_asked(
+    postgres: Server, postgres_url: str, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ours. A quiet link is asked whether it is there, and a word may come with the answer."""
+    monkeypatch.setattr(listening, "QUIET_S", 0.0005)
+    store = Store(postgres_url, home)
+    heard: set[str] = set()
+    everything = {str(number) for number in range(300)}
+    async with asyncio.timeout(30), store.commits.watch(lambda words: heard.update(words or ())) as ear:
+        with postgres.connect(store.engine.url.database or "") as other:
+            for word in everything:
+                await asyncio.to_thread(other.execute, "SELECT pg_notify(%s, %s)", (module.CHANNEL, f'["{word}"]'))
+        while heard != everything:
+            await ear.wait()
+    await store.aclose()

@@ -7,6 +7,7 @@ RE2 never takes long either, but refuses look-around and back references, and it
 import re
 import warnings
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import cast
 
@@ -19,7 +20,9 @@ MAX_PATTERN_CHARS = 1000
 MAX_WEIGHT = 5000  # compiled in 5 ms at most; see `_weight`
 MAX_CASELESS_CHARS = 250  # of one that ignores case: the first search of a word costs its length squared, here 5 ms
 SEARCH_S = 0.002  # processor time of one search: 200 times what a good pattern takes for 4096 bytes
-PATIENCE = 10  # searches that may run out of time before their pattern is given up: 20 ms in all
+AGAIN_S = 0.02  # of one more: what the process's other threads take counts, too, and so does a page that is fetched
+MOST_AGAIN = 3  # of one pattern
+PATIENCE = 10  # searches that may run out of time before their pattern is given up: 80 ms in all
 
 _FUZZY = re.compile(r"\{[^{}]{0,40}?(?<!\w)[eids]\s*(?:<=?\s*\d+)?\s*[,}:]")
 """What `regex` reads as a number of wrong letters that are allowed, e.g. `{e<=1}`; to `re` it is plain text."""
@@ -36,20 +39,24 @@ _LETTER_CODE = re.compile(r"\\[xuUN0-7]")
 
 @dataclass(slots=True)
 class Pattern:
-    """One pattern as it was written, compiled. `slow` counts the searches that ran out of time."""
+    """One pattern as it was written, compiled. `slow` counts the lines whose search ran out of time."""
 
     argument: str
     text: str
     compiled: "regex.Pattern[str]"
     slow: int = 0
+    again: int = 0
 
     def search(self, line: str) -> bool:
         """Whether it is found in the line. False, too, where that was not known in time: ask `given_up` then."""
-        try:
+        with suppress(TimeoutError):
             return self.compiled.search(line, timeout=SEARCH_S) is not None
-        except TimeoutError:
-            self.slow += 1
-            return False
+        if self.again < MOST_AGAIN:
+            self.again += 1
+            with suppress(TimeoutError):
+                return self.compiled.search(line, timeout=AGAIN_S) is not None
+        self.slow += 1
+        return False
 
     @property
     def given_up(self) -> bool:

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from mcp_server.errors import StoreError
 from mcp_server.store.guards import AUDIT_VIEW, guards
-from mcp_server.store.tables import META, SCHEMA_VERSION, metadata
+from mcp_server.store.tables import META, SCHEMA_VERSION, for_dialect
 
 UNCHECKED = "schema_is_brought_up_to_date"  # execution option: the one transaction that is not of one version alone
 REVISIONS = Path(__file__).parent / "migrations"
@@ -60,7 +60,7 @@ def _upgrade(c: sa.Connection, found: int) -> None:
 
 
 def _create(c: sa.Connection) -> None:
-    metadata.create_all(c)
+    for_dialect(c.dialect.name).create_all(c)
     for statement in (AUDIT_VIEW, *guards(c.dialect.name)):
         c.exec_driver_sql(statement)
     c.exec_driver_sql("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)")

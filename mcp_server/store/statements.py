@@ -3,7 +3,6 @@
 from functools import cache
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql
 
 from mcp_server.model import BuildStatus
 from mcp_server.store.prepared import Prepared
@@ -47,8 +46,9 @@ STAGES_OF = Prepared(
 )
 _IS_STAGE = [STAGES.c[name] == sa.bindparam(f"of_{name}") for name in ("build", "stage", "round", "attempt")]
 STAGE_STATUS = Prepared(sa.select(STAGES.c.status).where(*_IS_STAGE))
-# Both dialects write it in the same words. No row is inserted where the attempt has one.
-INSERT_STAGE = Prepared(postgresql.insert(STAGES).on_conflict_do_nothing(), STAGES.c)
+_new = sa.select(*(sa.bindparam(column.name, type_=column.type) for column in STAGES.c))
+_no_row = ~sa.exists().where(*_IS_STAGE)
+INSERT_STAGE = Prepared(sa.insert(STAGES).from_select(list(STAGES.c), _new.where(_no_row)))  # unless it is there
 UPDATE_STAGE = Prepared(sa.update(STAGES).where(*_IS_STAGE), STAGES.c)
 UPDATE_PROGRESS = Prepared(sa.update(STAGES).where(*_IS_STAGE), [STAGES.c.progress])
 

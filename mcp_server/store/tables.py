@@ -92,7 +92,7 @@ BUILDS = sa.Table(
 )
 # A worker asks at each wake who is to be cancelled: with thousands waiting, none of their rows is read for it.
 _to_cancel = BUILDS.c.cancel_requested.is_(True)
-sa.Index("ix_builds_to_cancel", BUILDS.c.status, sqlite_where=_to_cancel, postgresql_where=_to_cancel)
+_of_those = sa.Index("ix_builds_to_cancel", BUILDS.c.status, sqlite_where=_to_cancel)
 sa.Index("ix_builds_served", BUILDS.c.project_id, BUILDS.c.started_at)
 # Counting reads no row: a row has a plan, which is long.
 sa.Index("ix_builds_counts", BUILDS.c.project_id, BUILDS.c.status, BUILDS.c.priority)
@@ -219,3 +219,10 @@ WORKERS = sa.Table(
     sa.Column("lock", sa.String),
     sa.Column("config", sa.JSON),
 )
+
+
+def for_dialect(name: str) -> sa.MetaData:
+    """The tables to be made on a kind of database. Said here, its own words would load it in every process."""
+    if name == "postgresql":
+        _of_those.dialect_kwargs["postgresql_where"] = _to_cancel
+    return metadata

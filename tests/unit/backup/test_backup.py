@@ -66,7 +66,7 @@ def fill(c: sa.Connection, home: Path) -> None:
         )
     ended = {"status": StageStatus.SUCCESS, "ended_at": NOW, "verdict": Verdict(result="pass", summary="✓")}
     builds.put_stage(c, stage.model_copy(update={"build": one.id, **ended}), NOW)
-    place = {"artifacts_path": f"{home}/artifacts/builds/{one.id}", "test_results": {"π": [1.5, None]}}
+    place: dict[str, Any] = {"artifacts_path": f"{home}/artifacts/builds/{one.id}", "test_results": {"π": [1.5, None]}}
     builds.end_build(c, one.id, BuildStatus.SUCCESS, "exit", NOW + timedelta(microseconds=1), **place)
     leases.release_of(c, one.id, NOW)
     callbacks.add(c, one.id, one.task_id, "https://bot.example/", "{}", NOW)

@@ -1,8 +1,11 @@
 """Users' regular expressions: refused with a reason, or bounded."""
 
 import time
+from dataclasses import dataclass
+from typing import cast
 
 import pytest
+import regex
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -172,6 +175,29 @@ def test_one_slow_line_does_not_end_the_search() -> None:
     verdict = judge(log, None)
     assert verdict.result == "pass"
     assert verdict.details["notes"] == ["expect: '(a|aa)+$b|ready' was too slow for 1 lines"]
+
+
+@dataclass
+class Interrupted:
+    """A compiled pattern whose first searches others take the processor from."""
+
+    compiled: "regex.Pattern[str]"
+    times: int
+
+    def search(self, line: str, timeout: float) -> object:
+        if self.times:
+            self.times -= 1
+            raise TimeoutError
+        return self.compiled.search(line, timeout=timeout)
+
+
+@pytest.mark.parametrize(("times", "found"), [(1, True), (2, False)])
+def test_a_line_is_not_missed_because_the_machine_was_busy_for_a_moment(times: int, *, found: bool) -> None:
+    """Ours. On a loaded machine a boot timed out whose line was there: processor time is that of all threads."""
+    (pattern,) = compile_patterns("expect", ["hello from .*"])
+    pattern.compiled = cast("regex.Pattern[str]", Interrupted(pattern.compiled, times))
+
+    assert (pattern.search("hello from esp32c3"), pattern.slow) == (found, 0 if found else 1)
 
 
 @given(st.text(min_size=1, max_size=40), st.text(max_size=80))

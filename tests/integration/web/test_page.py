@@ -80,17 +80,20 @@ async def test_why_a_build_failed_is_two_clicks_away_and_hostile_text_stays_text
 
 
 async def again(page: Browser, address: str) -> None:
-    """The failed build started again by its button, and what it comes to shown as it happens; then one cancelled."""
+    """The failed build started again by its button, and what it comes to shown; then one cancelled, with force."""
     await page.click("button.main")
     await page.until("location.hash === '#/build/3'")
     await page.until("document.querySelector('.verdict.failed #cause')?.textContent.includes('valve_opne')", 40)
     slow = {"yaml": "pipeline: {name: slow, stages: [{name: s, command: sleep 100}]}", "project": "greenhouse"}
     asked = {"method": "POST", "headers": {"Content-Type": "application/json"}, "body": json.dumps(slow)}
     # The answer that says `pending` comes late, behind the event that it runs; after that nothing happens for long.
+    # And it is said to wait for a machine that is away.
     await page.ask(
-        "(() => { const real = window.fetch; window.fetch = async (...given) => { const answer = await real(...given);"
-        " if (/builds.4$/.test(given[0])) { window.fetch = real; await new Promise((d) => setTimeout(d, 1500)); }"
-        " return answer; } })()"
+        "(() => { const real = window.fetch; let late = 1500; window.fetch = async (...given) => {"
+        " if (given[1]?.method === 'POST') window.posted = given[0];"
+        " const answer = await real(...given); if (!/builds.4$/.test(given[0])) return answer;"
+        " await new Promise((done) => setTimeout(done, late)); late = 0;"
+        " return Response.json({ ...await answer.json(), idle: 'waits for machine kiln' }) } })()"
     )
     order = f"fetch('/api/pipelines', {json.dumps(asked)}).then((a) => a.json())"
     assert (
@@ -103,7 +106,11 @@ async def again(page: Browser, address: str) -> None:
         "document.querySelector('h1').textContent === 'Build 4' && document.querySelector('.badge.running')", 40
     )
     await page.click("button.end")
+    said = await page.ask("document.querySelector('dialog').textContent")
+    assert "Nobody works on it now: waits for machine kiln" in said
+    await page.click("dialog input[type=checkbox]")
     await page.click("dialog button.end")
+    await page.until("window.posted === '/api/builds/4/cancel?force=true'")
     await page.until("document.querySelector('h1 + .badge.cancelled')", 40)
 
 

@@ -16,8 +16,9 @@ const isOpen = (status) => status === 'pending' || status === 'running' || statu
 const took = (stage) => (stage.started_at ? Math.max(0, (new Date(stage.ended_at ?? Date.now()) - new Date(stage.started_at)) / 1000) : null);
 const logLink = (build, stage) => `#/build/${build.id}/log/${encodeURIComponent(reference(stage))}`;
 
-function buttons(build, session) {
+function buttons(now, session) {
   if (!may(session, 'build')) return '';
+  const build = now();
   const act = async (event, path, done) => {
     const button = event.target;
     button.disabled = true;
@@ -25,7 +26,10 @@ function buttons(build, session) {
   };
   if (isOpen(build.status)) {
     return el('button', { type: 'button', class: 'end right', onclick: async (event) => {
-      if (await confirmed(`Cancel build ${build.id}?`, 'All its processes are ended, on every host.', 'Cancel the build')) act(event, `/api/builds/${build.id}/cancel`, () => news(`build ${build.id} is being ended`));
+      const [idle, box] = [now().idle, el('input', { type: 'checkbox' })];
+      const away = idle ? [el('p', null, 'Nobody works on it now: ', sentence(idle)), el('p', null, el('label', null, box, 'do not wait for a machine that is away; what runs there may run on'))] : [];
+      if (await confirmed(`Cancel build ${build.id}?`, 'All its processes are ended, on every host.', 'Cancel the build', away))
+        act(event, `/api/builds/${build.id}/cancel${box.checked ? '?force=true' : ''}`, () => news(`build ${build.id} is being ended`));
     } }, 'Cancel this build');
   }
   if (build.status === 'success') return '';
@@ -88,7 +92,7 @@ export async function buildView(place, session, id, wantedLog) {
     try { await log.begin(isOpen(build.status) || build.status === 'success'); } catch (error) { logPlace.append(el('p', { class: 'problem' }, error.message)); }
   };
   const drawTop = () => top.replaceChildren( // only where its status is another one: a button keeps its focus
-    el('div', { class: 'head' }, el('h1', null, `Build ${build.id}`), badge(build.status), buttons(build, session)),
+    el('div', { class: 'head' }, el('h1', null, `Build ${build.id}`), badge(build.status), buttons(() => build, session)),
     ...(headline(build) ? [el('p', { class: 'message' }, word(headline(build)))] : []), figures,
     ...(isOpen(build.status) ? [] : [verdict(build)]));
   const drawFigures = () => {

@@ -228,7 +228,7 @@ class BuildRun:
             }
             # Not when it was noticed: after a worker's death that may be much later.
             ended_at = max((row.ended_at for row in made if row.ended_at), default=now)
-            if builds.end_build(c, self.build_id, status, reason, ended_at, began=build.started_at, **columns):
+            if builds.end_build(c, self.build_id, status, reason, ended_at, known=build, **columns):
                 if build.plan.callback is not None:
                     self._call_back(c, build, bot_result(build, status, made, ended_at, stage, sentence), status)
                 state, words = commit_state(status, reason, made, stage, sentence)
@@ -257,6 +257,7 @@ class BuildRun:
         if not self.archives:
             return None
         build, rows = await self.services.store.read(self._facts)
+        build = build.model_copy(update=self._commit)
         ending = build.plan.on_success if status is BuildStatus.SUCCESS else build.plan.on_failure
         if not ending.archive and not self.services.config.artifacts.is_remote:
             return None

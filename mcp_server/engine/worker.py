@@ -127,7 +127,7 @@ class Worker:
                 dispatch.dispatch(rows)
             if dispatch.busy:
                 idle_since = self.clock.monotonic()
-            told = self.store.is_shared and not dispatch.held_back
+            told = self.store.is_shared and self.store.commits.hears and not dispatch.held_back
             with contextlib.suppress(TimeoutError):
                 await self.clock.within(SHARED_SCAN_S if told else SCAN_S, wake.wait())
             if self.store.is_shared:

@@ -10,7 +10,7 @@ import re
 import sys
 from collections import deque
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import cast
@@ -18,7 +18,7 @@ from typing import cast
 from mcp_server.errors import BadInput
 from mcp_server.hosts import console
 from mcp_server.hosts.base import Host, JobId
-from mcp_server.idf.patterns import SEARCH_S, Pattern, compile_patterns
+from mcp_server.idf.patterns import Pattern, compile_patterns
 
 IDLE_S = 900
 BAUD = 115_200
@@ -383,12 +383,8 @@ class _Finder:
 
     def _found(self, text: str, first_new: int) -> bool:
         """Whether a match ends behind the first `first_new` letters."""
-        if self._pattern.search(text):
-            if not first_new:
-                return True
-            with suppress(TimeoutError):
-                matches = self._pattern.compiled.finditer(text, timeout=SEARCH_S)
-                return any(match.end() > first_new for match in matches)
+        if self._pattern.search(text) and (not first_new or self._pattern.search_behind(text, first_new)):
+            return True
         if self._pattern.given_up:
             raise BadInput("wait_for", f"{self._pattern.text[:60]!r} takes too long to search for: write it simpler")
         return False

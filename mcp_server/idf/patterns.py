@@ -6,9 +6,9 @@ RE2 never takes long either, but refuses look-around and back references, and it
 
 import re
 import warnings
-from collections.abc import Iterable
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from time import thread_time
 from typing import cast
 
 import regex
@@ -21,8 +21,8 @@ MAX_WEIGHT = 5000  # compiled in 5 ms at most; see `_weight`
 MAX_CASELESS_CHARS = 250  # of one that ignores case: the first search of a word costs its length squared, here 5 ms
 SEARCH_S = 0.002  # processor time of one search: 200 times what a good pattern takes for 4096 bytes
 AGAIN_S = 0.02  # of one more: what the process's other threads take counts, too, and so does a page that is fetched
-MOST_AGAIN = 3  # of one pattern
-PATIENCE = 10  # searches that may run out of time before their pattern is given up: 80 ms in all
+SPARE_S = 0.1  # the thread's own time that such searches may take, of all patterns of an argument together
+PATIENCE = 10  # searches that may run out of time before their pattern is given up: 20 ms in all, and what is spared
 
 _FUZZY = re.compile(r"\{[^{}]{0,40}?(?<!\w)[eids]\s*(?:<=?\s*\d+)?\s*[,}:]")
 """What `regex` reads as a number of wrong letters that are allowed, e.g. `{e<=1}`; to `re` it is plain text."""
@@ -38,6 +38,13 @@ _LETTER_CODE = re.compile(r"\\[xuUN0-7]")
 
 
 @dataclass(slots=True)
+class Spare:
+    """Seconds that are left for second searches."""
+
+    seconds: float = SPARE_S
+
+
+@dataclass(slots=True)
 class Pattern:
     """One pattern as it was written, compiled. `slow` counts the lines whose search ran out of time."""
 
@@ -45,16 +52,36 @@ class Pattern:
     text: str
     compiled: "regex.Pattern[str]"
     slow: int = 0
-    again: int = 0
+    spare: Spare = field(default_factory=Spare)
 
     def search(self, line: str) -> bool:
         """Whether it is found in the line. False, too, where that was not known in time: ask `given_up` then."""
-        with suppress(TimeoutError):
+        try:
             return self.compiled.search(line, timeout=SEARCH_S) is not None
-        if self.again < MOST_AGAIN:
-            self.again += 1
-            with suppress(TimeoutError):
-                return self.compiled.search(line, timeout=AGAIN_S) is not None
+        except TimeoutError:
+            return self._again(lambda: self.compiled.search(line, timeout=AGAIN_S) is not None)
+
+    def search_behind(self, line: str, first: int) -> bool:
+        """Whether a match ends behind the first letters, so many. False as in `search`."""
+
+        def found(seconds: float) -> bool:
+            return any(match.end() > first for match in self.compiled.finditer(line, timeout=seconds))
+
+        try:
+            return found(SEARCH_S)
+        except TimeoutError:
+            return self._again(lambda: found(AGAIN_S))
+
+    def _again(self, search: Callable[[], bool]) -> bool:
+        """Once more, as somebody else's work may have cost the time; what this thread takes for it is counted."""
+        if self.spare.seconds > 0:
+            began = thread_time()
+            try:
+                return search()
+            except TimeoutError:
+                pass
+            finally:
+                self.spare.seconds -= thread_time() - began
         self.slow += 1
         return False
 
@@ -76,7 +103,8 @@ def compile_patterns(argument: str, patterns: object) -> tuple[Pattern, ...]:
     given = list(cast(Iterable[object], patterns))
     if len(given) > MAX_PATTERNS:
         raise BadInput(argument, f"{len(given)} patterns; {MAX_PATTERNS} at most")
-    compiled = [Pattern(argument, str(text), _compile(argument, text)) for text in given]
+    spare = Spare()
+    compiled = [Pattern(argument, str(text), _compile(argument, text), spare=spare) for text in given]
     return tuple({pattern.text: pattern for pattern in compiled}.values())
 
 

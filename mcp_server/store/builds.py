@@ -45,7 +45,7 @@ _OPEN_BUILDS = (
 
 @dataclass(frozen=True, slots=True)
 class OpenBuild:
-    """What a worker must know each second of a build that is not over."""
+    """What a worker must know, whenever it looks, of a build that is not over."""
 
     id: int
     cancel_requested: bool
@@ -240,11 +240,11 @@ def end_build(
     reason: str,
     now: datetime,
     *,
-    began: datetime | None = None,
+    known: Build | None = None,
     **columns: Any,
 ) -> bool:
-    """Bring an open build to its end state, once; True if this call did it. `began`: its `started_at`, if known."""
-    began = began or next((row["started_at"] for row in sql.BEGAN.rows(c, {"of_id": build_id})), None)
+    """Bring an open build to its end state, once; True if this call did it. `known`: as the transaction has read it."""
+    began = known.started_at if known else sql.BEGAN.rows(c, {"of_id": build_id})[0]["started_at"]
     seconds = max((now - (began or now)).total_seconds(), 0.0)
     values = {"status": status, "reason": reason, "completed_at": now, "duration": round(seconds, 3), **columns}
     changed = _change(c, build_id, OPEN, **values)
@@ -294,10 +294,12 @@ def put_stage(c: sa.Connection, stage: Stage, now: datetime, before: StageStatus
         "progress": stage.progress and stage.progress.model_dump(mode="json"),
         "verdict": stage.verdict and stage.verdict.model_dump(mode="json"),
     }
-    if before is None and not sql.INSERT_STAGE.run(c, values).rowcount:
-        before = StageStatus(sql.STAGE_STATUS.run(c, values).fetchone()[0])
-    if before is not None:
-        sql.UPDATE_STAGE.run(c, values)
+    # Written before, and not there: a standby that took over may lack the last moments.
+    if before is None or not sql.UPDATE_STAGE.run(c, values).rowcount:
+        before = None
+        if not sql.INSERT_STAGE.run(c, values).rowcount:
+            before = StageStatus(sql.STAGE_STATUS.run(c, values).fetchone()[0])
+            sql.UPDATE_STAGE.run(c, values)
     if before is not stage.status:
         append(c, "stage.status", stage.build, now, _stage_event(stage))
 

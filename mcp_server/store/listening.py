@@ -68,6 +68,11 @@ class Listener:
         finally:
             self._ears.discard(ear)
 
+    @property
+    def hears(self) -> bool:
+        """Whether commits are heard now, as far as is known."""
+        return self._hears.is_set()
+
     async def aclose(self) -> None:
         """Hear nothing any more."""
         if self._task is not None:
@@ -134,5 +139,8 @@ def _words(payload: str) -> Collection[str] | None:
     """What a commit said: () nothing in particular, None more than fits."""
     if not payload:
         return ()
-    said: object = json.loads(payload)
+    try:
+        said: object = json.loads(payload)
+    except ValueError:  # it is not one of ours, or of a later version
+        return None
     return [str(word) for word in said] or None if isinstance(said, list) else None  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]

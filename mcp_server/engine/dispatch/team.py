@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 
 LOOK_S = 2.0  # the leader looks so often where nothing wakes it
 AGAIN_S = 1.0
+FRESH_S = 1.0  # what was read longer ago is read again: this worker may have been frozen, and the build another's
 BEATS = 4  # in the time after which a worker counts as lost
 
 
@@ -187,7 +188,10 @@ class Team:
             if not self._leads:
                 continue
             try:
+                held_back = self.held_back
                 await self._leader.look()
+                if self.held_back and not held_back:
+                    self._changed()  # from now on it waits for less than a commit
                 continue
             except Unsure:
                 log.warning("this worker may lead no more: it was frozen, or the database did not answer")
@@ -204,15 +208,23 @@ class Team:
         """What the engine calls. A build goes on where the engine lets go of it, as long as it is ours."""
         known = self._runs.get(build)
         if known is None:
-            taken = await self._take(build)
-            if taken is None or self._closed:
-                return
-            known = self._begin(taken)
-        await asyncio.wait({known.task})
+            known = await self._take_and_begin(build)
+        if known is not None:
+            await asyncio.wait({known.task})
 
-    def _begin(self, hold: Hold) -> _Run:
+    async def _take_and_begin(self, build: int) -> _Run | None:
+        """None: it is over, or this worker leaves."""
+        began = self._services.clock.monotonic()
+        hold = await self._take(build)
+        if hold is None or self._closed:
+            return None
+        fresh = self._services.clock.monotonic() - began < FRESH_S
+        return self._begin(hold, hold.row if fresh and not hold.left else None)
+
+    def _begin(self, hold: Hold, known: Mapping[str, Any] | None) -> _Run:
+        """Run it; `known` is its row, where that need not be read again."""
         row = hold.open
-        run = BuildRun(self._services, row.id, None if hold.left else hold.row)
+        run = BuildRun(self._services, row.id, known)
         if row.cancel_requested:
             run.stop.set()
         leases = self._services.leases
@@ -221,9 +233,9 @@ class Team:
             leases.comes_back(row.id)
         if row.running:
             self._services.begun.add(row.id)
-        known = self._runs[row.id] = _Run(run, asyncio.create_task(_run(run, hold.claim)), row.project_id)
-        known.task.add_done_callback(lambda _: self._over(row.id))
-        return known
+        begun = self._runs[row.id] = _Run(run, asyncio.create_task(_run(run, hold.claim)), row.project_id)
+        begun.task.add_done_callback(lambda _: self._over(row.id))
+        return begun
 
     def _over(self, build: int) -> None:
         self._runs.pop(build, None)

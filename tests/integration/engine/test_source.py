@@ -1,5 +1,6 @@
 """What Git says of a folder that is built."""
 
+import json
 import subprocess
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 
 from mcp_server.engine.source import read_commit
 from mcp_server.errors import StoreError
-from mcp_server.model import BuildStatus, Plan, StageSpec
+from mcp_server.model import BuildStatus, Ending, Plan, StageSpec
 from mcp_server.orchestrator import Orchestrator
 from mcp_server.store import builds
 
@@ -66,12 +67,15 @@ async def test_the_commit_of_a_build_is_noted_while_it_runs_or_with_an_end_that_
 
     monkeypatch.setattr(builds, "set_facts", note)
     stage = StageSpec(name="build", kind="command", params={"project": str(tree), "command": f"sleep {seconds}"})
-    started = await orchestrator.start_plan(tree, Plan(stages=(stage,)), name="b")
+    plan = Plan(stages=(stage,), on_success=Ending(archive=True))
+    started = await orchestrator.start_plan(tree, plan, name="b")
     with anyio.fail_after(30):
         view = await orchestrator.wait(started.build.id, 30)
 
     assert (view.build.commit_sha, view.build.branch) == (git(tree, "rev-parse", "HEAD"), "feature/one")
     assert len(noted) == while_it_runs
+    kept = json.loads((Path(view.build.artifacts_path or "") / "manifest.json").read_text())
+    assert (kept["commit_sha"], kept["branch"]) == (view.build.commit_sha, "feature/one")
 
 
 @pytest.mark.worker_inside

@@ -121,6 +121,16 @@ async def test_an_attempt_is_told_of_whenever_its_status_changes_and_only_then(s
     assert await store.read(lambda c: builds.stages_of(c, build.id)) == [passed]
 
 
+async def test_an_attempt_whose_row_is_gone_is_written_anew(store: Store) -> None:
+    """docs/team.md: of a standby that took over, the last moments may be missing; its job must still be found."""
+    build, _ = await store.write(insert)
+    runs = Stage(build=build.id, stage="build", kind="command", host="local", status=S.RUNNING, job_id="0-1-build-1-1")
+
+    await store.write(lambda c: builds.put_stage(c, runs, NOW, S.RUNNING))
+
+    assert await store.read(lambda c: builds.stages_of(c, build.id)) == [runs]
+
+
 async def test_running_builds_come_before_pending_ones_and_urgent_before_old(store: Store) -> None:
     """Design. After a restart what runs is taken up first; then priority counts, then age."""
     old, _ = await store.write(lambda c: insert(c, "old"))

@@ -285,6 +285,8 @@ class BuildRun:
         return f"{summary}\n{tail.decode('utf-8', 'replace')}".replace("\0", "").strip()
 
     async def _note_commit(self, build: Build) -> None:
+        if build.commit_sha:
+            return  # a build that is taken up again is of what it began with, whatever lies there by now
         project = await self.services.folder_of(build.project_id)
         if not project.startswith("/"):
             return  # a folder of another host

@@ -13,6 +13,8 @@ from mcp_server.model import BuildStatus, Ending, Plan, StageSpec
 from mcp_server.orchestrator import Orchestrator
 from mcp_server.store import builds
 
+WAITS = "until [ -e {} ]; do sleep 0.02; done"
+
 
 def git(folder: Path, *words: str) -> str:
     author = ("-c", "user.name=Ada Ö", "-c", "user.email=a@b.c")
@@ -52,11 +54,13 @@ async def test_a_commit_is_told_with_its_author_branch_and_what_differs_from_it(
 
 
 @pytest.mark.worker_inside
-@pytest.mark.parametrize(("seconds", "while_it_runs"), [("0", False), ("1", True)])
+@pytest.mark.parametrize(("patience_s", "while_it_runs"), [(30, False), (0, True)])
 async def test_the_commit_of_a_build_is_noted_while_it_runs_or_with_an_end_that_comes_at_once(
-    orchestrator: Orchestrator, tree: Path, monkeypatch: pytest.MonkeyPatch, seconds: str, *, while_it_runs: bool
+    orchestrator: Orchestrator, tree: Path, monkeypatch: pytest.MonkeyPatch, patience_s: float, *, while_it_runs: bool
 ) -> None:
     """Ours. Of a build that is over in a moment it would be a second write of the same row."""
+    monkeypatch.setattr("mcp_server.engine.build_run.NOTE_S", patience_s)
+    go = tree / ".git" / "go"
     git(tree, "commit", "-q", "--allow-empty", "-m", "first")
     noted: list[int] = []
     set_facts = builds.set_facts
@@ -64,9 +68,12 @@ async def test_the_commit_of_a_build_is_noted_while_it_runs_or_with_an_end_that_
     def note(c: builds.sa.Connection, number: int, **facts: str | int | None) -> None:
         noted.append(number)
         set_facts(c, number, **facts)
+        go.touch()
 
+    if not while_it_runs:
+        go.touch()
     monkeypatch.setattr(builds, "set_facts", note)
-    stage = StageSpec(name="build", kind="command", params={"project": str(tree), "command": f"sleep {seconds}"})
+    stage = StageSpec(name="build", kind="command", params={"project": str(tree), "command": WAITS.format(go)})
     plan = Plan(stages=(stage,), on_success=Ending(archive=True))
     started = await orchestrator.start_plan(tree, plan, name="b")
     with anyio.fail_after(30):
@@ -85,11 +92,15 @@ async def test_a_commit_that_cannot_be_noted_spoils_no_build_and_is_one_line(
     """Ours. The database is away just then: the build goes on, and its end is written with the commit."""
     git(tree, "commit", "-q", "--allow-empty", "-m", "first")
 
+    go = tree / ".git" / "go"
+
     def away(*_: object, **__: object) -> None:
+        go.touch()
         raise StoreError("the database is away")
 
     monkeypatch.setattr(builds, "set_facts", away)
-    stage = StageSpec(name="build", kind="command", params={"project": str(tree), "command": "sleep 1"})
+    monkeypatch.setattr("mcp_server.engine.build_run.NOTE_S", 0)
+    stage = StageSpec(name="build", kind="command", params={"project": str(tree), "command": WAITS.format(go)})
     started = await orchestrator.start_plan(tree, Plan(stages=(stage,)), name="b")
     with anyio.fail_after(30):
         view = await orchestrator.wait(started.build.id, 30)

@@ -12,10 +12,11 @@ import pytest
 from mcp_server.config import Server
 from mcp_server.engine import results
 from mcp_server.engine.build_run import BuildRun
+from mcp_server.engine.together import Together
 from mcp_server.errors import StoreError
 from mcp_server.hosts.base import ExitReason
 from mcp_server.model import BuildStatus, Ending, Plan, Retry, Stage, StageSpec, StageStatus
-from mcp_server.store import leases
+from mcp_server.store import builds, leases
 from mcp_server.store.database import Statements
 from tests.support.simulation import Outcome, simulation
 
@@ -356,6 +357,32 @@ async def test_a_job_that_was_found_again_is_confirmed_as_one_that_was_started(h
 
     assert (row.resolved or {})["started"] is True
     assert len(host.jobs) == 1
+
+
+async def test_a_build_that_is_taken_up_again_is_of_the_commit_it_began_with(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ours. The folder may have gone on since, and on another machine be none."""
+    asked: list[str] = []
+
+    async def look(folder: str) -> dict[str, str | None]:
+        asked.append(folder)
+        return {"commit_sha": "of now"}
+
+    async def folder_of(project_id: str) -> str:
+        return f"/{project_id}"
+
+    async with simulation(home, LOCAL) as world:
+        monkeypatch.setattr(world.services, "commits", Together(look))
+        monkeypatch.setattr(world.services, "folder_of", folder_of)
+        begun, new = [await world.add(plan(stage("a")), name=name) for name in ("begun", "new")]
+        await world.services.store.write(lambda c: builds.set_facts(c, begun, commit_sha="of then"))
+        for number in (begun, new):
+            await BuildRun(world.services, number).run()
+        commits = [(await world.rows(number))[0].commit_sha for number in (begun, new)]
+
+    assert commits == ["of then", "of now"]
+    assert len(asked) == 1
 
 
 async def test_a_host_that_is_away_is_asked_once_for_the_logs_of_an_archive(home: Path) -> None:

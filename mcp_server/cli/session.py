@@ -1,6 +1,7 @@
 """One command's time with the orchestrator, from opening the home to letting it go."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
@@ -30,4 +31,10 @@ def with_orchestrator(work: "Callable[[Orchestrator], Awaitable[int]]") -> int:
         finally:
             await orchestrator.aclose()
 
+    logging.getLogger("asyncio").addFilter(_is_news)
     return asyncio.run(whole())
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Not of a child that ended just as its pipe was closed: before Python 3.12 asyncio looks twice for its end."""
+    return not str(record.msg).startswith("Unknown child process")

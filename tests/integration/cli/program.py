@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 PROGRAM = (sys.executable, "-P", "-m", "mcp_server")
-LIMIT_S = 20  # for what takes one second on an idle machine
+LIMIT_S = 40  # for what takes one second on an idle machine
 
 # The child takes the terminal as its own, so that Ctrl-C typed into it becomes a signal.
 TAKE_TERMINAL = (

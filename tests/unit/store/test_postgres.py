@@ -310,3 +310,20 @@ async def test_an_ear_hears_what_comes_while_its_own_link_is_asked(
         while heard != everything:
             await ear.wait()
     await store.aclose()
+
+
+async def test_an_ear_goes_on_hearing_after_words_that_are_not_ours(
+    postgres: Server, postgres_url: str, home: Path
+) -> None:
+    """Ours. Somebody's NOTIFY on our channel ended the listening, and nobody noticed: anything may have been said."""
+    store = Store(postgres_url, home)
+    heard: list[Collection[str] | None] = []
+    async with asyncio.timeout(30), store.commits.watch(heard.append) as ear:
+        with postgres.connect(store.engine.url.database or "") as other:
+            for words in ("junk", '["host:fast"]'):
+                await asyncio.to_thread(other.execute, "SELECT pg_notify(%s, %s)", (module.CHANNEL, words))
+        while len(heard) < 3:
+            await ear.wait()
+    await store.aclose()
+
+    assert heard == [None, None, ["host:fast"]]

@@ -15,6 +15,7 @@ from mcp_server.config_rules import LOCAL
 from mcp_server.errors import StoreError
 from mcp_server.store.builds import OPEN, OPEN_COLUMNS, OpenBuild, open_build
 from mcp_server.store.prepared import Prepared
+from mcp_server.store.statements import is_one_of
 from mcp_server.store.tables import BUILDS, LEASES, STAGES
 
 OPEN_STAGES = ("waiting", "running")
@@ -57,7 +58,7 @@ _NUMBERS = Prepared(
 _left = sa.or_(*(sa.exists().where(table.c.build == BUILDS.c.id) for table in (STAGES, LEASES)))
 _TAKE = Prepared(
     sa.update(BUILDS)
-    .where(BUILDS.c.id == sa.bindparam("of_id"), BUILDS.c.status.in_([sa.literal_column(f"'{one}'") for one in OPEN]))
+    .where(BUILDS.c.id == sa.bindparam("of_id"), is_one_of(OPEN))
     .values(
         worker=sa.bindparam("to_worker"),
         machine=sa.case(

@@ -12,14 +12,14 @@ import sqlalchemy as sa
 from mcp_server.model import BuildStatus
 from mcp_server.store.builds import OPEN, OPEN_COLUMNS, OpenBuild, open_build
 from mcp_server.store.prepared import Prepared
+from mcp_server.store.statements import is_one_of
 from mcp_server.store.tables import BUILDS, PROJECTS
 
 _AFTER: sa.BindParameter[int] = sa.bindparam("after")
-_IS_OPEN = BUILDS.c.status.in_([sa.literal_column(f"'{one}'") for one in OPEN])
 _NEW_BUILDS = Prepared(
     sa.union_all(
-        sa.select(*OPEN_COLUMNS).where(_IS_OPEN, BUILDS.c.id > _AFTER),
-        sa.select(*OPEN_COLUMNS).where(_IS_OPEN, BUILDS.c.cancel_requested.is_(True), BUILDS.c.id <= _AFTER),
+        sa.select(*OPEN_COLUMNS).where(is_one_of(OPEN), BUILDS.c.id > _AFTER),
+        sa.select(*OPEN_COLUMNS).where(is_one_of(OPEN), BUILDS.c.cancel_requested.is_(True), BUILDS.c.id <= _AFTER),
     )
 )
 _LAST_BEGUN = sa.func.max(BUILDS.c.started_at)

@@ -9,8 +9,9 @@ from mcp_server.store.prepared import Prepared
 from mcp_server.store.tables import BUILDS, PROJECTS, STAGES
 
 
-def _is_one_of(states: tuple[BuildStatus, ...]) -> sa.ColumnElement[bool]:
-    return sa.or_(*(BUILDS.c.status == sa.literal_column(f"'{status}'") for status in states))
+def is_one_of(states: tuple[BuildStatus, ...]) -> sa.ColumnElement[bool]:
+    """Whether a build is in one of these states, which are part of the text: a `Prepared` has no lists to fill in."""
+    return BUILDS.c.status.in_([sa.literal_column(f"'{status}'") for status in states])
 
 
 _is_build = BUILDS.c.id == sa.bindparam("of_id")
@@ -20,7 +21,7 @@ BEGAN = Prepared(sa.select(BUILDS.c.started_at).where(_is_build))
 _path = sa.select(PROJECTS.c.path).where(PROJECTS.c.id == BUILDS.c.project_id).correlate(BUILDS)
 BEGIN = Prepared(
     sa.update(BUILDS)
-    .where(_is_build, _is_one_of((BuildStatus.PENDING,)))
+    .where(_is_build, is_one_of((BuildStatus.PENDING,)))
     .values(status=sa.literal_column(f"'{BuildStatus.RUNNING}'"), started_at=sa.bindparam("at"))
     .returning(_path.scalar_subquery())
 )
@@ -34,8 +35,8 @@ _same = (
     )
     .order_by(BUILDS.c.id)
 )
-SAME = Prepared(_same.where(_is_one_of((BuildStatus.PENDING,))))
-SAME_OPEN = Prepared(_same.where(_is_one_of((BuildStatus.PENDING, BuildStatus.RUNNING))))
+SAME = Prepared(_same.where(is_one_of((BuildStatus.PENDING,))))
+SAME_OPEN = Prepared(_same.where(is_one_of((BuildStatus.PENDING, BuildStatus.RUNNING))))
 PROJECT_AT = Prepared(sa.select(PROJECTS).where(PROJECTS.c.path == sa.bindparam("of_path")))
 PROJECT = Prepared(sa.select(PROJECTS).where(PROJECTS.c.id == sa.bindparam("of_id")))
 _began = sa.func.coalesce(STAGES.c.started_at, STAGES.c.ended_at)  # what was skipped has only an end
@@ -62,5 +63,5 @@ def inserting(columns: tuple[str, ...]) -> Prepared:
 @cache
 def changing(only_from: tuple[BuildStatus, ...], columns: tuple[str, ...]) -> Prepared:
     """Some columns of the build `of_id`, where it is in one of these states."""
-    statement = sa.update(BUILDS).where(_is_build, _is_one_of(only_from))
+    statement = sa.update(BUILDS).where(_is_build, is_one_of(only_from))
     return Prepared(statement, [BUILDS.c[name] for name in columns])

@@ -11,6 +11,7 @@ from mcp_server.errors import StoreError
 from mcp_server.store.builds import OPEN
 from mcp_server.store.claims import HOME, MACHINE
 from mcp_server.store.prepared import Prepared
+from mcp_server.store.statements import is_one_of
 from mcp_server.store.tables import BUILDS, CALLBACKS, META, WORKERS, UtcTime
 
 FORGOTTEN_S = 24 * 3600.0  # then the row of a dead worker goes, too
@@ -18,7 +19,7 @@ LEADER = "leader"  # the key in `meta`
 _OVER = Prepared(
     sa.select(BUILDS.c.id).where(
         BUILDS.c.id == sa.any_(sa.bindparam("of_ids", type_=sa.ARRAY(sa.Integer))),
-        BUILDS.c.status.not_in([sa.literal_column(f"'{one}'") for one in OPEN]),
+        ~is_one_of(OPEN),
     )
 )
 
